@@ -1,0 +1,311 @@
+package policy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// Phase is the part of a call in which it failed.
+type Phase uint8
+
+const (
+	NoPhase      Phase = iota
+	PhaseDNS           // looking up the host
+	PhaseConnect       // connecting to it
+	PhaseTLS           // the TLS handshake
+	PhaseHeaders       // from the request's first byte to the response's headers; also a wait whose part is not known
+	PhaseBody          // reading the response's body
+)
+
+// String returns "dns", "connect", "tls", "headers" or "body", and "" for NoPhase.
+func (p Phase) String() string {
+	return [...]string{"", "dns", "connect", "tls", "headers", "body"}[p]
+}
+
+// Kind is what happened to a call.
+type Kind uint8
+
+const (
+	NoKind      Kind = iota // nothing bad
+	Status                  // the status of the response
+	Refused                 // the connection was refused
+	Reset                   // the connection was reset or closed too early
+	Timeout                 // a deadline passed
+	Certificate             // the upstream's certificate was not accepted
+	NotFound                // the host does not exist
+	Lease                   // a half-open call did not come back within its lease
+	Judged                  // a custom classifier said so
+	Other                   // any other error of the call
+	Canceled                // the caller went away
+	BadRequest              // the request itself was at fault, or its body failed to read
+	Local                   // trouble of this machine: no file descriptors, ports or route, or its forward proxy refused
+	Panic                   // the call panicked or its goroutine ended
+)
+
+// String returns the kind in lower case.
+func (k Kind) String() string {
+	return [...]string{
+		"ok", "status", "refused", "reset", "timeout", "certificate", "host not found", "lease expired", "judged so",
+		"error", "canceled", "bad request", "local trouble", "panic",
+	}[k]
+}
+
+// Deadline is whose deadline passed.
+type Deadline uint8
+
+const (
+	NoDeadline        Deadline = iota
+	CallerDeadline             // that of the request's context
+	ClientDeadline             // http.Client.Timeout
+	TransportDeadline          // one of the base RoundTripper's own: dial, handshake, headers
+)
+
+// String returns "caller", "client" or "transport", and "" for NoDeadline.
+func (d Deadline) String() string {
+	return [...]string{"", "caller", "client", "transport"}[d]
+}
+
+// Cause says why a call ended as it did. The zero Cause is that of a success. Causes can be compared.
+type Cause struct {
+	Phase    Phase
+	Kind     Kind
+	Deadline Deadline // with Timeout
+	Status   int      // with Kind Status, and of the response where there was one
+}
+
+// String returns a short description, such as "connect: refused", "headers: timeout (client)" or "status 503".
+func (c Cause) String() string {
+	text := c.Kind.String()
+	if c.Kind == Status {
+		text += " " + strconv.Itoa(c.Status)
+	}
+	if c.Phase != NoPhase {
+		text = c.Phase.String() + ": " + text
+	}
+	if c.Deadline != NoDeadline {
+		text += " (" + c.Deadline.String() + ")"
+	}
+	return text
+}
+
+// Outcome is what the default classifier makes of the cause.
+func (c Cause) Outcome() Outcome {
+	switch c.Kind {
+	case NoKind:
+		return Success
+	case Canceled, BadRequest, Local, Panic:
+		return Ignored
+	default:
+		return Failure
+	}
+}
+
+// CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
+// 500 has the zero Cause (with its status).
+func CauseOf(c *Call) Cause {
+	switch {
+	case c.Err != nil:
+		cause := causeOfError(c)
+		if c.InBody {
+			cause.Phase = PhaseBody
+		}
+		if c.Response != nil {
+			cause.Status = c.Response.StatusCode
+		}
+		return cause
+	case c.Response != nil && c.Response.StatusCode >= 500:
+		return Cause{Kind: Status, Status: c.Response.StatusCode}
+	case c.Response != nil:
+		return Cause{Status: c.Response.StatusCode}
+	}
+	return Cause{}
+}
+
+func causeOfError(c *Call) Cause {
+	// The context goes first: what a call returns after its caller went away can be any error at all, that of a
+	// closed connection for one.
+	switch ctxErr := c.Request.Context().Err(); {
+	case ctxErr == context.DeadlineExceeded:
+		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: whoseDeadline(c)}
+	case ctxErr != nil:
+		return Cause{Kind: Canceled}
+	}
+	if closed(c.Request.Cancel) || errors.Is(c.Err, context.Canceled) || strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
+		// http.Client closes Request.Cancel when its Timeout has passed, at times a moment before the context ends.
+		if deadline, ok := c.Request.Context().Deadline(); ok && !c.Ended.Before(deadline) {
+			return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: ClientDeadline}
+		}
+		return Cause{Kind: Canceled}
+	}
+	if !c.InBody && atFault(c) {
+		return Cause{Kind: BadRequest}
+	}
+	if local(c) {
+		return Cause{Phase: PhaseConnect, Kind: Local}
+	}
+
+	var dns *net.DNSError
+	if errors.As(c.Err, &dns) {
+		return Cause{Phase: PhaseDNS, Kind: dnsKind(dns), Deadline: transportsIf(dns.IsTimeout)}
+	}
+	if refusedCertificate(c.Err) {
+		return Cause{Phase: PhaseTLS, Kind: Certificate}
+	}
+	kind, phase := Other, phaseOf(c.Err)
+	var timeout net.Error
+	switch {
+	case errors.As(c.Err, &timeout) && timeout.Timeout():
+		kind = Timeout
+	case isAny(c.Err, refusedErrors):
+		kind = Refused
+	case isAny(c.Err, resetErrors), isAny(c.Err, []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}):
+		kind = Reset
+	}
+	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == Timeout)}
+}
+
+// whoseDeadline tells the two ends of a context apart that look the same: http.Client.Timeout sets the deadline of
+// the context and closes Request.Cancel at the same moment, but in another goroutine.
+func whoseDeadline(c *Call) Deadline {
+	if closed(c.Request.Cancel) {
+		return ClientDeadline
+	}
+	return CallerDeadline
+}
+
+func closed(cancel <-chan struct{}) bool {
+	select {
+	case <-cancel:
+		return true
+	default:
+		return false
+	}
+}
+
+func transportsIf(timeout bool) Deadline {
+	if timeout {
+		return TransportDeadline
+	}
+	return NoDeadline
+}
+
+func dnsKind(err *net.DNSError) Kind {
+	switch {
+	case err.IsTimeout:
+		return Timeout
+	case err.IsNotFound:
+		return NotFound
+	}
+	return Other
+}
+
+func phaseOf(err error) Phase {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return PhaseConnect
+	}
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	// net/http has no exported type for a handshake that timed out.
+	if errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &op) && op.Op == "remote error" ||
+		strings.Contains(err.Error(), "TLS handshake") {
+		return PhaseTLS
+	}
+	return PhaseHeaders
+}
+
+func refusedCertificate(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid)
+}
+
+// atFault reports whether the call failed by what it asked: what http.Transport checks before it sends anything,
+// or a body that could not be read.
+func atFault(c *Call) bool {
+	req := c.Request
+	var file *fs.PathError // of a body that is a file: a network never answers with one
+	if c.BodyErr != nil && errors.Is(c.Err, c.BodyErr) || errors.As(c.Err, &file) || wrongLength(c.Err) {
+		return true
+	}
+	if req.URL == nil || req.Header == nil || req.URL.Host == "" {
+		return true
+	}
+	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		// Another protocol can be registered with http.Transport, and then it fails by errors of its own.
+		return strings.Contains(c.Err.Error(), "unsupported protocol scheme")
+	}
+	if strings.ContainsFunc(req.Method, func(r rune) bool { return !httpguts.IsTokenRune(r) }) {
+		return true
+	}
+	return !validHeader(req.Header) || !validHeader(req.Trailer) || !httpguts.ValidHostHeader(req.Host) ||
+		strings.ContainsFunc(req.URL.RequestURI(), func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// wrongLength reports whether a body was longer or shorter than the request's ContentLength said. net/http has only
+// words for it.
+func wrongLength(err error) bool {
+	text := err.Error()
+	return strings.HasPrefix(text, "http: ContentLength=") || strings.HasPrefix(text, "http2: request body larger than")
+}
+
+func validHeader(h http.Header) bool {
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return false
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// local reports whether this machine, or the forward proxy that it is set up to use, failed the call.
+func local(c *Call) bool {
+	if isAny(c.Err, localErrors) {
+		return true
+	}
+	var dns *net.DNSError
+	if errors.As(c.Err, &dns) {
+		// A resolver that finds no file descriptor left has only words for it.
+		return strings.Contains(dns.Err, syscall.EMFILE.Error()) || strings.Contains(dns.Err, syscall.ENFILE.Error())
+	}
+	var op *net.OpError
+	if errors.As(c.Err, &op) && op.Op == "proxyconnect" {
+		return true
+	}
+	// A proxy that answers CONNECT with a 4xx: all that http.Transport leaves of it is the status text.
+	if c.Request.URL != nil && c.Request.URL.Scheme == "https" && !c.InBody {
+		for status := 400; status < 500; status++ {
+			if text := http.StatusText(status); text != "" && c.Err.Error() == text {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isAny(err error, targets []error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

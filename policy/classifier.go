@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Call is a call as a Classifier sees it: once when its headers or its error have come, and once more if its
+// body breaks after a response that was a Success.
+type Call struct {
+	Request  *http.Request
+	Response *http.Response // nil if there was none
+	Err      error          // of the base RoundTripper, or of reading the response's body; nil if neither failed
+	InBody   bool           // Err came from reading the response's body
+	BodyErr  error          // what reading the request's body failed with before anything else did, if it did
+	Started  time.Time
+	Ended    time.Time // when the headers or the error came
+}
+
+// Elapsed returns the time from the call's start to its headers or its error.
+func (c *Call) Elapsed() time.Duration { return c.Ended.Sub(c.Started) }
+
+// A Classifier says what a call tells of its upstream, or Undecided to leave that to the next classifier.
+// It is called by many goroutines at once, must not keep the Call, and must leave the response to the caller;
+// OnBody is the way to look into a body.
+type Classifier func(*Call) Outcome
+
+// Default is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
+// any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the upstream: a
+// call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that fails to
+// read), and trouble of this machine (no file descriptors, ports or route left, a forward proxy that refuses).
+// All else is a Success.
+func Default(c *Call) Outcome { return CauseOf(c).Outcome() }
+
+// First returns a classifier that asks others in order; the first that is not Undecided decides.
+func First(classifiers ...Classifier) Classifier {
+	mustClassifiers(classifiers)
+	return func(c *Call) Outcome {
+		for _, classify := range classifiers {
+			if outcome := classify(c); outcome != Undecided {
+				return outcome
+			}
+		}
+		return Undecided
+	}
+}
+
+// When returns a classifier that says outcome where is reports true.
+func When(outcome Outcome, is func(*Call) bool) Classifier {
+	mustOutcome(outcome)
+	if is == nil {
+		panic(invalid("When got a nil function; write one that looks at the call"))
+	}
+	return func(c *Call) Outcome {
+		if is(c) {
+			return outcome
+		}
+		return Undecided
+	}
+}
+
+// OnStatus says outcome of responses with one of the status codes: OnStatus(Failure, 429), OnStatus(Ignored, 501).
+func OnStatus(outcome Outcome, codes ...int) Classifier {
+	codes = slices.Clone(codes)
+	return When(outcome, func(c *Call) bool {
+		return c.Response != nil && slices.Contains(codes, c.Response.StatusCode)
+	})
+}
+
+// OnHeader says outcome of responses whose header name has the value.
+func OnHeader(outcome Outcome, name, value string) Classifier {
+	return When(outcome, func(c *Call) bool {
+		return c.Response != nil && slices.Contains(c.Response.Header.Values(name), value)
+	})
+}
+
+// OnError says outcome of errors that are, by errors.Is, one of the targets.
+func OnError(outcome Outcome, targets ...error) Classifier {
+	targets = slices.Clone(targets)
+	return When(outcome, func(c *Call) bool { return c.Err != nil && isAny(c.Err, targets) })
+}
+
+// OnErrorType says outcome of errors that are, by errors.As, of type E.
+func OnErrorType[E error](outcome Outcome) Classifier {
+	return When(outcome, func(c *Call) bool {
+		var target E
+		return c.Err != nil && errors.As(c.Err, &target)
+	})
+}
+
+// OnSlow says Failure of responses whose headers took longer than limit.
+func OnSlow(limit time.Duration) Classifier {
+	if limit <= 0 {
+		panic(invalid("OnSlow's limit is %v; write how long a good call may take", limit))
+	}
+	return When(Failure, func(c *Call) bool {
+		return c.Response != nil && !c.InBody && c.Elapsed() > limit
+	})
+}
+
+// OnBody lets judge decide by up to n first bytes of a response's body, and its status and headers. The caller
+// still gets the whole body. The response is held back until n bytes or the body's end have come, so this is not
+// for bodies that stream; those of type text/event-stream and of switched protocols are left alone.
+// Judge must not touch the response's body and must not keep prefix.
+func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Classifier {
+	if n <= 0 || judge == nil {
+		panic(invalid("OnBody got n %d and a judge that is nil: %v; write how many bytes to look at, and who looks", n, judge == nil))
+	}
+	return func(c *Call) Outcome {
+		resp := c.Response
+		if resp == nil || c.InBody || resp.Body == nil || streams(resp) {
+			return Undecided
+		}
+		prefix, err := readUpTo(n, resp.Body)
+		rest := io.Reader(resp.Body)
+		if err != nil {
+			rest = ended{err}
+		}
+		// The caller gets a copy, so that a judge that scribbles on its slice changes no body.
+		resp.Body = &replayed{Reader: io.MultiReader(bytes.NewReader(slices.Clone(prefix)), rest), Closer: resp.Body}
+		return judge(resp, prefix)
+	}
+}
+
+func streams(resp *http.Response) bool {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return true
+	}
+	contentType := resp.Header.Get("Content-Type")
+	return len(contentType) >= 17 && contentType[:17] == "text/event-stream"
+}
+
+type replayed struct {
+	io.Reader
+	io.Closer
+}
+
+// ended gives the end or the error again that was met while the body was looked at.
+type ended struct{ err error }
+
+func (e ended) Read([]byte) (int, error) { return 0, e.err }
+
+// readUpTo reads n bytes, or fewer and the error that came before them.
+func readUpTo(n int, r io.Reader) (got []byte, err error) {
+	buffer := make([]byte, n)
+	filled := 0
+	for filled < n && err == nil {
+		var read int
+		read, err = r.Read(buffer[filled:])
+		filled += read
+	}
+	return buffer[:filled], err
+}
+
+func mustOutcome(o Outcome) {
+	if o != Success && o != Failure && o != Ignored {
+		panic(invalid("a classifier's outcome is %v; write Success, Failure or Ignored", o))
+	}
+}
+
+func mustClassifiers(classifiers []Classifier) {
+	if slices.ContainsFunc(classifiers, func(c Classifier) bool { return c == nil }) {
+		panic(invalid("a classifier is nil; leave it out"))
+	}
+}

@@ -1,0 +1,177 @@
+// Package policy is Fusebox's vocabulary: what a call can say about its upstream, how calls are
+// classified, and the three rules that make a policy: when to trip, when to probe, how to recover.
+//
+// Everything here is a plain value. A rule holds parameters only and can be shared by any number of
+// circuits and goroutines; the memory that it needs for one circuit is made by its New method, belongs
+// to that circuit, and is called by one goroutine at a time.
+package policy
+
+import "time"
+
+// State is the state of a circuit.
+type State uint8
+
+const (
+	Closed   State = iota // traffic flows, outcomes are watched
+	Open                  // requests are refused; now and then one is let through as a probe
+	HalfOpen              // a limited number of requests is let through; they decide what comes next
+)
+
+// String returns "closed", "open" or "half-open".
+func (s State) String() string {
+	switch s {
+	case Closed:
+		return "closed"
+	case Open:
+		return "open"
+	case HalfOpen:
+		return "half-open"
+	}
+	return "invalid state"
+}
+
+// MarshalText writes the state as String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *State) UnmarshalText(text []byte) error {
+	for _, known := range []State{Closed, Open, HalfOpen} {
+		if string(text) == known.String() {
+			*s = known
+			return nil
+		}
+	}
+	return invalid("a state is one of closed, open and half-open, not %q", text)
+}
+
+// Outcome is what a finished call says about its upstream.
+type Outcome uint8
+
+const (
+	Undecided Outcome = iota // only from a Classifier: the next one is asked
+	Success                  // the upstream did its work
+	Failure                  // the upstream is to blame
+	Ignored                  // the call says nothing about the upstream
+)
+
+// String returns the outcome's name in lower case.
+func (o Outcome) String() string {
+	switch o {
+	case Undecided:
+		return "undecided"
+	case Success:
+		return "success"
+	case Failure:
+		return "failure"
+	case Ignored:
+		return "ignored"
+	}
+	return "invalid outcome"
+}
+
+// Result is what a rule is told of a finished call.
+type Result struct {
+	Outcome    Outcome       // Success or Failure
+	Cause      Cause         // of a Failure
+	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
+	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
+}
+
+// Policy says how a circuit behaves. Classic is one; a Rules value of any three rules is one too.
+type Policy interface {
+	Rules() Rules
+}
+
+// Rules are the three rules of a policy. Rules of all kinds combine freely. None may be nil.
+type Rules struct {
+	Trip    TripRule
+	Probe   ProbeRule
+	Recover RecoverRule
+}
+
+// Rules returns r, which makes Rules a Policy.
+func (r Rules) Rules() Rules { return r }
+
+// TripRule decides when a closed circuit opens.
+type TripRule interface {
+	// NewTrip makes the memory for one circuit. It panics if the rule's parameters make no sense.
+	NewTrip() Trip
+	// Timed reports whether the rule looks at Result.Elapsed. If no rule or classifier does, a healthy call
+	// reads no clock.
+	Timed() bool
+}
+
+// Trip is a TripRule's memory for one circuit.
+type Trip interface {
+	// Start forgets everything: the circuit closed.
+	Start()
+	// Record takes the result of a call, Success or Failure, and reports whether the circuit trips.
+	Record(now time.Time, r Result) bool
+	// Quiet reports whether a success would change nothing. While a rule is quiet, successes are not
+	// reported to it, and giving them back costs a read.
+	Quiet() bool
+	// Counts returns the failures and successes that the rule now has in view.
+	Counts() (failures, successes int)
+}
+
+// ProbeRule decides, while a circuit is open, when to look how its upstream does.
+type ProbeRule interface {
+	// NewProbe makes the memory for one circuit. It panics if the rule's parameters make no sense.
+	NewProbe() Probe
+}
+
+// Probe is a ProbeRule's memory for one circuit.
+type Probe interface {
+	// Trip starts the wait: the circuit tripped by r. Random is uniform in [0,1), for jitter.
+	Trip(now time.Time, r Result, random float64)
+	// Fail starts the wait again: a probe, or the recovery after it, failed by r.
+	Fail(now time.Time, r Result, random float64)
+	// Resume takes up a wait that began elsewhere and ends at due.
+	Resume(now, due time.Time)
+	// Ask is called once for every request that comes while the circuit is open, and reports whether it may
+	// be let through.
+	Ask(now time.Time) bool
+	// Due returns the earliest time at which a request may be let through.
+	Due() time.Time
+	// Lease is how long a probe that has not come back keeps the next one from going.
+	Lease() time.Duration
+}
+
+// RecoverRule decides how much a half-open circuit lets through, and what comes next.
+type RecoverRule interface {
+	// NewRecover makes the memory for one circuit. It panics if the rule's parameters make no sense.
+	NewRecover() Recover
+	// AfterProbe reports what makes an open circuit half-open: a probe that succeeded (true), or the first
+	// request that the ProbeRule lets through (false), which is then the first half-open call.
+	AfterProbe() bool
+}
+
+// Recover is a RecoverRule's memory for one circuit.
+type Recover interface {
+	// Start begins a recovery, with the result of the probe that succeeded if the rule is AfterProbe.
+	Start(now time.Time, probe Result)
+	// Admit reports whether a call may start while inFlight others are out, and a mark that comes back with
+	// the call's result.
+	Admit(inFlight int) (mark int, ok bool)
+	// Record takes the result, Success or Failure, of a call that Admit gave the mark.
+	Record(now time.Time, mark int, r Result) Verdict
+	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed.
+	Lease() time.Duration
+	// Limit returns how many calls may be in flight now.
+	Limit() int
+	// Counts returns the failures and successes since Start.
+	Counts() (failures, successes int)
+}
+
+// Verdict is what a Recover says after a result.
+type Verdict uint8
+
+const (
+	Stay   Verdict = iota // half-open still
+	Close                 // the upstream is well
+	Reopen                // it is not
+)
+
+// share reports whether part is at least percent of whole: in integers, since in floats 57 of 100 is less
+// than 57 %.
+func share(part, whole, percent int) bool { return part*100 >= whole*percent }

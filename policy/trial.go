@@ -1,0 +1,48 @@
+package policy
+
+import "time"
+
+// Trial is the textbook RecoverRule: a limited number of calls is let through; enough successes close the
+// circuit, and one failure opens it again.
+type Trial struct {
+	Probes    int           // calls in flight at most; 0 means 1
+	Successes int           // successes that close the circuit; 0 means Probes
+	Lease     time.Duration // a call that has not come back by then counts as failed; 0 means 60 s
+}
+
+func (t Trial) NewRecover() Recover {
+	t.Probes = positiveOr(t.Probes, 1, "Trial.Probes")
+	t.Successes = positiveOr(t.Successes, t.Probes, "Trial.Successes")
+	t.Lease = positiveOr(t.Lease, time.Minute, "Trial.Lease")
+	return &trial{rule: t}
+}
+
+func (Trial) AfterProbe() bool { return false }
+
+type trial struct {
+	rule      Trial
+	successes int
+}
+
+func (t *trial) Start(time.Time, Result) { t.successes = 0 }
+
+// Limit lets no more calls through than can still be of use.
+func (t *trial) Limit() int {
+	return min(t.rule.Probes, max(t.rule.Probes, t.rule.Successes)-t.successes)
+}
+
+func (t *trial) Admit(inFlight int) (int, bool) { return 0, inFlight < t.Limit() }
+
+func (t *trial) Record(_ time.Time, _ int, r Result) Verdict {
+	if r.Outcome == Failure {
+		return Reopen
+	}
+	t.successes++
+	if t.successes >= t.rule.Successes {
+		return Close
+	}
+	return Stay
+}
+
+func (t *trial) Lease() time.Duration { return t.rule.Lease }
+func (t *trial) Counts() (int, int)   { return 0, t.successes }

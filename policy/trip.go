@@ -1,0 +1,157 @@
+package policy
+
+import "time"
+
+// Consecutive trips at a number of failures in a row. A success zeroes the count.
+type Consecutive struct {
+	Failures int // 0 means 5
+}
+
+func (c Consecutive) NewTrip() Trip {
+	return &consecutive{limit: positiveOr(c.Failures, 5, "Consecutive.Failures")}
+}
+
+func (Consecutive) Timed() bool { return false }
+
+type consecutive struct{ limit, failures int }
+
+func (c *consecutive) Start()             { c.failures = 0 }
+func (c *consecutive) Quiet() bool        { return c.failures == 0 }
+func (c *consecutive) Counts() (int, int) { return c.failures, 0 }
+func (c *consecutive) Record(_ time.Time, r Result) bool {
+	if r.Outcome == Success {
+		c.failures = 0
+		return false
+	}
+	c.failures++
+	return c.failures >= c.limit
+}
+
+// FailureShare trips when at least Percent of the calls in view failed. In view are the last Calls calls, or,
+// if Window is set, those of the last Window of time (known to a tenth of it).
+type FailureShare struct {
+	Percent int           // 1 to 100; 0 means 50
+	Calls   int           // size of the view in calls; 0 means 100; not together with Window
+	Window  time.Duration // size of the view in time; 0 means that the view is counted in calls
+	Minimum int           // calls that must be in view before the share says anything; 0 means 10
+}
+
+func (f FailureShare) NewTrip() Trip {
+	return newShareTrip("FailureShare", f, func(r Result) bool { return r.Outcome == Failure })
+}
+
+func (FailureShare) Timed() bool { return false }
+
+// SlowShare trips when at least Percent of the calls in view took longer than Slower to their headers or error,
+// whether they succeeded or not. The view is that of FailureShare.
+type SlowShare struct {
+	Slower  time.Duration // required
+	Percent int           // as in FailureShare
+	Calls   int
+	Window  time.Duration
+	Minimum int
+}
+
+func (s SlowShare) NewTrip() Trip {
+	if s.Slower <= 0 {
+		panic(invalid("SlowShare.Slower is %v; write how long a good call may take", s.Slower))
+	}
+	view := FailureShare{Percent: s.Percent, Calls: s.Calls, Window: s.Window, Minimum: s.Minimum}
+	return newShareTrip("SlowShare", view, func(r Result) bool { return r.Elapsed > s.Slower })
+}
+
+func (SlowShare) Timed() bool { return true }
+
+type shareTrip struct {
+	view    view
+	bad     func(Result) bool
+	percent int
+	minimum int
+}
+
+func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip {
+	if f.Window != 0 && f.Calls != 0 {
+		panic(invalid("%s has both Calls and Window; write one of them, or combine two rules with AnyOf", name))
+	}
+	s := &shareTrip{
+		bad:     bad,
+		percent: percentOr(f.Percent, 50, name+".Percent"),
+		minimum: positiveOr(f.Minimum, 10, name+".Minimum"),
+	}
+	if f.Window != 0 {
+		s.view = newTimeView(positiveOr(f.Window, time.Second, name+".Window"))
+		return s
+	}
+	calls := positiveOr(f.Calls, 100, name+".Calls")
+	if f.Minimum == 0 {
+		s.minimum = min(s.minimum, calls)
+	}
+	if s.minimum > calls {
+		panic(invalid("%s.Minimum is %d but only the last %d calls are in view; write a larger Calls", name, s.minimum, calls))
+	}
+	s.view = newCallView(calls)
+	return s
+}
+
+func (s *shareTrip) Start()             { s.view.clear() }
+func (s *shareTrip) Quiet() bool        { return false } // a success is part of the share
+func (s *shareTrip) Counts() (int, int) { bad, total := s.view.counts(); return bad, total - bad }
+func (s *shareTrip) Record(now time.Time, r Result) bool {
+	s.view.add(now, s.bad(r))
+	bad, total := s.view.counts()
+	return total >= s.minimum && bad > 0 && share(bad, total, s.percent)
+}
+
+// AnyOf trips when one of its rules does. Its counts are those of the first.
+func AnyOf(rules ...TripRule) TripRule {
+	if len(rules) == 0 {
+		panic(invalid("AnyOf got no rules; write at least one"))
+	}
+	return anyOf(rules)
+}
+
+type anyOf []TripRule
+
+func (a anyOf) NewTrip() Trip {
+	trips := make(anyTrip, len(a))
+	for i, rule := range a {
+		trips[i] = rule.NewTrip()
+	}
+	return trips
+}
+
+func (a anyOf) Timed() bool {
+	for _, rule := range a {
+		if rule.Timed() {
+			return true
+		}
+	}
+	return false
+}
+
+type anyTrip []Trip
+
+func (a anyTrip) Start() {
+	for _, t := range a {
+		t.Start()
+	}
+}
+
+func (a anyTrip) Quiet() bool {
+	for _, t := range a {
+		if !t.Quiet() {
+			return false
+		}
+	}
+	return true
+}
+
+func (a anyTrip) Record(now time.Time, r Result) bool {
+	tripped := false
+	for _, t := range a {
+		tripped = t.Record(now, r) || tripped // each one sees every result
+	}
+	return tripped
+}
+
+func (a anyTrip) Counts() (int, int) { return a[0].Counts() }

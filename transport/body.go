@@ -1,0 +1,96 @@
+package transport
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// body watches a response's body to its end: its call is over when it ends, breaks or is closed, whichever is first.
+type body struct {
+	io.ReadCloser
+	call call
+	resp *http.Response
+	over atomic.Bool
+}
+
+// writerToBody is a body whose base can write itself to an io.Writer.
+type writerToBody struct{ *body }
+
+// watch gives the response a body that ends the call.
+func (k *call) watch(resp *http.Response) {
+	b := &body{ReadCloser: resp.Body, call: *k, resp: resp}
+	resp.Body = b
+	if _, ok := b.ReadCloser.(io.WriterTo); ok {
+		resp.Body = writerToBody{b}
+	}
+}
+
+// hasBody reports whether there is a body whose end is worth waiting for. One that can be written to belongs to the
+// caller from now on: the connection has switched protocols.
+func hasBody(req *http.Request, resp *http.Response) bool {
+	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || req.Method == http.MethodHead {
+		return false
+	}
+	_, duplex := resp.Body.(io.Writer)
+	return !duplex
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.end(err)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	// Whoever closes a body early has seen enough of it, and nothing was wrong with that much.
+	b.end(io.EOF)
+	return b.ReadCloser.Close()
+}
+
+func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
+	sink := &sink{Writer: w}
+	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
+	switch {
+	case err == nil:
+		b.end(io.EOF)
+	case !sink.failed:
+		b.end(err)
+	}
+	return n, err
+}
+
+// sink tells an error of the caller's writer from one of the body.
+type sink struct {
+	io.Writer
+	failed bool
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	s.failed = s.failed || err != nil
+	return n, err
+}
+
+func (b *body) end(err error) {
+	if b.over.Swap(true) {
+		return
+	}
+	if err == io.EOF {
+		b.call.done(policy.Success, policy.Cause{}, nil)
+		return
+	}
+	judged := false
+	defer func() {
+		if !judged { // a classifier panicked
+			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
+		}
+	}()
+	outcome, cause := b.call.judge(b.resp, err, true)
+	judged = true
+	b.call.done(outcome, cause, b.resp)
+}

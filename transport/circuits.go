@@ -1,0 +1,151 @@
+package transport
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+const (
+	// defaultMaxCircuits bounds what a process spends on circuits to a few megabytes.
+	defaultMaxCircuits = 16384
+	// idleTrouble is how long nobody has asked for a circuit in trouble before it may be forgotten, and that only
+	// if there is no other to forget.
+	idleTrouble = time.Hour
+	// mostSteps bounds the search for a circuit to forget.
+	mostSteps = 256
+)
+
+// circuit is a statemachine.Circuit with its key.
+type circuit struct {
+	*statemachine.Circuit
+	key   Key
+	timed bool // a rule looks at the time that a call took
+}
+
+// circuits keeps at most max circuits. Finding one is a read of a map; the lock is for adding. What is forgotten to
+// make room is found by a clock hand (Corbató's approximation of least recently used): first a closed circuit with
+// nothing in view, then any closed one, and one in trouble only if nobody has asked for it for an hour.
+type circuits struct {
+	make  func(Key) *circuit
+	added func(*circuit) // told of a new circuit, outside the lock
+	max   int
+
+	byKey sync.Map // Key -> *circuit
+
+	mu   sync.Mutex
+	ring []*circuit
+	hand int
+}
+
+func (cs *circuits) find(k Key) *circuit {
+	if c, ok := cs.byKey.Load(k); ok {
+		return c.(*circuit)
+	}
+	return nil
+}
+
+// get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble.
+func (cs *circuits) get(k Key) *circuit {
+	if c := cs.find(k); c != nil {
+		return c
+	}
+	return cs.add(k)
+}
+
+// add is get with a search under the lock, where no circuit is found that is just being forgotten.
+func (cs *circuits) add(k Key) *circuit {
+	made := cs.make(k) // outside the lock: it asks functions of the user
+	c, added := cs.insert(made)
+	if added {
+		cs.added(made)
+	}
+	return c
+}
+
+func (cs *circuits) insert(made *circuit) (c *circuit, added bool) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.find(made.key); c != nil {
+		return c, false
+	}
+	if len(cs.ring) < cs.max {
+		cs.ring = append(cs.ring, made)
+	} else if at := cs.forgetOne(); at >= 0 {
+		cs.ring[at] = made
+	} else {
+		return nil, false
+	}
+	cs.byKey.Store(made.key, made)
+	return made, true
+}
+
+func (cs *circuits) forgetOne() (freed int) {
+	now := time.Now()
+	for _, how := range []struct {
+		evidence bool
+		idle     time.Duration
+	}{{}, {}, {evidence: true}, {evidence: true, idle: idleTrouble}} {
+		for range min(mostSteps, len(cs.ring)) {
+			at := cs.hand
+			cs.hand = (cs.hand + 1) % len(cs.ring)
+			if cs.ring[at].Forget(now, how.evidence, how.idle) {
+				cs.byKey.Delete(cs.ring[at].key)
+				return at
+			}
+		}
+	}
+	return -1
+}
+
+func (cs *circuits) all() []*circuit {
+	var all []*circuit
+	cs.byKey.Range(func(_, c any) bool {
+		all = append(all, c.(*circuit))
+		return true
+	})
+	return all
+}
+
+// circuitOf finds the circuit of a request: in the common case by what its URL says as it stands, which is
+// a circuit's key only if it is canonical. It returns nil if there is no room for one.
+func (t *Transport) circuitOf(req *http.Request) *circuit {
+	if t.keyOf != nil {
+		return t.circuits.get(t.keyOf(req))
+	}
+	if c := t.circuits.find(Key{Scheme: req.URL.Scheme, Host: req.URL.Host}); c != nil {
+		return c
+	}
+	return t.circuits.get(Upstream(req))
+}
+
+func (t *Transport) newCircuit(k Key) *circuit {
+	config := t.config
+	if t.policyFor != nil {
+		if p := t.policyFor(k); p != nil {
+			config = t.newConfig(p)
+		}
+	}
+	c := &circuit{key: k, timed: config.Rules.Trip.Timed()}
+	var observer statemachine.Observer
+	if t.observed {
+		observer = told{t, c}
+	}
+	c.Circuit = statemachine.New(config, observer)
+	return c
+}
+
+func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
+	rules := p.Rules()
+	if rules.Trip == nil || rules.Probe == nil || rules.Recover == nil {
+		panic("fusebox/transport: a policy has a nil rule; write all three of Trip, Probe and Recover")
+	}
+	// Rules look at their parameters when they are used; better now than at the first trouble.
+	rules.Trip.NewTrip()
+	rules.Probe.NewProbe()
+	rules.Recover.NewRecover()
+	return &statemachine.Config{Rules: rules, Random: t.random}
+}

@@ -1,0 +1,165 @@
+package transport
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// Key tells circuits apart. Keys can be compared.
+type Key struct {
+	Scheme string // in lower case
+	Host   string // canonical, with a port unless it is the scheme's own
+	Detail string // what a KeyFunc adds: a method, a route, a tenant; empty by default
+}
+
+// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail. What
+// could break a line of a log or a header is escaped as in a Go string.
+func (k Key) String() string {
+	text := k.Detail
+	if k.Scheme != "" || k.Host != "" {
+		text = strings.TrimSuffix(k.Scheme+"://"+k.Host+" "+k.Detail, " ")
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strings.Trim(strconv.QuoteToGraphic(text), `"`)
+	}
+	return text
+}
+
+// MarshalText writes the key as String does.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// KeyFunc returns the key of a request's circuit. It is called by many goroutines at once, gets requests whose URL is
+// not nil, and must not change them. A request's own data can be part of a key, but not without bound: every key is
+// a circuit.
+type KeyFunc func(*http.Request) Key
+
+// Upstream is the KeyFunc that Transport uses by default: the scheme, host and port of the request's URL in canonical
+// form. Letter case, a default port, a trailing dot, the spelling of an IP address and Unicode in a host name make no
+// difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say.
+func Upstream(req *http.Request) Key { return upstream(req.URL) }
+
+func upstream(u *url.URL) Key {
+	scheme := strings.ToLower(u.Scheme)
+	return Key{Scheme: scheme, Host: canonicalHost(scheme, u.Host)}
+}
+
+// PerMethod gives every method of an upstream a circuit of its own.
+func PerMethod(req *http.Request) Key {
+	k := Upstream(req)
+	k.Detail = methodOf(req)
+	return k
+}
+
+// PerRoute gives every route of an upstream a circuit of its own. The patterns have the syntax of http.ServeMux, so
+// that "GET /users/{id}" is one circuit for all users. Requests that match no pattern share the upstream's circuit.
+// PerRoute panics, as http.ServeMux does, if patterns are malformed or in conflict.
+func PerRoute(patterns ...string) KeyFunc {
+	routes := http.NewServeMux()
+	for _, pattern := range patterns {
+		routes.Handle(pattern, http.NotFoundHandler())
+	}
+	return func(req *http.Request) Key {
+		k := Upstream(req)
+		// The mux looks at requests as a server gets them.
+		_, k.Detail = routes.Handler(&http.Request{
+			Method: methodOf(req), Host: req.URL.Host, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath},
+		})
+		return k
+	}
+}
+
+func methodOf(req *http.Request) string {
+	if req.Method == "" { // as http.Request says
+		return http.MethodGet
+	}
+	return req.Method
+}
+
+// PerTenant gives every tenant of an upstream a circuit of its own. Tenant is called by many goroutines at once.
+func PerTenant(tenant func(*http.Request) string) KeyFunc {
+	if tenant == nil {
+		panic("fusebox/transport: PerTenant got a nil function; write one that returns the request's tenant")
+	}
+	return func(req *http.Request) Key {
+		k := Upstream(req)
+		k.Detail = tenant(req)
+		return k
+	}
+}
+
+// canonicalHost returns the one spelling that all spellings of a host and port have in common. What is no valid host
+// is returned in lower case and otherwise as it is: two different upstreams never become one.
+func canonicalHost(scheme, hostport string) string {
+	host, port := splitPort(hostport)
+	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+		return strings.ToLower(hostport) // no valid host: which colon is the port's cannot be told
+	}
+	host = canonicalName(host)
+	if port = canonicalPort(port); port != "" && port != defaultPort(scheme) {
+		return host + ":" + port
+	}
+	return host
+}
+
+// splitPort splits at the colon before the port, if there is one. The brackets of an IPv6 address stay.
+func splitPort(hostport string) (host, port string) {
+	colon := strings.LastIndexByte(hostport, ':')
+	if colon < 0 || strings.Contains(hostport[colon:], "]") {
+		return hostport, ""
+	}
+	return hostport[:colon], hostport[colon+1:]
+}
+
+func canonicalName(host string) string {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		if addr, err := netip.ParseAddr(inner); ok && err == nil {
+			return "[" + addr.String() + "]"
+		}
+		return strings.ToLower(host)
+	}
+	if !isASCII(host) {
+		// The profile that net/http itself uses to find out whom to connect to.
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+			host = ascii
+		}
+	}
+	host = strings.ToLower(host)
+	if trimmed, ok := strings.CutSuffix(host, "."); ok && trimmed != "" && !strings.HasSuffix(trimmed, ".") {
+		return trimmed
+	}
+	return host
+}
+
+// canonicalPort drops leading zeros. A port that is no number is a service's name and stays.
+func canonicalPort(port string) string {
+	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+		return strconv.FormatUint(n, 10)
+	}
+	return port
+}
+
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http", "ws":
+		return "80"
+	case "https", "wss":
+		return "443"
+	}
+	return ""
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

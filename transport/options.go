@@ -1,0 +1,121 @@
+package transport
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+
+	"github.com/hashicorp/go-cleanhttp"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// Option changes what New makes. Options that set the same thing override each other, the last one wins; those of
+// WithObserver add up.
+type Option func(*Transport)
+
+// New returns a Transport that makes its calls by base; nil means cleanhttp.DefaultPooledTransport(). With no options it
+// keeps a circuit for every upstream, by policy.Classic's default values, and refuses with a 503.
+// New panics if an option or a policy makes no sense.
+func New(base http.RoundTripper, opts ...Option) *Transport {
+	if base == nil {
+		base = cleanhttp.DefaultPooledTransport()
+	}
+	t := &Transport{base: base, policy: policy.Classic{}, refusal: serviceUnavailable, random: rand.Float64}
+	t.circuits = circuits{make: t.newCircuit, added: t.restore, max: defaultMaxCircuits}
+	for _, option := range opts {
+		option(t)
+	}
+	t.config = t.newConfig(t.policy)
+	return t
+}
+
+// WithPolicy sets the policy of all circuits for which WithPolicyFor has none of their own. The default is
+// policy.Classic{}.
+func WithPolicy(p policy.Policy) Option {
+	mustNotBeNil("WithPolicy", p == nil)
+	return func(t *Transport) { t.policy = p }
+}
+
+// WithPolicyFor gives circuits policies by their keys; where policyFor returns nil, that of WithPolicy holds.
+// It is called when a circuit is made, by many goroutines at once.
+func WithPolicyFor(policyFor func(Key) policy.Policy) Option {
+	mustNotBeNil("WithPolicyFor", policyFor == nil)
+	return func(t *Transport) { t.policyFor = policyFor }
+}
+
+// WithKey sets what circuits are told apart by. The default is Upstream; PerMethod, PerRoute and PerTenant divide
+// its circuits further.
+func WithKey(keyOf KeyFunc) Option {
+	mustNotBeNil("WithKey", keyOf == nil)
+	return func(t *Transport) { t.keyOf = keyOf }
+}
+
+// WithClassifier sets what is asked for the outcome of a call: the classifiers in order, the first that is not Undecided
+// decides, and policy.Default if none does.
+func WithClassifier(classifiers ...policy.Classifier) Option {
+	classify := policy.First(classifiers...) // panics here if one is nil
+	return func(t *Transport) { t.classify.Store(&classify) }
+}
+
+// SetClassifier replaces the classifiers of WithClassifier while calls are under way. With none, policy.Default decides
+// alone.
+func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
+	WithClassifier(classifiers...)(t)
+}
+
+func mustNotBeNil(option string, isNil bool) {
+	if isNil {
+		panic("fusebox/transport: " + option + " got nil; leave it out for the default")
+	}
+}
+
+// WithRefusal sets what answers a request that is refused: Response for a fixed status, header and body, or a function.
+// The default is a 503 with Retry-After and a line of text.
+func WithRefusal(refusal RefusalFunc) Option {
+	mustNotBeNil("WithRefusal", refusal == nil)
+	return func(t *Transport) { t.refusal = refusal }
+}
+
+// WithRefusalError makes RoundTrip refuse by an error, an *OpenError that is ErrOpen, and not by a response.
+func WithRefusalError() Option {
+	return func(t *Transport) { t.refusal = refuseByError }
+}
+
+// WithRefusalOnTrip makes the call that opens a circuit get the refusal, as all after it do. By default it gets its own
+// response or error. A call that fails by its body has had its response, and keeps it.
+func WithRefusalOnTrip() Option {
+	return func(t *Transport) { t.refuseTripper = true }
+}
+
+// WithObserver adds an observer. Observers are told in the order of the options.
+func WithObserver(o Observer) Option {
+	return func(t *Transport) {
+		t.observers = append(t.observers, o)
+		t.observed = t.observed || o.OnStateChange != nil || o.OnRefusal != nil
+		t.timed = t.timed || o.OnOutcome != nil
+	}
+}
+
+// WithStorage sets where the states of circuits are kept beside the Transport's own memory. The default is nowhere.
+func WithStorage(s Storage) Option {
+	mustNotBeNil("WithStorage", s == nil)
+	return func(t *Transport) { t.storage, t.observed = s, true }
+}
+
+// WithMaxCircuits bounds the number of circuits kept; the default is 16384. At the bound, circuits that are closed make
+// room for new ones, the longest unused first, and never one that is open or half-open and asked for. If there is
+// no such circuit, requests to further upstreams pass unwatched.
+func WithMaxCircuits(n int) Option {
+	if n <= 0 {
+		panic(fmt.Sprintf("fusebox/transport: WithMaxCircuits got %d; write a positive number", n))
+	}
+	return func(t *Transport) { t.circuits.max = n }
+}
+
+// WithRandom sets the source of the jitter of waits, uniform in [0,1); the default is math/rand/v2. It is for simulations
+// that must be repeatable. It is called by many goroutines at once, under a lock.
+func WithRandom(random func() float64) Option {
+	mustNotBeNil("WithRandom", random == nil)
+	return func(t *Transport) { t.random = random }
+}

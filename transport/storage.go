@@ -1,0 +1,93 @@
+package transport
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// Record is what a Storage keeps of a circuit.
+type Record struct {
+	Key                 Key          `json:"key"`
+	State               policy.State `json:"state"`
+	Since               time.Time    `json:"since"`
+	NextProbe           time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
+	Failures, Successes int          // what the rule had in view when the state changed
+}
+
+// Storage keeps the states of circuits where they outlive a Transport, or where others can read them.
+//
+// Load is called once for a key, when its circuit is made, and Save after every change of state, in order; both on
+// the goroutine of a request, which waits for them: a Storage on the far side of a network should answer Load from
+// what it has at hand and Save in the background. If either returns an error, or does not know the key, the
+// circuit goes on with what it knows itself, closed at first, and OnStorageError is told.
+// The methods may be called by many goroutines at once.
+type Storage interface {
+	// Load returns the record of a key, and ErrNoRecord if there is none.
+	Load(Key) (Record, error)
+	Save(Record) error
+}
+
+// ErrNoRecord is the error of Storage.Load for a key of which nothing was saved.
+var ErrNoRecord = errors.New("fusebox: no record of this circuit")
+
+// MemoryStorage is a Storage for the Transports of one process. The zero value is empty and ready to use.
+type MemoryStorage struct{ records sync.Map } // Key -> Record
+
+// Load returns the last record saved under the key.
+func (m *MemoryStorage) Load(k Key) (Record, error) {
+	if r, ok := m.records.Load(k); ok {
+		return r.(Record), nil
+	}
+	return Record{}, ErrNoRecord
+}
+
+// Save keeps the record. Its error is always nil.
+func (m *MemoryStorage) Save(r Record) error {
+	m.records.Store(r.Key, r)
+	return nil
+}
+
+// restore gives a new circuit the state that the storage has of it. One that was half-open is due for a probe.
+func (t *Transport) restore(c *circuit) {
+	if t.storage == nil {
+		return
+	}
+	record, err := t.storage.Load(c.key)
+	if errors.Is(err, ErrNoRecord) {
+		return
+	}
+	if err != nil {
+		t.storageFailed(c.key, err)
+		return
+	}
+	switch now := time.Now(); record.State {
+	case policy.Open:
+		c.Restore(now, record.NextProbe)
+	case policy.HalfOpen:
+		c.Restore(now, now)
+	}
+}
+
+func (t *Transport) save(change StateChange) {
+	if t.storage == nil || change.Reason == "restored" {
+		return
+	}
+	err := t.storage.Save(Record{
+		Key: change.Key, State: change.To, Since: change.At, NextProbe: change.NextProbe,
+		Failures: change.Failures, Successes: change.Successes,
+	})
+	if err != nil {
+		t.storageFailed(change.Key, err)
+	}
+}
+
+func (t *Transport) storageFailed(k Key, err error) {
+	for _, observer := range t.observers {
+		if observer.OnStorageError != nil {
+			observer.OnStorageError(StorageError{Key: k, Err: err})
+		}
+	}
+}

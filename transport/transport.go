@@ -1,0 +1,254 @@
+// Package transport is the RoundTripper of Fusebox: it keeps one circuit per upstream, refuses requests to
+// an upstream in trouble, and lets traffic back when the upstream is well.
+//
+//	client := &http.Client{Transport: transport.New(nil)}
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// Transport is an http.RoundTripper that keeps one circuit per upstream. New makes it. It is safe for concurrent use
+// and starts no goroutine.
+type Transport struct {
+	base      http.RoundTripper
+	circuits  circuits
+	keyOf     KeyFunc // nil for Upstream
+	policy    policy.Policy
+	config    *statemachine.Config              // of policy
+	policyFor func(Key) policy.Policy           // nil if policy is for all
+	classify  atomic.Pointer[policy.Classifier] // nil for policy.Default
+	refusal   RefusalFunc
+	observers []Observer
+	storage   Storage
+	random    func() float64
+
+	observed      bool // somebody is told of state changes or refusals
+	timed         bool // somebody is told how long a call took
+	refuseTripper bool // the call that trips gets the refusal
+}
+
+var errNilURL = errors.New("fusebox: the request's URL is nil; make requests with http.NewRequest")
+
+// RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
+// refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil {
+		closeBody(req)
+		return nil, errNilURL
+	}
+	c := t.circuitOf(req)
+	if c == nil || req.Context().Err() != nil {
+		// No room to watch it, or the caller is gone already and the call says nothing: no reason to stand in its way.
+		return t.base.RoundTrip(req)
+	}
+	c, permit, refusal := t.acquire(c)
+	if !permit.Granted() {
+		closeBody(req)
+		return t.refuse(req, openError(c, refusal))
+	}
+
+	k := call{t: t, c: c, permit: permit, req: req}
+	defer k.abandon()
+	k.start()
+	resp, err := t.base.RoundTrip(k.sent)
+	return k.finish(resp, err)
+}
+
+// CloseIdleConnections closes the base's idle connections, if it can.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+// acquire asks a circuit for a permit, and if it was forgotten, the one that took its place.
+func (t *Transport) acquire(c *circuit) (*circuit, statemachine.Permit, statemachine.Refusal) {
+	if permit, ok := c.AcquireClosed(); ok {
+		return c, permit, statemachine.Refusal{}
+	}
+	for {
+		permit, refusal := c.Acquire(time.Now())
+		if !refusal.Gone {
+			return c, permit, refusal
+		}
+		successor := t.circuits.add(c.key)
+		if successor == nil {
+			// There is no room for one. A circuit of its own for this one call lets it through.
+			successor = t.newCircuit(c.key)
+		}
+		c = successor
+	}
+}
+
+// call is one call from its permit to its outcome.
+type call struct {
+	t       *Transport
+	c       *circuit
+	permit  statemachine.Permit
+	req     *http.Request
+	sent    *http.Request // req, or a copy with a body that is watched
+	bodyErr *bodyErrors
+	started time.Time // zero if nobody asks for the time
+	ended   time.Time
+	resp    *http.Response // while it is not the caller's yet
+	over    bool           // the permit is given back, or the response's body will do it
+}
+
+func (k *call) start() {
+	t := k.t
+	if t.timed || k.c.timed || k.permit.Probing() || t.classify.Load() != nil {
+		k.started = time.Now()
+	}
+	k.sent, k.bodyErr = watchBody(k.req)
+	for i := range t.observers {
+		if t.observers[i].OnCall != nil {
+			t.observers[i].OnCall(CallStart{Key: k.c.key, Request: k.req, Probe: k.permit.Probing()})
+		}
+	}
+}
+
+// finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
+func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
+	if resp == nil && err == nil {
+		return nil, nil // no RoundTripper may do that; http.Client has an error for it
+	}
+	k.resp = resp
+	if resp != nil && resp.Request == k.sent {
+		resp.Request = k.req
+	}
+	if err != nil || !k.started.IsZero() {
+		k.ended = time.Now()
+	}
+	outcome, cause := k.judge(resp, err, false)
+	k.over = true
+	if outcome == policy.Success && hasBody(k.req, resp) {
+		k.watch(resp)
+		if k.permit.Probing() {
+			k.permit.Headers(k.ended)
+		}
+	} else if tripped := k.done(outcome, cause, resp); tripped && k.t.refuseTripper {
+		return k.refuseTripping(resp)
+	}
+	k.resp = nil
+	return resp, err
+}
+
+// judge says what a finished call tells of its upstream.
+func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcome, policy.Cause) {
+	if err != nil {
+		awaitClientTimeout(k.req)
+	}
+	ended := k.ended
+	if inBody {
+		ended = time.Now()
+	}
+	facts := policy.Call{
+		Request: k.req, Response: resp, Err: err, InBody: inBody, BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
+	}
+	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
+	if classify := k.t.classify.Load(); classify != nil {
+		outcome = ask(*classify, facts)
+	}
+	if outcome == policy.Undecided {
+		outcome = cause.Outcome()
+	} else if outcome == policy.Failure && cause.Kind == policy.NoKind {
+		cause.Kind = policy.Judged
+	}
+	if outcome == policy.Failure && (errors.Is(err, ErrOpen) || err == nil && Refused(resp)) {
+		outcome = policy.Ignored // a circuit between here and the upstream refused: the upstream knows nothing of it
+	}
+	if outcome == policy.Success {
+		cause = policy.Cause{Status: cause.Status}
+	}
+	return outcome, cause
+}
+
+// ask has facts of its own, so that only calls with a custom classifier pay for the memory.
+func ask(classify policy.Classifier, facts policy.Call) policy.Outcome { return classify(&facts) }
+
+// awaitClientTimeout gives http.Client a moment to say that it was its Timeout that passed: it ends the request's
+// context, and tells by Request.Cancel in another goroutine. The call has just been waited for until its deadline.
+func awaitClientTimeout(req *http.Request) {
+	if req.Cancel == nil || req.Context().Err() != context.DeadlineExceeded {
+		return
+	}
+	moment := time.NewTimer(time.Millisecond)
+	defer moment.Stop()
+	select {
+	case <-req.Cancel:
+	case <-moment.C:
+	}
+}
+
+// done gives the permit back and tells who asked.
+func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+	if outcome != policy.Success || !k.permit.Quiet() {
+		tripped = k.giveBack(outcome, cause, resp)
+	}
+	for i := range k.t.observers {
+		if observe := k.t.observers[i].OnOutcome; observe != nil {
+			observe(CallEnd{
+				Key: k.c.key, Request: k.req, Probe: k.permit.Probing(), Outcome: outcome, Cause: cause, Elapsed: k.elapsed(),
+			})
+		}
+	}
+	return tripped
+}
+
+func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+	now := time.Now()
+	result := policy.Result{Outcome: outcome, Cause: cause, Elapsed: k.elapsed()}
+	if outcome == policy.Failure && resp != nil {
+		result.RetryAfter = retryAfter(resp.Header, now)
+	}
+	tripped, gone := k.permit.Done(now, result)
+	if !gone || outcome != policy.Failure {
+		return tripped
+	}
+	// The circuit was forgotten while the call was out. What the call found out belongs to the one in its place.
+	if successor := k.t.circuits.add(k.c.key); successor != nil {
+		if permit, ok := successor.AcquireClosed(); ok {
+			tripped, _ = permit.Done(now, result)
+		}
+	}
+	return tripped
+}
+
+func (k *call) elapsed() time.Duration {
+	if k.started.IsZero() {
+		return 0
+	}
+	return k.ended.Sub(k.started)
+}
+
+// refuseTripping answers the call that opened the circuit as the circuit answers from now on.
+func (k *call) refuseTripping(resp *http.Response) (*http.Response, error) {
+	if resp != nil && resp.Body != nil {
+		resp.Body.Close()
+	}
+	snapshot := k.c.Snapshot(time.Now())
+	return k.t.refuse(k.req, openError(k.c, statemachine.Refusal{
+		State: snapshot.State, At: snapshot.Since, Since: snapshot.Since, Due: snapshot.Due, Cause: snapshot.Cause,
+	}))
+}
+
+// abandon ends a call that did not get to its end: the base, a classifier or an observer panicked, or the
+// goroutine exits.
+func (k *call) abandon() {
+	if k.resp != nil && k.resp.Body != nil {
+		k.resp.Body.Close()
+	}
+	if !k.over {
+		k.over = true
+		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
+	}
+}
