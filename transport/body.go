@@ -31,7 +31,7 @@ func (k *call) watch(resp *http.Response) {
 // hasBody reports whether there is a body whose end is worth waiting for. One that can be written to belongs to the
 // caller from now on: the connection has switched protocols.
 func hasBody(req *http.Request, resp *http.Response) bool {
-	if resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || req.Method == http.MethodHead {
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || req.Method == http.MethodHead {
 		return false
 	}
 	_, duplex := resp.Body.(io.Writer)

@@ -232,6 +232,7 @@ func (k *call) elapsed() time.Duration {
 
 // refuseTripping answers the call that opened the circuit as the circuit answers from now on.
 func (k *call) refuseTripping(resp *http.Response) (*http.Response, error) {
+	k.resp = nil
 	if resp != nil && resp.Body != nil {
 		resp.Body.Close()
 	}
