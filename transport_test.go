@@ -190,7 +190,7 @@ func TestTheCircuitGoesClosedOpenHalfOpenClosed(t *testing.T) {
 
 		time.Sleep(30*time.Second - 1)
 		require.Equal(t, []int{503}, statuses(1))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []int{502, 503}, statuses(2), "one failure opens again")
 
 		sick.Store(false)
@@ -430,6 +430,19 @@ func TestSwitchedProtocolsStayDuplex(t *testing.T) {
 	require.Equal(t, "echo hello\n", line)
 	require.NoError(t, duplex.Close())
 	require.Equal(t, policy.Closed, rt.Circuits()[0].State)
+}
+
+type duplexBody struct{ io.ReadWriteCloser }
+
+func TestABodyThatCanBeWrittenToIsTheCallersOwn(t *testing.T) {
+	body := duplexBody{}
+	rt := halfOpen(roundTripper(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, ContentLength: -1, Body: body}, nil
+	}))
+	resp, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://upstream.test/", nil))
+	require.NoError(t, err)
+	require.Equal(t, body, resp.Body)
+	require.Equal(t, policy.Closed, stateOf(t, rt, here), "its headers settle the call")
 }
 
 // writerToBody is a body that can write itself, and breaks if told to.

@@ -9,11 +9,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 // Phase is the part of a call in which it failed.
@@ -30,7 +29,7 @@ const (
 
 // String returns "dns", "connect", "tls", "headers" or "body", and "" for NoPhase.
 func (p Phase) String() string {
-	return [...]string{"", "dns", "connect", "tls", "headers", "body"}[p]
+	return nameOf(p, "", "dns", "connect", "tls", "headers", "body")
 }
 
 // Kind is what happened to a call.
@@ -55,10 +54,9 @@ const (
 
 // String returns the kind in lower case.
 func (k Kind) String() string {
-	return [...]string{
+	return nameOf(k,
 		"ok", "status", "refused", "reset", "timeout", "certificate", "host not found", "lease expired", "judged so",
-		"error", "canceled", "bad request", "local trouble", "panic",
-	}[k]
+		"error", "canceled", "bad request", "local trouble", "panic")
 }
 
 // Deadline is whose deadline passed.
@@ -73,7 +71,14 @@ const (
 
 // String returns "caller", "client" or "transport", and "" for NoDeadline.
 func (d Deadline) String() string {
-	return [...]string{"", "caller", "client", "transport"}[d]
+	return nameOf(d, "", "caller", "client", "transport")
+}
+
+func nameOf[T ~uint8](value T, names ...string) string {
+	if int(value) < len(names) {
+		return names[value]
+	}
+	return "invalid"
 }
 
 // Cause says why a call ended as it did. The zero Cause is that of a success. Causes can be compared.
@@ -141,7 +146,7 @@ func causeOfError(c *Call) Cause {
 	case ctxErr != nil:
 		return Cause{Kind: Canceled}
 	}
-	if closed(c.Request.Cancel) || errors.Is(c.Err, context.Canceled) || strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
+	if cancelClosed(c.Request) || errors.Is(c.Err, context.Canceled) || strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
 		// http.Client closes Request.Cancel when its Timeout has passed, at times a moment before the context ends.
 		if deadline, ok := c.Request.Context().Deadline(); ok && !c.Ended.Before(deadline) {
 			return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: ClientDeadline}
@@ -178,15 +183,16 @@ func causeOfError(c *Call) Cause {
 // whoseDeadline tells the two ends of a context apart that look the same: http.Client.Timeout sets the deadline of
 // the context and closes Request.Cancel at the same moment, but in another goroutine.
 func whoseDeadline(c *Call) Deadline {
-	if closed(c.Request.Cancel) {
+	if cancelClosed(c.Request) {
 		return ClientDeadline
 	}
 	return CallerDeadline
 }
 
-func closed(cancel <-chan struct{}) bool {
+func cancelClosed(req *http.Request) bool {
 	select {
-	case <-cancel:
+	//lint:ignore SA1019 http.Client still uses it, to tell RoundTrippers other than its own of its Timeout
+	case <-req.Cancel:
 		return true
 	default:
 		return false
@@ -233,62 +239,36 @@ func refusedCertificate(err error) bool {
 	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid)
 }
 
-// atFault reports whether the call failed by what it asked: what http.Transport checks before it sends anything,
-// or a body that could not be read.
+// atFault reports whether the call failed by what it asked: something that net/http finds before it sends anything,
+// a body of the wrong length, or one that could not be read.
 func atFault(c *Call) bool {
-	req := c.Request
 	var file *fs.PathError // of a body that is a file: a network never answers with one
-	if c.BodyErr != nil && errors.Is(c.Err, c.BodyErr) || errors.As(c.Err, &file) || wrongLength(c.Err) {
+	if c.BodyErr != nil && errors.Is(c.Err, c.BodyErr) || errors.As(c.Err, &file) {
 		return true
 	}
-	if req.URL == nil || req.Header == nil || req.URL.Host == "" {
-		return true
-	}
-	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
-		// Another protocol can be registered with http.Transport, and then it fails by errors of its own.
-		return strings.Contains(c.Err.Error(), "unsupported protocol scheme")
-	}
-	if strings.ContainsFunc(req.Method, func(r rune) bool { return !httpguts.IsTokenRune(r) }) {
-		return true
-	}
-	return !validHeader(req.Header) || !validHeader(req.Trailer) || !httpguts.ValidHostHeader(req.Host) ||
-		strings.ContainsFunc(req.URL.RequestURI(), func(r rune) bool { return r < ' ' || r == 0x7f })
+	text := c.Err.Error()
+	return slices.ContainsFunc(complaints, func(complaint string) bool { return strings.Contains(text, complaint) })
 }
 
-// wrongLength reports whether a body was longer or shorter than the request's ContentLength said. net/http has only
-// words for it.
-func wrongLength(err error) bool {
-	text := err.Error()
-	return strings.HasPrefix(text, "http: ContentLength=") || strings.HasPrefix(text, "http2: request body larger than")
-}
-
-func validHeader(h http.Header) bool {
-	for name, values := range h {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return false
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return false
-			}
-		}
-	}
-	return true
+// complaints is what net/http says of requests that it cannot send. It has no types for it.
+var complaints = []string{
+	"http: nil Request.URL", "http: nil Request.Header", "http: no Host in request URL", "unsupported protocol scheme",
+	"net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ", "invalid Host header",
+	"can't write control character in Request.URL", "http: ContentLength=", "http: Request.ContentLength=",
+	"http2: request body larger than specified content length", "http2: invalid Upgrade request header",
+	"http2: invalid Transfer-Encoding request header", "http2: invalid Connection request header",
 }
 
 // local reports whether this machine, or the forward proxy that it is set up to use, failed the call.
 func local(c *Call) bool {
-	if isAny(c.Err, localErrors) {
+	var op *net.OpError
+	if isAny(c.Err, localErrors) || errors.As(c.Err, &op) && op.Op == "proxyconnect" {
 		return true
 	}
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
 		// A resolver that finds no file descriptor left has only words for it.
 		return strings.Contains(dns.Err, syscall.EMFILE.Error()) || strings.Contains(dns.Err, syscall.ENFILE.Error())
-	}
-	var op *net.OpError
-	if errors.As(c.Err, &op) && op.Op == "proxyconnect" {
-		return true
 	}
 	// A proxy that answers CONNECT with a 4xx: all that http.Transport leaves of it is the status text.
 	if c.Request.URL != nil && c.Request.URL.Scheme == "https" && !c.InBody {

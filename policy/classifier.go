@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -130,8 +131,7 @@ func streams(resp *http.Response) bool {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return true
 	}
-	contentType := resp.Header.Get("Content-Type")
-	return len(contentType) >= 17 && contentType[:17] == "text/event-stream"
+	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/event-stream")
 }
 
 type replayed struct {

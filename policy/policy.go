@@ -82,11 +82,13 @@ type Policy interface {
 	Rules() Rules
 }
 
-// Rules are the three rules of a policy. Rules of all kinds combine freely. None may be nil.
+// Rules are the three rules of a policy, and whether to hold calls when an upstream falls silent. Rules of all kinds
+// combine freely. None may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
 	Recover RecoverRule
+	Hold    Hold
 }
 
 // Rules returns r, which makes Rules a Policy.
@@ -103,8 +105,8 @@ type TripRule interface {
 
 // Trip is a TripRule's memory for one circuit.
 type Trip interface {
-	// Start forgets everything: the circuit closed.
-	Start()
+	// Start forgets all calls: the circuit closed, after failedProbes probes (and recoveries) had failed since it tripped.
+	Start(now time.Time, failedProbes int)
 	// Record takes the result of a call, Success or Failure, and reports whether the circuit trips.
 	Record(now time.Time, r Result) bool
 	// Quiet reports whether a success would change nothing. While a rule is quiet, successes are not

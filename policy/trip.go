@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Consecutive trips at a number of failures in a row. A success zeroes the count.
 type Consecutive struct {
@@ -15,9 +18,9 @@ func (Consecutive) Timed() bool { return false }
 
 type consecutive struct{ limit, failures int }
 
-func (c *consecutive) Start()             { c.failures = 0 }
-func (c *consecutive) Quiet() bool        { return c.failures == 0 }
-func (c *consecutive) Counts() (int, int) { return c.failures, 0 }
+func (c *consecutive) Start(time.Time, int) { c.failures = 0 }
+func (c *consecutive) Quiet() bool          { return c.failures == 0 }
+func (c *consecutive) Counts() (int, int)   { return c.failures, 0 }
 func (c *consecutive) Record(_ time.Time, r Result) bool {
 	if r.Outcome == Success {
 		c.failures = 0
@@ -78,8 +81,11 @@ func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip
 		percent: percentOr(f.Percent, 50, name+".Percent"),
 		minimum: positiveOr(f.Minimum, 10, name+".Minimum"),
 	}
-	if f.Window != 0 {
-		s.view = newTimeView(positiveOr(f.Window, time.Second, name+".Window"))
+	if f.Window < 0 {
+		panic(invalid("%s.Window is %v; write a positive one, or 0 to count the view in calls", name, f.Window))
+	}
+	if f.Window > 0 {
+		s.view = newTimeView(f.Window)
 		return s
 	}
 	calls := positiveOr(f.Calls, 100, name+".Calls")
@@ -93,13 +99,13 @@ func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip
 	return s
 }
 
-func (s *shareTrip) Start()             { s.view.clear() }
-func (s *shareTrip) Quiet() bool        { return false } // a success is part of the share
-func (s *shareTrip) Counts() (int, int) { bad, total := s.view.counts(); return bad, total - bad }
+func (s *shareTrip) Start(time.Time, int) { s.view.clear() }
+func (s *shareTrip) Quiet() bool          { return false } // a success is part of the share
+func (s *shareTrip) Counts() (int, int)   { bad, total := s.view.counts(); return bad, total - bad }
 func (s *shareTrip) Record(now time.Time, r Result) bool {
 	s.view.add(now, s.bad(r))
 	bad, total := s.view.counts()
-	return total >= s.minimum && bad > 0 && share(bad, total, s.percent)
+	return total >= s.minimum && share(bad, total, s.percent)
 }
 
 // AnyOf trips when one of its rules does. Its counts are those of the first.
@@ -107,7 +113,10 @@ func AnyOf(rules ...TripRule) TripRule {
 	if len(rules) == 0 {
 		panic(invalid("AnyOf got no rules; write at least one"))
 	}
-	return anyOf(rules)
+	if slices.Contains(rules, nil) {
+		panic(invalid("AnyOf got a nil rule; leave it out"))
+	}
+	return anyOf(slices.Clone(rules))
 }
 
 type anyOf []TripRule
@@ -131,9 +140,9 @@ func (a anyOf) Timed() bool {
 
 type anyTrip []Trip
 
-func (a anyTrip) Start() {
+func (a anyTrip) Start(now time.Time, failedProbes int) {
 	for _, t := range a {
-		t.Start()
+		t.Start(now, failedProbes)
 	}
 }
 

@@ -20,12 +20,13 @@ type body struct {
 type writerToBody struct{ *body }
 
 // watch gives the response a body that ends the call.
-func (k *call) watch(resp *http.Response) {
+func (k *call) watch(resp *http.Response) *body {
 	b := &body{ReadCloser: resp.Body, call: *k, resp: resp}
 	resp.Body = b
 	if _, ok := b.ReadCloser.(io.WriterTo); ok {
 		resp.Body = writerToBody{b}
 	}
+	return b
 }
 
 // hasBody reports whether there is a body whose end is worth waiting for. One that can be written to belongs to the
@@ -81,7 +82,7 @@ func (b *body) end(err error) {
 		return
 	}
 	if err == io.EOF {
-		b.call.done(policy.Success, policy.Cause{}, nil)
+		b.call.done(policy.Success, policy.Cause{Status: b.resp.StatusCode}, nil)
 		return
 	}
 	judged := false

@@ -147,5 +147,5 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 	rules.Trip.NewTrip()
 	rules.Probe.NewProbe()
 	rules.Recover.NewRecover()
-	return &statemachine.Config{Rules: rules, Random: t.random}
+	return &statemachine.Config{Rules: rules, Hold: rules.Hold.Validated(), Random: t.random}
 }

@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -25,8 +27,9 @@ func (k Key) String() string {
 	if k.Scheme != "" || k.Host != "" {
 		text = strings.TrimSuffix(k.Scheme+"://"+k.Host+" "+k.Detail, " ")
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strings.Trim(strconv.QuoteToGraphic(text), `"`)
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		quoted := strconv.QuoteToGraphic(text)
+		return quoted[1 : len(quoted)-1]
 	}
 	return text
 }
@@ -45,7 +48,7 @@ type KeyFunc func(*http.Request) Key
 func Upstream(req *http.Request) Key { return upstream(req.URL) }
 
 func upstream(u *url.URL) Key {
-	scheme := strings.ToLower(u.Scheme)
+	scheme := lower(u.Scheme)
 	return Key{Scheme: scheme, Host: canonicalHost(scheme, u.Host)}
 }
 
@@ -61,15 +64,23 @@ func PerMethod(req *http.Request) Key {
 // PerRoute panics, as http.ServeMux does, if patterns are malformed or in conflict.
 func PerRoute(patterns ...string) KeyFunc {
 	routes := http.NewServeMux()
+	patterns = slices.Clone(patterns)
 	for _, pattern := range patterns {
 		routes.Handle(pattern, http.NotFoundHandler())
 	}
 	return func(req *http.Request) Key {
 		k := Upstream(req)
-		// The mux looks at requests as a server gets them.
-		_, k.Detail = routes.Handler(&http.Request{
-			Method: methodOf(req), Host: req.URL.Host, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath},
-		})
+		// The mux looks at requests as a server gets them. In place of a pattern it gives the path that it would
+		// redirect to, and there it has one.
+		seen := &http.Request{Method: methodOf(req), Host: k.Host, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath}}
+		_, pattern := routes.Handler(seen)
+		if !slices.Contains(patterns, pattern) {
+			seen.URL = &url.URL{Path: pattern}
+			_, pattern = routes.Handler(seen)
+		}
+		if slices.Contains(patterns, pattern) {
+			k.Detail = pattern
+		}
 		return k
 	}
 }
@@ -97,8 +108,8 @@ func PerTenant(tenant func(*http.Request) string) KeyFunc {
 // is returned in lower case and otherwise as it is: two different upstreams never become one.
 func canonicalHost(scheme, hostport string) string {
 	host, port := splitPort(hostport)
-	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return strings.ToLower(hostport) // no valid host: which colon is the port's cannot be told
+	if strings.Contains(host, ":") && !(strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")) {
+		return lower(hostport) // no valid host: which colon is the port's cannot be told
 	}
 	host = canonicalName(host)
 	if port = canonicalPort(port); port != "" && port != defaultPort(scheme) {
@@ -122,19 +133,34 @@ func canonicalName(host string) string {
 		if addr, err := netip.ParseAddr(inner); ok && err == nil {
 			return "[" + addr.String() + "]"
 		}
-		return strings.ToLower(host)
+		return lower(host)
 	}
-	if !isASCII(host) {
+	if !isASCII(host) && utf8.ValidString(host) {
 		// The profile that net/http itself uses to find out whom to connect to.
 		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
 			host = ascii
 		}
 	}
-	host = strings.ToLower(host)
-	if trimmed, ok := strings.CutSuffix(host, "."); ok && trimmed != "" && !strings.HasSuffix(trimmed, ".") {
-		return trimmed
+	host = lower(host)
+	trimmed, ok := strings.CutSuffix(host, ".")
+	if _, err := netip.ParseAddr(trimmed); !ok || err == nil || trimmed == "" || strings.HasSuffix(trimmed, ".") {
+		return host
 	}
-	return host
+	return trimmed
+}
+
+// lower is strings.ToLower for ASCII alone: no other letter has another case in a host name, and no two may become one.
+func lower(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
+		return s
+	}
+	text := []byte(s)
+	for i, b := range text {
+		if 'A' <= b && b <= 'Z' {
+			text[i] = b + 'a' - 'A'
+		}
+	}
+	return string(text)
 }
 
 // canonicalPort drops leading zeros. A port that is no number is a service's name and stays.

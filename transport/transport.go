@@ -50,14 +50,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		// No room to watch it, or the caller is gone already and the call says nothing: no reason to stand in its way.
 		return t.base.RoundTrip(req)
 	}
-	c, permit, refusal := t.acquire(c)
-	if !permit.Granted() {
-		closeBody(req)
-		return t.refuse(req, openError(c, refusal))
-	}
-
-	k := call{t: t, c: c, permit: permit, req: req}
+	k := call{t: t, c: c, req: req}
 	defer k.abandon()
+	if refusal := k.acquire(); !k.permit.Granted() {
+		k.over = true
+		closeBody(req)
+		return t.refuse(req, openError(k.c, refusal))
+	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)
 	return k.finish(resp, err)
@@ -70,32 +69,13 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// acquire asks a circuit for a permit, and if it was forgotten, the one that took its place.
-func (t *Transport) acquire(c *circuit) (*circuit, statemachine.Permit, statemachine.Refusal) {
-	if permit, ok := c.AcquireClosed(); ok {
-		return c, permit, statemachine.Refusal{}
-	}
-	for {
-		permit, refusal := c.Acquire(time.Now())
-		if !refusal.Gone {
-			return c, permit, refusal
-		}
-		successor := t.circuits.add(c.key)
-		if successor == nil {
-			// There is no room for one. A circuit of its own for this one call lets it through.
-			successor = t.newCircuit(c.key)
-		}
-		c = successor
-	}
-}
-
 // call is one call from its permit to its outcome.
 type call struct {
 	t       *Transport
 	c       *circuit
 	permit  statemachine.Permit
 	req     *http.Request
-	sent    *http.Request // req, or a copy with a body that is watched
+	sent    *http.Request // req, or a copy with a body that is watched; nil before the base gets it
 	bodyErr *bodyErrors
 	started time.Time // zero if nobody asks for the time
 	ended   time.Time
@@ -103,17 +83,36 @@ type call struct {
 	over    bool           // the permit is given back, or the response's body will do it
 }
 
+// acquire asks the circuit for a permit, and if it was forgotten, the one that took its place.
+func (k *call) acquire() (refusal statemachine.Refusal) {
+	var ok bool
+	if k.permit, ok = k.c.AcquireClosed(); ok {
+		return refusal
+	}
+	deadline, _ := k.req.Context().Deadline()
+	for {
+		k.permit, refusal = k.c.Acquire(time.Now(), deadline)
+		if !refusal.Gone {
+			return refusal
+		}
+		key := k.c.key
+		if k.c = k.t.circuits.add(key); k.c == nil {
+			k.c = k.t.newCircuit(key) // no room to keep one: this call gets one of its own
+		}
+	}
+}
+
 func (k *call) start() {
 	t := k.t
 	if t.timed || k.c.timed || k.permit.Probing() || t.classify.Load() != nil {
 		k.started = time.Now()
 	}
-	k.sent, k.bodyErr = watchBody(k.req)
 	for i := range t.observers {
 		if t.observers[i].OnCall != nil {
 			t.observers[i].OnCall(CallStart{Key: k.c.key, Request: k.req, Probe: k.permit.Probing()})
 		}
 	}
+	k.sent, k.bodyErr = watchBody(k.req)
 }
 
 // finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
@@ -131,9 +130,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	outcome, cause := k.judge(resp, err, false)
 	k.over = true
 	if outcome == policy.Success && hasBody(k.req, resp) {
-		k.watch(resp)
-		if k.permit.Probing() {
-			k.permit.Headers(k.ended)
+		if b := k.watch(resp); b.call.permit.WantsHeaders() {
+			b.call.permit.Headers(time.Now())
 		}
 	} else if tripped := k.done(outcome, cause, resp); tripped && k.t.refuseTripper {
 		return k.refuseTripping(resp)
@@ -178,13 +176,15 @@ func ask(classify policy.Classifier, facts policy.Call) policy.Outcome { return 
 // awaitClientTimeout gives http.Client a moment to say that it was its Timeout that passed: it ends the request's
 // context, and tells by Request.Cancel in another goroutine. The call has just been waited for until its deadline.
 func awaitClientTimeout(req *http.Request) {
-	if req.Cancel == nil || req.Context().Err() != context.DeadlineExceeded {
+	//lint:ignore SA1019 http.Client still uses it
+	canceled := req.Cancel
+	if canceled == nil || req.Context().Err() != context.DeadlineExceeded {
 		return
 	}
 	moment := time.NewTimer(time.Millisecond)
 	defer moment.Stop()
 	select {
-	case <-req.Cancel:
+	case <-canceled:
 	case <-moment.C:
 	}
 }
@@ -248,8 +248,14 @@ func (k *call) abandon() {
 	if k.resp != nil && k.resp.Body != nil {
 		k.resp.Body.Close()
 	}
-	if !k.over {
-		k.over = true
+	if k.over {
+		return
+	}
+	k.over = true
+	if k.sent == nil {
+		closeBody(k.req)
+	}
+	if k.permit.Granted() {
 		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
 	}
 }

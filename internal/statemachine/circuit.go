@@ -3,7 +3,6 @@
 package statemachine
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ const bodyLease = time.Second
 // Config is what circuits of one policy have in common.
 type Config struct {
 	Rules  policy.Rules
+	Hold   policy.Hold    // Rules.Hold, validated
 	Random func() float64 // uniform in [0,1), for jitter; called under a circuit's lock
 }
 
@@ -41,7 +41,7 @@ type Change struct {
 // Refusal is what there is to say of a request that was refused.
 type Refusal struct {
 	Gone  bool         // nothing was decided: the circuit was forgotten, ask the one that took its place
-	State policy.State // Open or HalfOpen
+	State policy.State // Closed if calls are held because the upstream is silent
 	At    time.Time
 	Since time.Time    // when the circuit took this state
 	Due   time.Time    // the earliest time of the next probe; not after At if that is not known
@@ -88,40 +88,46 @@ type Snapshot struct {
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
 // The lock protocol: word is read without the lock and written with it, but for its touched bit, which
-// is a hint. All else is under mu. Observers are told by unlock, after mu is released, by whichever goroutine
+// is a hint, and canaryBit, which whoever clears it takes. All else is under mu. Observers are told by unlock, after mu is released, by whichever goroutine
 // finds events waiting and no other one delivering.
 type Circuit struct {
 	word   atomic.Uint64
 	config *Config
 
-	mu         sync.Mutex
-	trip       policy.Trip
-	probe      policy.Probe   // nil before the first trip
-	recover    policy.Recover // nil before the first trip
-	places     []*place       // of the calls let through in this generation that are not given back
-	nextExpiry time.Time      // when the first lease of places ends; zero if there is none
-	since      time.Time
-	failedAt   time.Time
-	cause      policy.Cause
-	counts     Counts
-	observer   Observer
-	events     []func(Observer)
-	delivering bool
+	mu           sync.Mutex
+	trip         policy.Trip
+	probe        policy.Probe   // nil before the first trip
+	recover      policy.Recover // nil before the first trip
+	places       []*place       // of the calls let through in this generation that are not given back
+	nextExpiry   time.Time      // not after the first lease of places ends; zero if there is none
+	failedProbes int            // and recoveries, since the trip
+	opened       uint64         // how often the circuit has opened
+	since        time.Time
+	failedAt     time.Time
+	cause        policy.Cause
+	counts       Counts
+	watch        watch
+	observer     Observer
+	events       []func(Observer)
+	delivering   bool
 }
 
 // The word: the generation, and below it these bits.
 const (
-	stateBits  = 0b00011 // a policy.State
-	quietBit   = 0b00100 // closed, and a success would change nothing
-	touchedBit = 0b01000 // used since the last Forget
-	goneBit    = 0b10000 // forgotten: no longer the circuit of its key
-	generation = 8       // bits below the generation
+	stateBits  = 0b0000011 // a policy.State
+	quietBit   = 0b0000100 // closed, and a success would change nothing
+	touchedBit = 0b0001000 // used since the last Forget
+	goneBit    = 0b0010000 // forgotten: no longer the circuit of its key
+	canaryBit  = 0b0100000 // closed, and the next call is to be a canary
+	watchBit   = 0b1000000 // closed, and every call is counted, because a canary is late
+	generation = 8         // bits below the generation
 )
 
 // New makes a closed circuit. A nil observer is told nothing.
 func New(config *Config, observer Observer) *Circuit {
 	c := &Circuit{config: config, observer: observer, trip: config.Rules.Trip.NewTrip()}
 	c.store(policy.Closed, 0)
+	c.word.And(^uint64(touchedBit))
 	return c
 }
 
@@ -130,15 +136,19 @@ type place struct {
 	index   int // in Circuit.places; -1 when given back
 	expiry  time.Time
 	mark    int
-	headers bool // they came well
-	expired bool // its lease ended before the call did, and it was settled then
+	headers bool   // they came well
+	expired bool   // its lease ended before the call did, and it was settled then
+	opened  uint64 // Circuit.opened when it expired
 }
 
 // Permit is the right to make one call. Its holder gives it back exactly once by Done. The zero value is no permit.
 type Permit struct {
 	circuit    *Circuit
 	generation uint64
-	place      *place // nil if the circuit was closed
+	place      *place    // nil if the circuit was closed
+	canary     bool      // see watch
+	heard      bool      // Headers was called
+	started    time.Time // zero if nothing was watched then
 }
 
 // Granted reports whether p is a permit at all.
@@ -153,23 +163,45 @@ func (c *Circuit) AcquireClosed() (Permit, bool) {
 	if word&touchedBit == 0 {
 		c.word.Or(touchedBit)
 	}
-	if word&(stateBits|goneBit) != uint64(policy.Closed) {
+	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	return Permit{circuit: c, generation: word >> generation}, true
+	permit := Permit{circuit: c, generation: word >> generation}
+	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
+		// Not the first call, so that a host that is called once has no timer.
+		permit.canary = c.takeCanary(permit.generation)
+	}
+	return permit, true
 }
 
-// Acquire gives a permit, or says why not.
-func (c *Circuit) Acquire(now time.Time) (Permit, Refusal) {
+// Acquire gives a permit, or says why not. Deadline is when the caller will be gone; zero if never.
+func (c *Circuit) Acquire(now, deadline time.Time) (permit Permit, refusal Refusal) {
 	c.mu.Lock()
-	defer c.unlock()
+	permit, refusal = c.decide(now, deadline)
+	told := false
+	defer func() {
+		if !told && permit.place != nil { // an observer panicked, and nobody gets the permit
+			c.mu.Lock()
+			c.giveBack(permit.place)
+			c.mu.Unlock()
+		}
+	}()
+	c.unlock()
+	told = true
+	return permit, refusal
+}
+
+func (c *Circuit) decide(now, deadline time.Time) (Permit, Refusal) {
 	if c.gone() {
 		return Permit{}, Refusal{Gone: true}
 	}
 	c.expire(now)
 	switch c.state() {
 	case policy.Closed:
-		return Permit{circuit: c, generation: c.generation()}, Refusal{}
+		if c.watch.holds(now, deadline, c.config.Hold) {
+			return Permit{}, c.refuse(now)
+		}
+		return Permit{circuit: c, generation: c.generation(), started: now}, Refusal{}
 	case policy.Open:
 		if due := c.probe.Ask(now); !due || len(c.places) > 0 {
 			return Permit{}, c.refuse(now)
@@ -209,18 +241,29 @@ func (c *Circuit) refuse(now time.Time) Refusal {
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
-	return word&(stateBits|quietBit|goneBit) == uint64(policy.Closed)|quietBit && word>>generation == p.generation
+	return word&(stateBits|quietBit|goneBit|watchBit) == uint64(policy.Closed)|quietBit &&
+		word>>generation == p.generation && !p.canary
+}
+
+// WantsHeaders reports whether Headers would do anything. It takes no lock.
+func (p Permit) WantsHeaders() bool {
+	return p.place != nil || p.canary || p.circuit.word.Load()&watchBit != 0
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
 // settle a probe, and the failure of a later Done counts as one more call.
-func (p Permit) Headers(now time.Time) {
-	if p.place == nil {
-		return
-	}
+func (p *Permit) Headers(now time.Time) {
 	c := p.circuit
 	c.mu.Lock()
 	defer c.unlock()
+	p.heard = true
+	if p.generation != c.generation() {
+		return
+	}
+	if p.place == nil {
+		c.cameBack(now, *p, true)
+		return
+	}
 	if p.place.index < 0 {
 		return
 	}
@@ -231,10 +274,10 @@ func (p Permit) Headers(now time.Time) {
 	}
 }
 
-// Done gives the permit back. The outcome is Success, Failure or Ignored. Tripped reports that this call
+// Done gives the permit back. The outcome is Success, Failure or Ignored. Opened reports that this call
 // opened the circuit; gone that the circuit was forgotten meanwhile and a failure belongs to the one that took
 // its place.
-func (p Permit) Done(now time.Time, r policy.Result) (tripped, gone bool) {
+func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	c := p.circuit
 	c.mu.Lock()
 	defer c.unlock()
@@ -253,33 +296,35 @@ func (p Permit) Done(now time.Time, r policy.Result) (tripped, gone bool) {
 		return c.late(now, p, r), false
 	case p.generation != c.generation():
 		c.counts.LateCalls++
+		return false, false
 	case p.place == nil:
+		if !p.heard {
+			c.cameBack(now, p, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
+		}
 		return c.record(now, r), false
-	default:
-		c.giveBack(p.place)
-		c.settle(now, p.place, r)
 	}
-	return false, false
+	c.giveBack(p.place)
+	return c.settle(now, p.place, r), false
 }
 
-// late takes the result of a call that its lease has settled already. What is new in it is the break of a body
-// whose headers came well: one more failure. And the success of a probe, if the circuit is still open.
-func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (tripped bool) {
-	broke := p.place.headers && r.Outcome == policy.Failure
-	switch {
-	case broke && c.state() == policy.Closed:
+// late takes the result of a call that its lease has settled already. Two things are new in it: that the body broke
+// after the headers came well, which is one more failure unless the circuit has opened since; and that a probe
+// succeeded after all, if the circuit is still as open as it was.
+func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (opened bool) {
+	broke := p.place.headers && r.Outcome == policy.Failure && p.place.opened == c.opened
+	succeeded := !p.place.headers && r.Outcome == policy.Success && p.generation == c.generation()
+	switch state := c.state(); {
+	case broke && state == policy.Closed:
 		return c.record(now, r)
-	case broke && c.state() == policy.HalfOpen && p.generation == c.generation(),
-		!p.place.headers && r.Outcome == policy.Success && c.state() == policy.Open && p.generation == c.generation():
-		c.settle(now, p.place, r)
-	default:
-		c.counts.LateCalls++
+	case broke && state == policy.HalfOpen, succeeded && state == policy.Open:
+		return c.settle(now, p.place, r)
 	}
+	c.counts.LateCalls++
 	return false
 }
 
 // record takes the result of a call that started while the circuit was closed.
-func (c *Circuit) record(now time.Time, r policy.Result) (tripped bool) {
+func (c *Circuit) record(now time.Time, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored {
 		return false
 	}
@@ -292,46 +337,54 @@ func (c *Circuit) record(now time.Time, r policy.Result) (tripped bool) {
 }
 
 // settle takes the result of a call that was let through while the circuit was open or half-open.
-func (c *Circuit) settle(now time.Time, p *place, r policy.Result) {
+func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored {
-		return
+		return false
 	}
 	if c.state() == policy.Open {
 		if r.Outcome == policy.Success {
 			c.change(policy.HalfOpen, now, ProbeSucceeded, r)
-			return
+		} else {
+			c.failedProbes++
+			c.probe.Fail(now, r, c.config.Random())
 		}
-		c.probe.Fail(now, r, c.config.Random())
-		return
+		return false
 	}
 	switch c.recover.Record(now, p.mark, r) {
 	case policy.Close:
 		c.change(policy.Closed, now, Recovered, r)
 	case policy.Reopen:
 		c.change(policy.Open, now, RecoveryFailed, r)
+		return true
 	}
+	return false
 }
 
-// expire settles the calls whose leases have ended: well if their headers came well, as failed otherwise.
+// expire settles the calls whose leases have ended, in the order in which they ended: well if their headers came
+// well, as failed otherwise.
 func (c *Circuit) expire(now time.Time) {
 	for !c.nextExpiry.IsZero() && !now.Before(c.nextExpiry) {
-		at := slices.IndexFunc(c.places, func(p *place) bool { return !p.expiry.After(now) })
-		if at < 0 {
+		var first *place
+		for _, p := range c.places {
+			if first == nil || p.expiry.Before(first.expiry) {
+				first = p
+			}
+		}
+		if first == nil || first.expiry.After(now) {
 			c.nextExpiry = time.Time{}
-			for _, p := range c.places {
-				c.expireBy(p.expiry)
+			if first != nil {
+				c.nextExpiry = first.expiry
 			}
 			return
 		}
-		p := c.places[at]
-		p.expired = true
-		c.giveBack(p)
-		if p.headers {
-			c.settle(now, p, policy.Result{Outcome: policy.Success})
+		first.expired, first.opened = true, c.opened
+		c.giveBack(first)
+		if first.headers {
+			c.settle(now, first, policy.Result{Outcome: policy.Success})
 			continue
 		}
 		c.cause, c.failedAt = policy.Cause{Kind: policy.Lease}, now
-		c.settle(now, p, policy.Result{Outcome: policy.Failure, Cause: c.cause})
+		c.settle(now, first, policy.Result{Outcome: policy.Failure, Cause: c.cause})
 	}
 }
 
@@ -367,17 +420,22 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 		p.index = -1
 	}
 	c.places, c.nextExpiry = nil, time.Time{}
+	c.watch.stop()
 	switch to {
 	case policy.Closed:
-		c.trip.Start()
+		c.trip.Start(now, c.failedProbes)
 	case policy.Open:
+		c.opened++
 		switch {
 		case reason == Restored:
+			c.failedProbes = 0
 			c.probe.Resume(now, now.Add(r.RetryAfter))
 		case change.From == policy.Closed, reason == ByHand:
-			c.probe.Trip(now, r, c.config.Random())
+			c.failedProbes = 0
 			c.counts.Trips++
+			c.probe.Trip(now, r, c.config.Random())
 		default:
+			c.failedProbes++
 			c.probe.Fail(now, r, c.config.Random())
 		}
 		change.Due = c.probe.Due()
@@ -469,8 +527,11 @@ func (c *Circuit) generation() uint64  { return c.word.Load() >> generation }
 
 func (c *Circuit) store(state policy.State, gen uint64) {
 	word := gen<<generation | uint64(state) | touchedBit
-	if state == policy.Closed && c.trip.Quiet() {
-		word |= quietBit
+	if state == policy.Closed {
+		word |= c.watch.bits(c.config.Hold)
+		if c.trip.Quiet() {
+			word |= quietBit
+		}
 	}
 	if c.word.Load() != word {
 		c.word.Store(word)

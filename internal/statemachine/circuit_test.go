@@ -1,0 +1,614 @@
+package statemachine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// afterProbe is policy.Trial for a circuit that stays open until a probe succeeds.
+type afterProbe struct{ policy.Trial }
+
+func (afterProbe) AfterProbe() bool { return true }
+
+var (
+	// classic trips at two failures, waits for 10 s, and closes by two successes.
+	classic = policy.Classic{Failures: 2, OpenFor: 10 * time.Second, Probes: 2}.Rules()
+	// probing is the same, but a probe must succeed first, and it has a lease of 2 s.
+	probing = policy.Rules{
+		Trip:    policy.Consecutive{Failures: 2},
+		Probe:   policy.OpenTime{For: 10 * time.Second, Lease: 2 * time.Second},
+		Recover: afterProbe{policy.Trial{Probes: 2}},
+	}
+)
+
+// told is an Observer that writes down.
+type told struct {
+	changes  []Change
+	refusals []Refusal
+	lines    []string
+}
+
+func (o *told) Changed(c Change) {
+	o.changes = append(o.changes, c)
+	o.lines = append(o.lines, fmt.Sprintf("%v→%v %s", c.From, c.To, c.Reason))
+}
+
+func (o *told) Refused(r Refusal) {
+	o.refusals = append(o.refusals, r)
+	o.lines = append(o.lines, "refused, "+r.State.String())
+}
+
+// rig is a circuit with its permits by name.
+type rig struct {
+	*Circuit
+	told    *told
+	permits map[string]Permit
+}
+
+func newRig(rules policy.Rules) *rig {
+	o := &told{}
+	return &rig{New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o), o, map[string]Permit{}}
+}
+
+var statusOf = policy.Cause{Kind: policy.Status, Status: 500}
+
+// do carries out one operation and returns what came of it and the state after it.
+func (r *rig) do(at time.Duration, operation string) string {
+	now := epoch.Add(at)
+	words := strings.Fields(operation + " - -")
+	permit := r.permits[words[1]]
+	came := ""
+	switch words[0] {
+	case "ask":
+		p, refusal := r.Acquire(now, time.Time{})
+		r.permits[words[1]] = p
+		switch {
+		case refusal.Gone:
+			came = "gone"
+		case p.Probing():
+			came = "probe"
+		case p.Granted():
+			came = "granted"
+		case refusal.Due.After(now):
+			came = fmt.Sprintf("refused for %v", refusal.Due.Sub(now))
+		default:
+			came = "refused"
+		}
+	case "quick":
+		came = "no"
+		if p, ok := r.AcquireClosed(); ok {
+			r.permits[words[1]], came = p, "granted"
+		}
+	case "ok":
+		came = done(permit.Done(now, policy.Result{Outcome: policy.Success}))
+	case "fail":
+		came = done(permit.Done(now, policy.Result{Outcome: policy.Failure, Cause: statusOf}))
+	case "ignore":
+		came = done(permit.Done(now, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}))
+	case "headers":
+		permit.Headers(now)
+	case "look":
+		s := r.Snapshot(now)
+		came = fmt.Sprintf("%d failed %d ok, %d of %d", s.Failures, s.Successes, s.InFlight, s.Limit)
+	case "set":
+		var to policy.State
+		if err := to.UnmarshalText([]byte(words[1])); err != nil {
+			panic(err)
+		}
+		if r.Set(to, now) {
+			came = "gone"
+		}
+	case "restore":
+		due, _ := time.ParseDuration(words[1])
+		r.Restore(now, epoch.Add(due))
+	case "forget":
+		idle, _ := time.ParseDuration(words[2])
+		came = fmt.Sprint(r.Forget(now, words[1] == "evidence", idle))
+	default:
+		panic(operation)
+	}
+	return strings.TrimPrefix(came+", ", ", ") + r.state().String()
+}
+
+func done(opened, gone bool) string {
+	switch {
+	case opened:
+		return "opened"
+	case gone:
+		return "gone"
+	}
+	return ""
+}
+
+type step struct {
+	at        time.Duration
+	operation string
+	want      string
+}
+
+func TestTheWayOfACircuit(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	// tripped is a circuit opened at 0 by two failures, of calls a and b; c is still out.
+	tripped := []step{
+		{0, "ask a", "granted, closed"},
+		{0, "quick b", "granted, closed"},
+		{0, "quick c", "granted, closed"},
+		{0, "fail a", "closed"},
+		{0, "fail b", "opened, open"},
+	}
+	after := func(first []step, then ...step) []step { return append(first[:len(first):len(first)], then...) }
+	// halved is a half-open circuit with one probe, p, in flight of two.
+	halved := after(tripped, step{10 * s, "ask p", "probe, half-open"})
+	// halfOpenAfterProbe is a half-open circuit of the policy probing, nothing in flight.
+	probed := after(tripped, step{10 * s, "ask p", "probe, open"})
+	halfOpenAfterProbe := after(probed, step{11 * s, "ok p", "half-open"})
+
+	cases := []struct {
+		name   string
+		rules  policy.Rules
+		steps  []step
+		events []string // but for the first change and refusals
+		counts Counts
+	}{
+		{"a trip", classic, after(tripped,
+			step{0, "quick d", "no, open"},
+			step{s, "ask d", "refused for 9s, open"},
+			step{10*s - 1, "ask d", "refused for 1ns, open"},
+		), nil, Counts{Failures: 2, Refusals: 2, Trips: 1}},
+		{"successes between failures", classic, []step{
+			{0, "ask a", "granted, closed"}, {0, "ask b", "granted, closed"}, {0, "ask c", "granted, closed"}, {0, "ask d", "granted, closed"},
+			{0, "fail a", "closed"}, {0, "look", "1 failed 0 ok, 0 of 0, closed"},
+			{0, "ok b", "closed"}, {0, "look", "0 failed 0 ok, 0 of 0, closed"},
+			{0, "fail c", "closed"}, {0, "ignore d", "closed"}, {0, "look", "1 failed 0 ok, 0 of 0, closed"},
+		}, nil, Counts{Failures: 2, Ignored: 1}},
+
+		{"a recovery", classic, after(halved,
+			step{10 * s, "ask q", "probe, half-open"},
+			step{10 * s, "look", "0 failed 0 ok, 2 of 2, half-open"},
+			step{10 * s, "ask r", "refused, half-open"},
+			step{11 * s, "ok p", "half-open"},
+			step{11 * s, "look", "0 failed 1 ok, 1 of 1, half-open"},
+			step{11 * s, "ask r", "refused, half-open"},
+			step{12 * s, "ok q", "closed"},
+			step{12 * s, "look", "0 failed 0 ok, 0 of 0, closed"},
+			step{12 * s, "quick r", "granted, closed"},
+		), []string{"open→half-open open time passed", "half-open→closed recovered"}, Counts{Failures: 2, Refusals: 2, Trips: 1, Probes: 2}},
+		{"a recovery that fails", classic, after(halved,
+			step{10 * s, "ask q", "probe, half-open"},
+			step{11 * s, "fail p", "opened, open"},
+			step{11 * s, "ask r", "refused for 10s, open"},
+			step{12 * s, "ok q", "open"},
+			step{21 * s, "ask r", "probe, half-open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed", "open→half-open open time passed"},
+			Counts{Failures: 3, Refusals: 1, Trips: 1, Probes: 3, LateCalls: 1}},
+		{"a recovery of a circuit that probes first", probing, after(halfOpenAfterProbe,
+			step{11 * s, "look", "0 failed 0 ok, 0 of 2, half-open"},
+			step{11 * s, "ask q", "probe, half-open"},
+			step{11 * s, "ask r", "probe, half-open"},
+			step{11 * s, "ask s", "refused, half-open"},
+			step{12 * s, "ok q", "half-open"},
+			step{12 * s, "ok r", "closed"},
+		), []string{"open→half-open probe succeeded", "half-open→closed recovered"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 3}},
+		{"a probe that fails starts the wait again", probing, after(probed,
+			step{11 * s, "fail p", "open"},
+			step{11 * s, "look", "0 failed 0 ok, 0 of 1, open"},
+			step{12 * s, "ask q", "refused for 9s, open"},
+			step{21 * s, "ask q", "probe, open"},
+		), nil, Counts{Failures: 3, Refusals: 1, Trips: 1, Probes: 2}},
+
+		{"outcomes of before the trip change nothing", classic, after(tripped,
+			step{0, "ask d", "refused for 10s, open"},
+			step{0, "ok c", "open"},
+		), nil, Counts{Failures: 2, Refusals: 1, Trips: 1, LateCalls: 1}},
+		{"nor do they decide a recovery", classic, after(halved, step{10 * s, "fail c", "half-open"}, step{10 * s, "look", "0 failed 0 ok, 1 of 2, half-open"}),
+			[]string{"open→half-open open time passed"}, Counts{Failures: 3, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"nor successes", classic, after(halved, step{10 * s, "ok c", "half-open"}, step{10 * s, "look", "0 failed 0 ok, 1 of 2, half-open"}),
+			[]string{"open→half-open open time passed"}, Counts{Failures: 2, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"nor do they touch a circuit that closed again", classic, after(halved,
+			step{10 * s, "ask q", "probe, half-open"}, step{10 * s, "ok p", "half-open"}, step{10 * s, "ok q", "closed"},
+			step{10 * s, "fail c", "closed"}, step{10 * s, "look", "0 failed 0 ok, 0 of 0, closed"},
+		), []string{"open→half-open open time passed", "half-open→closed recovered"}, Counts{Failures: 3, Trips: 1, Probes: 2, LateCalls: 1}},
+		{"the probe of an older generation does not close", probing, after(probed,
+			step{11 * s, "set open", "open"}, step{12 * s, "ok p", "open"},
+		), []string{"open→open by hand"}, Counts{Failures: 2, Trips: 2, Probes: 1, LateCalls: 1}},
+
+		{"Ignored gives its place back at once, half-open", classic, after(halved,
+			step{10 * s, "ask q", "probe, half-open"},
+			step{10 * s, "ask r", "refused, half-open"},
+			step{10 * s, "ignore q", "half-open"},
+			step{10 * s, "look", "0 failed 0 ok, 1 of 2, half-open"},
+			step{10 * s, "ask r", "probe, half-open"},
+		), []string{"open→half-open open time passed"}, Counts{Failures: 2, Ignored: 1, Refusals: 1, Trips: 1, Probes: 3}},
+		{"Ignored lets the next probe go, open", probing, after(probed,
+			step{10 * s, "ask q", "refused, open"},
+			step{10 * s, "ignore p", "open"},
+			step{10 * s, "ask q", "probe, open"},
+		), nil, Counts{Failures: 2, Ignored: 1, Refusals: 1, Trips: 1, Probes: 2}},
+
+		{"one probe at a time while open", probing, after(probed,
+			step{10 * s, "look", "0 failed 0 ok, 1 of 1, open"},
+			step{10 * s, "ask q", "refused, open"},
+			step{12*s - 1, "ask q", "refused, open"},
+		), nil, Counts{Failures: 2, Refusals: 2, Trips: 1, Probes: 1}},
+		{"the lease of a probe ends, and that is a failure", probing, after(probed,
+			step{12 * s, "ask q", "refused for 10s, open"},
+			step{12 * s, "look", "0 failed 0 ok, 0 of 1, open"},
+			step{22 * s, "ask q", "probe, open"},
+			step{22 * s, "ask r", "refused, open"},
+		), nil, Counts{Failures: 2, Refusals: 2, Trips: 1, Probes: 2}},
+		{"its success is still welcome later", probing, after(probed,
+			step{12 * s, "ask q", "refused for 10s, open"}, step{13 * s, "ok p", "half-open"},
+		), []string{"open→half-open probe succeeded"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 1}},
+		{"and ends the probe that went meanwhile", probing, after(probed,
+			step{12 * s, "look", "0 failed 0 ok, 0 of 1, open"},
+			step{22 * s, "ask q", "probe, open"}, step{23 * s, "ok p", "half-open"},
+			step{23 * s, "look", "0 failed 0 ok, 0 of 2, half-open"},
+			step{23 * s, "fail q", "half-open"}, step{23 * s, "look", "0 failed 0 ok, 0 of 2, half-open"},
+		), []string{"open→half-open probe succeeded"}, Counts{Failures: 3, Trips: 1, Probes: 2, LateCalls: 1}},
+		{"its failure is not counted twice", probing, after(probed,
+			step{12 * s, "ask q", "refused for 10s, open"}, step{13 * s, "fail p", "open"}, step{22 * s, "ask q", "probe, open"},
+		), nil, Counts{Failures: 3, Refusals: 1, Trips: 1, Probes: 2, LateCalls: 1}},
+		{"a lease that ends unnoticed is none", probing, after(probed, step{15 * s, "ok p", "half-open"}),
+			[]string{"open→half-open probe succeeded"}, Counts{Failures: 2, Trips: 1, Probes: 1}},
+
+		{"the lease of a half-open call ends, and that is a failure", classic, after(halved,
+			step{70*s - 1, "look", "0 failed 0 ok, 1 of 2, half-open"},
+			step{70 * s, "look", "0 failed 0 ok, 0 of 1, open"},
+			step{71 * s, "ask r", "refused for 9s, open"},
+			step{71 * s, "ok p", "open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 1, LateCalls: 1}},
+
+		{"headers settle a probe after 1 s", probing, after(probed,
+			step{10 * s, "headers p", "open"},
+			step{11*s - 1, "ask q", "refused, open"},
+			step{11 * s, "ask q", "probe, half-open"},
+		), []string{"open→half-open probe succeeded"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 2}},
+		{"not later than its lease", probing, after(probed,
+			step{11*s + 500*ms, "headers p", "open"},
+			step{12*s - 1, "ask q", "refused, open"},
+			step{12 * s, "look", "0 failed 0 ok, 0 of 2, half-open"},
+		), []string{"open→half-open probe succeeded"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 1}},
+		{"headers settle a half-open call after 1 s", classic, after(halved,
+			step{11 * s, "headers p", "half-open"},
+			step{12*s - 1, "look", "0 failed 0 ok, 1 of 2, half-open"},
+			step{12 * s, "look", "0 failed 1 ok, 0 of 1, half-open"},
+			step{13 * s, "ok p", "half-open"},
+			step{13 * s, "look", "0 failed 1 ok, 0 of 1, half-open"},
+		), []string{"open→half-open open time passed"}, Counts{Failures: 2, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"a body that ends before is the call's success", classic, after(halved,
+			step{11 * s, "headers p", "half-open"}, step{11 * s, "ok p", "half-open"},
+			step{13 * s, "look", "0 failed 1 ok, 0 of 1, half-open"},
+		), []string{"open→half-open open time passed"}, Counts{Failures: 2, Trips: 1, Probes: 1}},
+		{"a body that breaks before is the call's failure", classic, after(halved,
+			step{11 * s, "headers p", "half-open"}, step{11 * s, "fail p", "opened, open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed"}, Counts{Failures: 3, Trips: 1, Probes: 1}},
+		{"a break later is one failure, half-open", classic, after(halved,
+			step{11 * s, "headers p", "half-open"},
+			step{12 * s, "look", "0 failed 1 ok, 0 of 1, half-open"},
+			step{13 * s, "fail p", "opened, open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed"}, Counts{Failures: 3, Trips: 1, Probes: 1}},
+		{"a break later is one failure, closed", classic, after(halved,
+			step{10 * s, "headers p", "half-open"}, step{10 * s, "ask q", "probe, half-open"}, step{10 * s, "ok q", "half-open"},
+			step{11 * s, "look", "0 failed 0 ok, 0 of 0, closed"},
+			step{12 * s, "fail p", "closed"},
+			step{12 * s, "look", "1 failed 0 ok, 0 of 0, closed"},
+		), []string{"open→half-open open time passed", "half-open→closed recovered"}, Counts{Failures: 3, Trips: 1, Probes: 2}},
+		{"and can be the one that trips", classic, after(halved,
+			step{10 * s, "headers p", "half-open"}, step{10 * s, "ask q", "probe, half-open"}, step{10 * s, "ok q", "half-open"},
+			step{11 * s, "ask d", "granted, closed"}, step{11 * s, "fail d", "closed"},
+			step{12 * s, "fail p", "opened, open"},
+		), []string{"open→half-open open time passed", "half-open→closed recovered", "closed→open tripped"}, Counts{Failures: 4, Trips: 2, Probes: 2}},
+		{"a success later is not counted twice", classic, after(halved,
+			step{10 * s, "headers p", "half-open"}, step{11 * s, "look", "0 failed 1 ok, 0 of 1, half-open"}, step{12 * s, "ok p", "half-open"},
+		), []string{"open→half-open open time passed"}, Counts{Failures: 2, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"headers of an older generation change nothing", classic, after(halved,
+			step{11 * s, "set half-open", "half-open"}, step{11 * s, "headers p", "half-open"},
+			step{13 * s, "look", "0 failed 0 ok, 0 of 2, half-open"},
+		), []string{"open→half-open open time passed", "half-open→half-open by hand"}, Counts{Failures: 2, Trips: 1, Probes: 1}},
+		{"headers of a call of a closed circuit mean nothing", classic, []step{
+			{0, "ask a", "granted, closed"}, {0, "headers a", "closed"}, {5 * s, "look", "0 failed 0 ok, 0 of 0, closed"}, {5 * s, "fail a", "closed"},
+			{5 * s, "look", "1 failed 0 ok, 0 of 0, closed"},
+		}, nil, Counts{Failures: 1}},
+
+		{"set open by hand", classic, []step{
+			{0, "ask a", "granted, closed"}, {0, "set open", "open"}, {s, "ask b", "refused for 9s, open"}, {s, "fail a", "open"},
+			{10 * s, "ask b", "probe, half-open"},
+		}, []string{"open→half-open open time passed"}, Counts{Failures: 1, Refusals: 1, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"set open by hand again starts the wait again", classic, []step{
+			{0, "set open", "open"}, {5 * s, "set open", "open"}, {5 * s, "ask a", "refused for 10s, open"},
+		}, []string{"open→open by hand"}, Counts{Refusals: 1, Trips: 2}},
+		{"set half-open by hand", classic, []step{
+			{0, "set half-open", "half-open"}, {0, "ask a", "probe, half-open"}, {0, "ask b", "probe, half-open"}, {0, "ask c", "refused, half-open"},
+			{0, "ok a", "half-open"}, {0, "ok b", "closed"},
+		}, []string{"half-open→closed recovered"}, Counts{Refusals: 1, Probes: 2}},
+		{"set half-open by hand, and it fails", classic, []step{
+			{0, "set half-open", "half-open"}, {0, "ask a", "probe, half-open"}, {s, "fail a", "opened, open"}, {s, "ask b", "refused for 10s, open"},
+		}, []string{"half-open→open recovery failed"}, Counts{Failures: 1, Refusals: 1, Probes: 1}},
+		{"set closed by hand", classic, after(halved,
+			step{10 * s, "set closed", "closed"}, step{10 * s, "fail p", "closed"}, step{10 * s, "look", "0 failed 0 ok, 0 of 0, closed"},
+		), []string{"open→half-open open time passed", "half-open→closed by hand"}, Counts{Failures: 3, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"set closed by hand forgets the failures in view", classic, []step{
+			{0, "ask a", "granted, closed"}, {0, "fail a", "closed"}, {0, "set closed", "closed"}, {0, "look", "0 failed 0 ok, 0 of 0, closed"},
+		}, nil, Counts{Failures: 1}},
+
+		{"restored", classic, []step{{0, "restore 4s", "open"}, {s, "ask a", "refused for 3s, open"}, {4 * s, "ask a", "probe, half-open"}},
+			[]string{"open→half-open open time passed"}, Counts{Refusals: 1, Probes: 1}},
+		{"restored when due already", classic, []step{{0, "restore -4s", "open"}, {0, "ask a", "probe, half-open"}},
+			[]string{"open→half-open open time passed"}, Counts{Probes: 1}},
+		{"restored with failures in view but no change", classic, []step{{0, "ask a", "granted, closed"}, {0, "fail a", "closed"}, {0, "restore 4s", "open"}},
+			nil, Counts{Failures: 1}},
+		{"not restored after a change", classic, []step{{0, "set closed", "closed"}, {0, "restore 4s", "closed"}}, nil, Counts{}},
+		{"not restored while open", classic, after(tripped, step{0, "restore 4s", "open"}, step{0, "ask d", "refused for 10s, open"}),
+			nil, Counts{Failures: 2, Refusals: 1, Trips: 1}},
+
+		{"time runs backwards", classic, after(tripped,
+			step{-5 * s, "ask d", "refused for 15s, open"},
+			step{10 * s, "ask p", "probe, half-open"},
+			step{-time.Hour, "look", "0 failed 0 ok, 1 of 2, half-open"},
+			step{-time.Hour, "ask q", "probe, half-open"},
+			step{-time.Hour + 59*s, "ok p", "half-open"},
+			step{-time.Hour + 59*s, "ok q", "closed"},
+		), []string{"open→half-open open time passed", "half-open→closed recovered"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 2}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(c.rules)
+			for i, step := range c.steps {
+				require.Equal(t, step.want, r.do(step.at, step.operation), "step %d: %v %s", i, step.at, step.operation)
+			}
+			var events []string
+			for _, line := range r.told.lines {
+				if !strings.HasPrefix(line, "refused") {
+					events = append(events, line)
+				}
+			}
+			if len(events) > 0 {
+				events = events[1:]
+			}
+			require.ElementsMatch(t, c.events, events)
+			require.Equal(t, len(c.events), len(events))
+			for i := range c.events {
+				require.Equal(t, c.events[i], events[i])
+			}
+			require.Equal(t, c.counts, r.counts)
+			require.Equal(t, int(c.counts.Refusals), len(r.told.refusals))
+		})
+	}
+}
+
+// After it settled by its headers, a probe belongs to the generation that this led to, and to no later one.
+func TestABreakAfterALaterTripAndRecoveryChangesNothing(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "set half-open")
+	r.do(0, "ask p")
+	r.do(0, "headers p")
+	r.do(0, "ask q")
+	r.do(0, "ok q")
+	require.Equal(t, "0 failed 0 ok, 0 of 0, closed", r.do(time.Second, "look"), "closed by q and the headers of p")
+	r.do(2*time.Second, "set open")
+	r.do(3*time.Second, "set closed")
+	r.do(4*time.Second, "fail p")
+	require.Equal(t, "0 failed 0 ok, 0 of 0, closed", r.do(4*time.Second, "look"))
+	require.EqualValues(t, 1, r.counts.LateCalls)
+}
+
+// Nobody looked for a while. What happened first goes first.
+func TestLeasesAreSettledInTheOrderInWhichTheyEnd(t *testing.T) {
+	r := newRig(policy.Classic{Failures: 2, OpenFor: 10 * time.Second, Probes: 2, Successes: 1}.Rules())
+	r.do(0, "set half-open")
+	r.do(0, "ask slow")    // its lease ends at 60 s
+	r.do(0, "ask healthy") // its headers settle it at 1 s, and one success closes
+	r.do(0, "headers healthy")
+	r.do(2*time.Minute, "look")
+	require.Equal(t, policy.Closed, r.state())
+}
+
+// tolerant is a RecoverRule that stays half-open whatever happens.
+type tolerant struct{ policy.Trial }
+
+func (r tolerant) NewRecover() policy.Recover { return &tolerantTrial{Recover: r.Trial.NewRecover()} }
+
+type tolerantTrial struct {
+	policy.Recover
+	failures int
+}
+
+func (r *tolerantTrial) Counts() (failures, successes int) { return r.failures, 0 }
+func (r *tolerantTrial) Record(_ time.Time, _ int, result policy.Result) policy.Verdict {
+	if result.Outcome == policy.Failure {
+		r.failures++
+	}
+	return policy.Stay
+}
+
+func TestALeaseThatEndedAndTheFailureAfterItAreOneFailure(t *testing.T) {
+	rules := classic
+	rules.Recover = tolerant{policy.Trial{Probes: 2}}
+	r := newRig(rules)
+	r.do(0, "set half-open")
+	r.do(0, "ask p")
+	require.Equal(t, "1 failed 0 ok, 0 of 2, half-open", r.do(time.Minute, "look"))
+	r.do(time.Minute, "fail p")
+	require.Equal(t, "1 failed 0 ok, 0 of 2, half-open", r.do(time.Minute, "look"))
+}
+
+func TestForgetRules(t *testing.T) {
+	const hour = time.Hour
+	failed := []string{"ask a", "fail a"}
+	cases := []struct {
+		name  string
+		steps []string // at 0
+		at    time.Duration
+		op    string
+		want  string
+	}{
+		{"a circuit in rest", nil, 0, "forget -", "true, closed"},
+		{"one with failures in view stays", failed, 0, "forget -", "false, closed"},
+		{"unless it must be", failed, 0, "forget evidence", "true, closed"},
+		{"an open one stays", []string{"set open"}, 10*time.Second + hour - 1, "forget evidence 1h", "false, open"},
+		{"even with evidence", []string{"set open"}, 1000 * hour, "forget evidence", "false, open"},
+		{"until nobody has asked for long", []string{"set open"}, 10*time.Second + hour, "forget evidence 1h", "true, open"},
+		{"a half-open one stays", []string{"set half-open"}, hour - 1, "forget evidence 1h", "false, half-open"},
+		{"until nobody has asked for long, half-open", []string{"set half-open"}, hour, "forget evidence 1h", "true, half-open"},
+		{"one with a probe in flight stays", []string{"set half-open", "ask p"}, 1000 * hour, "forget evidence 1h", "false, half-open"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(classic)
+			for _, step := range c.steps {
+				r.do(0, step)
+			}
+			came := r.do(c.at, c.op)
+			if strings.HasPrefix(came, "false") { // the first one asks whether it was used
+				came = r.do(c.at, c.op)
+			}
+			require.Equal(t, c.want, came)
+		})
+	}
+}
+
+func TestAQuickAcquireSavesACircuitFromBeingForgotten(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "quick a")
+	require.Equal(t, "false, closed", r.do(0, "forget -"), "it was just used")
+	require.Equal(t, "true, closed", r.do(0, "forget -"))
+}
+
+// Its calls said nothing, so it never left its state, but it was asked just now.
+func TestACircuitInTroubleThatIsAskedForIsNotForgotten(t *testing.T) {
+	for name, rules := range map[string]policy.Rules{"half-open": classic, "open": probing} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(rules)
+			r.do(0, "set "+name)
+			for at := time.Minute; at <= 2*time.Hour; at += time.Minute {
+				r.do(at, "quick p") // as transport asks
+				require.Equal(t, "probe, "+name, r.do(at, "ask p"))
+				require.Equal(t, name, r.do(at, "ignore p"))
+				require.Equal(t, "false, "+name, r.do(at, "forget evidence 1h"), "%v", at)
+			}
+		})
+	}
+}
+
+func TestAForgottenCircuitDoesNothingMore(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "ask a")
+	r.do(0, "ask b")
+	r.do(0, "forget -") // it may say that it was used
+	require.Equal(t, "true, closed", r.do(0, "forget -"))
+	require.Equal(t, "gone, closed", r.do(0, "ask c"))
+	require.Equal(t, "no, closed", r.do(0, "quick c"))
+	require.Equal(t, "gone, closed", r.do(0, "fail a"))
+	require.Equal(t, "gone, closed", r.do(0, "fail b"))
+	require.Equal(t, "gone, closed", r.do(0, "set open"))
+	require.Equal(t, "closed", r.do(0, "restore 1h"))
+	require.False(t, r.permits["a"].Quiet())
+	require.Empty(t, r.told.lines)
+	require.Zero(t, r.counts)
+}
+
+func TestQuietIsWhenASuccessWouldChangeNothing(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "ask a")
+	r.do(0, "ask b")
+	require.True(t, r.permits["a"].Quiet())
+	r.do(0, "fail b")
+	require.False(t, r.permits["a"].Quiet(), "a success would zero the count")
+	r.do(0, "ask c")
+	r.do(0, "ok c")
+	require.True(t, r.permits["a"].Quiet())
+	r.do(0, "set closed")
+	require.False(t, r.permits["a"].Quiet(), "of an older generation")
+	r.do(0, "set half-open")
+	r.do(0, "ask p")
+	require.False(t, r.permits["p"].Quiet(), "half-open")
+}
+
+func TestTheZeroPermitIsNone(t *testing.T) {
+	require.False(t, Permit{}.Granted())
+	require.False(t, Permit{}.Probing())
+}
+
+func TestWhatIsToldOfAChange(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "ask a")
+	r.do(0, "ask b")
+	r.do(time.Second, "fail a")
+	r.do(2*time.Second, "fail b")
+	r.do(12*time.Second, "ask p")
+	r.do(12*time.Second, "ask q")
+	r.do(13*time.Second, "ok p")
+	r.do(14*time.Second, "fail q")
+	r.do(15*time.Second, "set closed")
+	at := func(d time.Duration) time.Time { return epoch.Add(d) }
+	require.Equal(t, []Change{
+		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: Tripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second)},
+		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: OpenTimePassed},
+		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: RecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second)},
+		{From: policy.Open, To: policy.Closed, At: at(15 * time.Second), Reason: ByHand},
+	}, r.told.changes)
+}
+
+func TestWhatIsToldOfARefusal(t *testing.T) {
+	r := newRig(policy.Classic{Failures: 1, OpenFor: 10 * time.Second}.Rules())
+	r.do(0, "ask a")
+	r.do(time.Second, "fail a")
+	r.do(2*time.Second, "ask b")
+	r.do(11*time.Second, "ask p")
+	r.do(12*time.Second, "ask c")
+	at := func(d time.Duration) time.Time { return epoch.Add(d) }
+	require.Equal(t, []Refusal{
+		{State: policy.Open, At: at(2 * time.Second), Since: at(time.Second), Due: at(11 * time.Second), Cause: statusOf},
+		{State: policy.HalfOpen, At: at(12 * time.Second), Since: at(11 * time.Second), Due: at(12 * time.Second), Cause: statusOf},
+	}, r.told.refusals)
+}
+
+func TestASnapshotShowsWhatIsKnown(t *testing.T) {
+	r := newRig(classic)
+	require.Equal(t, Snapshot{}, r.Snapshot(epoch))
+	r.do(0, "ask a")
+	r.do(0, "ask b")
+	r.do(time.Second, "fail a")
+	r.do(2*time.Second, "fail b")
+	require.Equal(t, Snapshot{
+		State: policy.Open, Since: epoch.Add(2 * time.Second), Due: epoch.Add(12 * time.Second), Generation: 1, Limit: 1,
+		Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
+	}, r.Snapshot(epoch.Add(3*time.Second)))
+}
+
+func TestAnExpiredLeaseIsTheCauseOfWhatFollows(t *testing.T) {
+	r := newRig(classic)
+	r.do(0, "set half-open")
+	r.do(0, "ask p")
+	s := r.Snapshot(epoch.Add(time.Minute))
+	require.Equal(t, policy.Cause{Kind: policy.Lease}, s.Cause)
+	require.Equal(t, epoch.Add(time.Minute), s.FailedAt)
+	require.Equal(t, policy.Cause{Kind: policy.Lease}, r.told.changes[1].Cause)
+}
+
+// The rule's random numbers, Retry-After and elapsed times get where they are used.
+func TestResultsReachTheRules(t *testing.T) {
+	rules := policy.Rules{
+		Trip:    policy.SlowShare{Slower: time.Second, Calls: 1},
+		Probe:   policy.OpenTime{For: 10 * time.Second, JitterPercent: 50},
+		Recover: policy.Trial{},
+	}
+	c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil)
+	p, _ := c.Acquire(epoch, time.Time{})
+	tripped, _ := p.Done(epoch, policy.Result{Outcome: policy.Success, Elapsed: time.Minute})
+	require.True(t, tripped)
+	require.Equal(t, epoch.Add(7500*time.Millisecond), c.Snapshot(epoch).Due)
+
+	c = New(&Config{Rules: policy.Classic{Failures: 1}.Rules(), Random: func() float64 { return 0 }}, nil)
+	p, _ = c.Acquire(epoch, time.Time{})
+	p.Done(epoch, policy.Result{Outcome: policy.Failure, RetryAfter: 2 * time.Minute})
+	require.Equal(t, epoch.Add(2*time.Minute), c.Snapshot(epoch).Due)
+}

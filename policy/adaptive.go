@@ -1,0 +1,31 @@
+package policy
+
+import "time"
+
+// Adaptive is Fusebox's own policy.
+type Adaptive struct {
+	Evidence int // as Evidence.Threshold
+	Worth    int // as Evidence.Worth
+
+	Spacing       float64       // as Squares.Spacing
+	Wait          time.Duration // as Squares.Wait
+	RetryAfterMax time.Duration // as Squares.RetryAfterMax
+	ProbeLease    time.Duration // as Squares.Lease
+
+	Reopen int           // as Ramp.Reopen
+	Health int           // as Ramp.Health
+	Lease  time.Duration // as Ramp.Lease
+
+	Silence  time.Duration // as Hold.Silence; 0 means 1 s
+	InFlight int           // as Hold.InFlight
+}
+
+// Rules returns Evidence, Squares, Ramp and Hold with the values of a.
+func (a Adaptive) Rules() Rules {
+	return Rules{
+		Trip:    Evidence{Threshold: a.Evidence, Worth: a.Worth},
+		Probe:   Squares{Spacing: a.Spacing, Wait: a.Wait, RetryAfterMax: a.RetryAfterMax, Lease: a.ProbeLease},
+		Recover: Ramp{Reopen: a.Reopen, Worth: a.Worth, Health: a.Health, Lease: a.Lease},
+		Hold:    Hold{Silence: positiveOr(a.Silence, time.Second, "Adaptive.Silence"), InFlight: a.InFlight},
+	}
+}

@@ -1,0 +1,562 @@
+package policy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// scene is one call by a real http.Client and http.Transport to a server that does something to it.
+type scene struct {
+	t       *testing.T
+	base    *http.Transport
+	client  *http.Client
+	headers func() // called when the headers have come
+}
+
+// serve answers connections on a real socket and returns their URL.
+func (s *scene) serve(handle func(net.Conn)) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go handle(conn)
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+// pipe answers all connections in memory, so that time can be virtual.
+func (s *scene) pipe(handle func(net.Conn)) {
+	s.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go handle(server)
+		return client, nil
+	}
+}
+
+// server starts an httptest.Server that keeps what it thinks of its clients to itself.
+func (s *scene) server(start func(*httptest.Server), handler http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	start(server)
+	s.t.Cleanup(server.Close)
+	return server
+}
+
+func (s *scene) dialFails(err error) {
+	s.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}, Err: err}
+	}
+}
+
+// resolve looks names up by a resolver that asks a server in memory. A nil answer says nothing.
+func (s *scene) resolve(answer func(*dnsmessage.Message)) {
+	s.resolveBy(func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			defer server.Close()
+			for {
+				var size [2]byte
+				if _, err := io.ReadFull(server, size[:]); err != nil {
+					return
+				}
+				question := make([]byte, int(size[0])<<8|int(size[1]))
+				if _, err := io.ReadFull(server, question); err != nil {
+					return
+				}
+				var m dnsmessage.Message
+				if m.Unpack(question) != nil || answer == nil {
+					continue
+				}
+				m.Response, m.Additionals = true, nil
+				answer(&m)
+				packed, _ := m.Pack()
+				server.Write(append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...))
+			}
+		}()
+		return client, nil
+	})
+}
+
+func (s *scene) resolveBy(dial func(context.Context, string, string) (net.Conn, error)) {
+	s.base.DialContext = (&net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: dial}}).DialContext
+}
+
+func (s *scene) proxy(proxyURL string) {
+	parsed, err := url.Parse(proxyURL)
+	require.NoError(s.t, err)
+	s.base.Proxy = http.ProxyURL(parsed)
+}
+
+// run makes the call, reads its response to the end, and returns what the transport made of it.
+func (s *scene) run(req *http.Request) transport.CallEnd {
+	ends := make(chan transport.CallEnd, 10)
+	s.client.Transport = transport.New(s.base, transport.WithObserver(transport.Observer{
+		OnOutcome: func(end transport.CallEnd) { ends <- end },
+	}))
+	defer s.base.CloseIdleConnections()
+	resp, err := s.client.Do(req)
+	if err == nil {
+		s.headers()
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	require.Len(s.t, ends, 1, "outcomes; the call's error: %v", err)
+	end := <-ends
+	require.Equal(s.t, end.Cause.Kind == policy.NoKind || end.Cause.Kind == policy.Status, err == nil, "%v: %v", end.Cause, err)
+	return end
+}
+
+func get(t *testing.T, url string) *http.Request {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	require.NoError(t, err)
+	return req
+}
+
+func post(t *testing.T, url string, body io.Reader) *http.Request {
+	req, err := http.NewRequest(http.MethodPost, url, body)
+	require.NoError(t, err)
+	return req
+}
+
+// refusing returns the address of a port at which nobody listens.
+func refusing(t *testing.T) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+func readRequest(conn net.Conn) *http.Request {
+	req, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		conn.Close()
+	}
+	return req
+}
+
+// says reads a request, answers with the text as it stands, and closes.
+func says(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		readRequest(conn)
+		io.WriteString(conn, text)
+		conn.Close()
+	}
+}
+
+// resets reads a request, writes the text, and resets the connection.
+func resets(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		readRequest(conn)
+		io.WriteString(conn, text)
+		conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+}
+
+// hangs reads a request, writes the text, and then nothing until the client is gone.
+func hangs(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		reader := bufio.NewReader(conn)
+		if _, err := http.ReadRequest(reader); err == nil {
+			io.WriteString(conn, text)
+		}
+		io.Copy(io.Discard, reader)
+		conn.Close()
+	}
+}
+
+// isMute reads and says nothing.
+func isMute(conn net.Conn) {
+	io.Copy(io.Discard, conn)
+	conn.Close()
+}
+
+func fine(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "fine") }
+
+const (
+	partOfBody = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly a part"
+	somewhere  = "http://upstream.example/"
+	elsewhere  = "https://upstream.example/"
+	untilEnd   = 3 * time.Second
+)
+
+// The errors are those that net/http really makes, but where the comment says otherwise.
+func TestCausesOfRealCalls(t *testing.T) {
+	// Package net makes what all resolvers share at the first look-up; made in a bubble of synctest, it would be of no use outside.
+	nobody := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }}
+	_, err := nobody.LookupHost(t.Context(), "upstream.example")
+	require.Error(t, err)
+
+	errBody := errors.New("the request's body broke")
+	certificateAt := func(base func(*httptest.Server) *http.Transport) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			server := s.server((*httptest.Server).StartTLS, fine)
+			s.base = base(server)
+			return get(s.t, server.URL)
+		}
+	}
+	trusting := func(server *httptest.Server, change func(*tls.Config)) *http.Transport {
+		base := server.Client().Transport.(*http.Transport).Clone()
+		change(base.TLSClientConfig)
+		return base
+	}
+	toServer := func(change func(*http.Request)) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			req := get(s.t, s.server((*httptest.Server).Start, fine).URL)
+			change(req)
+			return req
+		}
+	}
+	saying := func(handle func(net.Conn)) func(*scene) *http.Request {
+		return func(s *scene) *http.Request { return get(s.t, s.serve(handle)) }
+	}
+	sending := func(length int64, body io.Reader) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			req := post(s.t, s.server((*httptest.Server).Start, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+			}).URL, body)
+			req.ContentLength = length
+			return req
+		}
+	}
+	connect := func(answer string) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			s.proxy(s.serve(says(answer)))
+			return get(s.t, elsewhere)
+		}
+	}
+	within := func(ctx func() (context.Context, context.CancelFunc), handle func(net.Conn)) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			s.pipe(handle)
+			c, cancel := ctx()
+			s.t.Cleanup(cancel)
+			return get(s.t, somewhere).WithContext(c)
+		}
+	}
+	deadline := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(context.Background(), untilEnd)
+	}
+	deadlineWithCause := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeoutCause(context.Background(), untilEnd, errors.New("too slow for us"))
+	}
+	canceled := func() (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(untilEnd, func() { cancel(errors.New("no longer wanted")) })
+		return ctx, func() { cancel(nil) }
+	}
+	clientTimeout := func(handle func(net.Conn)) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			s.pipe(handle)
+			s.client.Timeout = untilEnd
+			return get(s.t, somewhere)
+		}
+	}
+
+	type cause = policy.Cause
+	const success, failure, ignored = policy.Success, policy.Failure, policy.Ignored
+	cases := []struct {
+		name    string
+		call    func(*scene) *http.Request
+		cause   policy.Cause
+		outcome policy.Outcome
+		virtual bool // needs virtual time
+	}{
+		{"ok", toServer(func(*http.Request) {}), cause{Status: 200}, success, false},
+		{"status 500", saying(says("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")), cause{Kind: policy.Status, Status: 500}, failure, false},
+		{"status 404", saying(says("HTTP/1.1 404 Oh\r\nContent-Length: 0\r\n\r\n")), cause{Status: 404}, success, false},
+
+		// DNS
+		{"no such host", func(s *scene) *http.Request {
+			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError })
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.NotFound}, failure, true},
+		{"DNS server in trouble", func(s *scene) *http.Request {
+			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeServerFailure })
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.Other}, failure, true},
+		{"DNS server mute", func(s *scene) *http.Request {
+			s.resolve(nil)
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+
+		// connect
+		{"connection refused", func(s *scene) *http.Request { return get(s.t, "http://"+refusing(s.t)) },
+			cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+		{"connection refused by a host with a name in Unicode", func(s *scene) *http.Request {
+			address := refusing(s.t)
+			s.base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			return get(s.t, "http://bücher.example/")
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+		{"timeout of the dialer", func(s *scene) *http.Request {
+			s.base.DialContext = (&net.Dialer{Timeout: 1}).DialContext
+			return get(s.t, "http://127.0.0.1:9")
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, false},
+
+		// TLS
+		{"unknown authority", certificateAt(func(*httptest.Server) *http.Transport { return new(http.Transport) }),
+			cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+		{"certificate of another host", certificateAt(func(server *httptest.Server) *http.Transport {
+			return trusting(server, func(c *tls.Config) { c.ServerName = "another.example.net" })
+		}), cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+		{"expired certificate", certificateAt(func(server *httptest.Server) *http.Transport {
+			return trusting(server, func(c *tls.Config) { c.Time = func() time.Time { return epoch.AddDate(500, 0, 0) } })
+		}), cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+		{"no TLS version in common", func(s *scene) *http.Request {
+			server := s.server(func(server *httptest.Server) {
+				server.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+				server.StartTLS()
+			}, fine)
+			s.base = trusting(server, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })
+			return get(s.t, server.URL)
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, false},
+		{"no TLS at all", func(s *scene) *http.Request {
+			s.pipe(func(conn net.Conn) {
+				go io.WriteString(conn, "220 mail.example ESMTP\r\n")
+				isMute(conn)
+			})
+			return get(s.t, elsewhere)
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, true},
+		{"plain HTTP where HTTPS was expected", func(s *scene) *http.Request {
+			return get(s.t, strings.Replace(s.server((*httptest.Server).Start, fine).URL, "http:", "https:", 1))
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, false},
+		{"TLSHandshakeTimeout", func(s *scene) *http.Request {
+			s.pipe(isMute)
+			s.base.TLSHandshakeTimeout = untilEnd
+			return get(s.t, elsewhere)
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+
+		// headers
+		{"reset before the headers", saying(resets("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
+		{"closed before the headers", saying(says("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
+		{"closed within the headers", saying(says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
+		{"no HTTP", saying(says("SSH-2.0-OpenSSH\r\n\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"more headers than may be", func(s *scene) *http.Request {
+			s.base.MaxResponseHeaderBytes = 100
+			return get(s.t, s.serve(says("HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 200000)+"\r\n\r\n")))
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"ResponseHeaderTimeout", func(s *scene) *http.Request {
+			s.pipe(hangs(""))
+			s.base.ResponseHeaderTimeout = untilEnd
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+
+		// body
+		{"body closed too early", saying(says(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, failure, false},
+		{"body reset", func(s *scene) *http.Request {
+			reset := make(chan struct{})
+			s.headers = func() { close(reset) }
+			return get(s.t, s.serve(func(conn net.Conn) {
+				readRequest(conn)
+				io.WriteString(conn, partOfBody)
+				<-reset
+				conn.(*net.TCPConn).SetLinger(0)
+				conn.Close()
+			}))
+		}, cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, failure, false},
+		{"body in chunks that are none", saying(says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n")),
+			cause{Phase: policy.PhaseBody, Kind: policy.Other, Status: 200}, failure, false},
+		{"body of a status that failed already", saying(says("HTTP/1.1 502 Oh\r\nContent-Length: 0\r\n\r\n")),
+			cause{Kind: policy.Status, Status: 502}, failure, false},
+
+		// deadlines
+		{"http.Client.Timeout before the headers", clientTimeout(hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline}, failure, true},
+		{"http.Client.Timeout in the body", clientTimeout(hangs(partOfBody)),
+			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.ClientDeadline, Status: 200}, failure, true},
+		{"deadline before the headers", within(deadline, hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"deadline with a cause of its own", within(deadlineWithCause, hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"deadline in the body", within(deadline, hangs(partOfBody)),
+			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}, failure, true},
+		{"deadline before http.Client.Timeout", func(s *scene) *http.Request {
+			s.client.Timeout = untilEnd + time.Second
+			return within(deadline, hangs(""))(s)
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+
+		// the caller
+		{"canceled before the headers", within(canceled, hangs("")), cause{Kind: policy.Canceled}, ignored, true},
+		{"canceled in the body", within(canceled, hangs(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: 200}, ignored, true},
+		{"canceled while connecting", func(s *scene) *http.Request {
+			s.base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			ctx, cancel := canceled()
+			s.t.Cleanup(cancel)
+			return get(s.t, somewhere).WithContext(ctx)
+		}, cause{Kind: policy.Canceled}, ignored, true},
+		{"canceled with http.Client.Timeout to spare", func(s *scene) *http.Request {
+			s.client.Timeout = time.Hour
+			return within(canceled, hangs(""))(s)
+		}, cause{Kind: policy.Canceled}, ignored, true},
+
+		// the request
+		{"malformed header name", toServer(func(r *http.Request) { r.Header["Bad Name"] = []string{"x"} }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"malformed header value", toServer(func(r *http.Request) { r.Header["Name"] = []string{"a\nb"} }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"malformed trailer", toServer(func(r *http.Request) { r.Trailer = http.Header{"Bad Name": nil} }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"missing scheme", toServer(func(r *http.Request) { r.URL.Scheme = "" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"unknown scheme", toServer(func(r *http.Request) { r.URL.Scheme = "gopher" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"bad method", toServer(func(r *http.Request) { r.Method = "B@D\n" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"missing host", toServer(func(r *http.Request) { r.URL.Host = "" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"bad Host header to a proxy", func(s *scene) *http.Request {
+			s.proxy(s.serve(says("")))
+			req := get(s.t, somewhere)
+			req.Host = "a\nb"
+			return req
+		}, cause{Kind: policy.BadRequest}, ignored, false},
+		{"bad Host header to an upstream, which net/http leaves out", func(s *scene) *http.Request {
+			req := get(s.t, "http://"+refusing(s.t))
+			req.Host = "a\nb"
+			return req
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+		{"control byte in the URL", toServer(func(r *http.Request) { r.URL.RawQuery = "a\nb" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"body shorter than ContentLength", sending(9, strings.NewReader("short")), cause{Kind: policy.BadRequest}, ignored, false},
+		{"body longer than ContentLength", sending(2, strings.NewReader("long")), cause{Kind: policy.BadRequest}, ignored, false},
+		{"body that fails to read", sending(-1, iotest.ErrReader(errBody)), cause{Kind: policy.BadRequest}, ignored, false},
+		{"body that fails to read with an error that looks like the upstream's", sending(-1, iotest.ErrReader(io.ErrUnexpectedEOF)),
+			cause{Kind: policy.BadRequest}, ignored, false},
+		{"body that is a closed file", func(s *scene) *http.Request {
+			file, err := os.Create(filepath.Join(s.t.TempDir(), "body"))
+			require.NoError(s.t, err)
+			file.Close()
+			return sending(-1, file)(s)
+		}, cause{Kind: policy.BadRequest}, ignored, false},
+
+		// the forward proxy
+		{"proxy refuses a connection, HTTP", func(s *scene) *http.Request {
+			s.proxy("http://" + refusing(s.t))
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		{"proxy refuses a connection, HTTPS", func(s *scene) *http.Request {
+			s.proxy("http://" + refusing(s.t))
+			return get(s.t, elsewhere)
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		{"proxy's name does not exist", func(s *scene) *http.Request {
+			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError })
+			s.proxy("http://proxy.example")
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, true},
+		{"proxy wants a password for CONNECT", connect("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
+			cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		{"proxy forbids CONNECT", connect("HTTP/1.1 403 Forbidden\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"upstream that says what a proxy would", func(s *scene) *http.Request {
+			server := s.server((*httptest.Server).StartTLS, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(407) })
+			s.base = server.Client().Transport.(*http.Transport)
+			return get(s.t, server.URL)
+		}, cause{Status: 407}, success, false},
+
+		// HTTP/2
+		{"HTTP/2 stream aborted before the headers", overHTTP2(func(http.ResponseWriter) {}), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"HTTP/2 stream aborted in the body", overHTTP2(func(w http.ResponseWriter) {
+			io.WriteString(w, "only a part")
+			w.(http.Flusher).Flush()
+		}), cause{Phase: policy.PhaseBody, Kind: policy.Other, Status: 200}, failure, false},
+		{"HTTP/2 body longer than ContentLength", func(s *scene) *http.Request {
+			req := overHTTP2With(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })(s)
+			req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("long")), 2
+			return req
+		}, cause{Kind: policy.BadRequest}, ignored, false},
+
+		// not as real: a base that gives up by itself, though nobody asked it to
+		{"canceled by the base", func(s *scene) *http.Request {
+			s.dialFails(context.Canceled)
+			return get(s.t, somewhere)
+		}, cause{Kind: policy.Canceled}, ignored, false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			test := func(t *testing.T) {
+				s := &scene{t: t, base: new(http.Transport), client: new(http.Client), headers: func() {}}
+				end := s.run(c.call(s))
+				require.Equal(t, c.cause, end.Cause, "%v", end.Cause)
+				require.Equal(t, c.outcome, end.Outcome)
+			}
+			if c.virtual {
+				synctest.Test(t, test)
+				return
+			}
+			test(t)
+		})
+	}
+}
+
+// overHTTP2 answers over HTTP/2, begins an answer, and aborts the stream.
+func overHTTP2(begin func(http.ResponseWriter)) func(*scene) *http.Request {
+	return overHTTP2With(func(w http.ResponseWriter, _ *http.Request) {
+		begin(w)
+		panic(http.ErrAbortHandler)
+	})
+}
+
+func overHTTP2With(handler http.HandlerFunc) func(*scene) *http.Request {
+	return func(s *scene) *http.Request {
+		server := s.server(func(server *httptest.Server) {
+			server.EnableHTTP2 = true
+			server.StartTLS()
+		}, handler)
+		s.base = server.Client().Transport.(*http.Transport)
+		return get(s.t, server.URL)
+	}
+}
+
+// A call whose caller is gone before it starts says nothing, whatever it comes back with.
+func TestACauseIsTheCallersIfTheCallerIsGone(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	late, cancelLate := context.WithDeadline(context.Background(), time.Unix(1, 0))
+	defer cancelLate()
+	req := get(t, somewhere)
+	for _, err := range []error{io.EOF, net.ErrClosed, &net.DNSError{IsNotFound: true}, errors.New("any")} {
+		require.Equal(t, policy.Cause{Kind: policy.Canceled}, policy.CauseOf(&policy.Call{Request: req.WithContext(ctx), Err: err}))
+		require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline},
+			policy.CauseOf(&policy.Call{Request: req.WithContext(late), Err: err}))
+	}
+}
+
+// http.Client closes Request.Cancel when its Timeout has passed, and sets the context's deadline to the same moment.
+func TestAClosedCancelAtTheDeadlineIsTheClientsTimeout(t *testing.T) {
+	closed := make(chan struct{})
+	close(closed)
+	at := time.Now().Add(time.Hour)
+	ctx, cancel := context.WithDeadline(context.Background(), at)
+	defer cancel()
+	req := get(t, somewhere).WithContext(ctx)
+	//lint:ignore SA1019 it is what http.Client uses
+	req.Cancel = closed
+	err := errors.New("net/http: request canceled")
+	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline},
+		policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at}))
+	require.Equal(t, policy.Cause{Kind: policy.Canceled}, policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at.Add(-1)}))
+}

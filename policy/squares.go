@@ -1,0 +1,71 @@
+package policy
+
+import (
+	"math"
+	"time"
+)
+
+// Squares is a ProbeRule that counts the requests that come while the circuit is open: the k-th probe is the
+// request numbered Spacing·k². A busy client probes often, an idle one seldom, and the share of wasted calls falls as
+// an outage goes on.
+type Squares struct {
+	Spacing float64 // in requests; 0 means 0.5
+	// Wait is the least time from the trip or a failed probe to the next probe, shortened by a random part of up to a
+	// half; 0 means 100 ms.
+	Wait time.Duration
+	// RetryAfterMax is the cap up to which an upstream's Retry-After replaces Wait; 0 means 10 s.
+	RetryAfterMax time.Duration
+	Lease         time.Duration // how long a probe that has not come back keeps the next from going; 0 means 1 s
+}
+
+func (s Squares) NewProbe() Probe {
+	if s.Spacing < 0 || math.IsNaN(s.Spacing) || math.IsInf(s.Spacing, 0) {
+		panic(invalid("Squares.Spacing is %v; write a positive number of requests, or 0 for 0.5", s.Spacing))
+	}
+	if s.Spacing == 0 {
+		s.Spacing = 0.5
+	}
+	s.Wait = positiveOr(s.Wait, 100*time.Millisecond, "Squares.Wait")
+	s.RetryAfterMax = positiveOr(s.RetryAfterMax, 10*time.Second, "Squares.RetryAfterMax")
+	s.Lease = positiveOr(s.Lease, time.Second, "Squares.Lease")
+	return &squares{rule: s}
+}
+
+type squares struct {
+	rule  Squares
+	came  float64 // requests since the trip
+	probe float64 // the number of the next probe
+	due   time.Time
+}
+
+func (s *squares) Trip(now time.Time, r Result, random float64) {
+	s.came, s.probe = 0, 1
+	s.wait(now, r, random)
+}
+
+// Fail goes on counting where it was: a recovery that failed is part of the same outage.
+func (s *squares) Fail(now time.Time, r Result, random float64) {
+	s.probe++
+	s.wait(now, r, random)
+}
+
+func (s *squares) wait(now time.Time, r Result, random float64) {
+	wait := s.rule.Wait - time.Duration(random*float64(s.rule.Wait)/2)
+	s.due = now.Add(max(wait, min(r.RetryAfter, s.rule.RetryAfterMax)))
+}
+
+func (s *squares) Resume(now, due time.Time) {
+	s.came, s.probe = 0, 1
+	s.due = due
+	if latest := now.Add(s.rule.RetryAfterMax); due.After(latest) {
+		s.due = latest
+	}
+}
+
+func (s *squares) Ask(now time.Time) bool {
+	s.came++
+	return s.came >= s.rule.Spacing*s.probe*s.probe && !now.Before(s.due)
+}
+
+func (s *squares) Due() time.Time       { return s.due }
+func (s *squares) Lease() time.Duration { return s.rule.Lease }
