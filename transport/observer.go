@@ -14,7 +14,7 @@ import (
 // a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
 // request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
 // thousand waiting events are kept; then refusals are left out, and changes of state never. OnCall and OnOutcome
-// run on the goroutine of their own call, many at once.
+// run on the goroutine of their own call, many at once; OnOutcome after the change of state that the outcome made.
 type Observer struct {
 	OnStateChange  func(StateChange)
 	OnRefusal      func(Refusal)

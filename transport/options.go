@@ -82,8 +82,8 @@ func WithRefusalError() Option {
 	return func(t *Transport) { t.refusal = refuseByError }
 }
 
-// WithRefusalOnTrip makes the call that opens a circuit get the refusal, as all after it do. By default it gets its own
-// response or error. A call that fails by its body has had its response, and keeps it.
+// WithRefusalOnTrip makes the call that opens a circuit, at a trip or when a recovery fails, get the refusal, as all after
+// it do. By default it gets its own response or error. A call that fails by its body has had its response, and keeps it.
 func WithRefusalOnTrip() Option {
 	return func(t *Transport) { t.refuseTripper = true }
 }

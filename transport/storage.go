@@ -10,11 +10,12 @@ import (
 
 // Record is what a Storage keeps of a circuit.
 type Record struct {
-	Key                 Key          `json:"key"`
-	State               policy.State `json:"state"`
-	Since               time.Time    `json:"since"`
-	NextProbe           time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
-	Failures, Successes int          // what the rule had in view when the state changed
+	Key       Key          `json:"key"`
+	State     policy.State `json:"state"`
+	Since     time.Time    `json:"since"`
+	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
+	Failures  int          `json:"failures"`            // what the rule had in view when the state changed
+	Successes int          `json:"successes"`
 }
 
 // Storage keeps the states of circuits where they outlive a Transport, or where others can read them.
