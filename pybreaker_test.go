@@ -164,7 +164,7 @@ func TestPybreakerThrowNewErrorOnTrip(t *testing.T) {
 
 func TestPybreakerOpenHalfOpenClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rt := transport.New(script(200))
+		rt := transport.New(script(200), classic)
 		require.True(t, rt.SetState(here, policy.Open))
 		require.Equal(t, []int{-503}, statuses(t, rt, 1))
 		time.Sleep(time.Minute)

@@ -509,9 +509,11 @@ func TestABodyThatBreaksIsAFailure(t *testing.T) {
 	require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, c.Cause)
 }
 
+var classic = transport.WithPolicy(policy.Classic{})
+
 // halfOpen gives a transport whose circuit is half-open with one place.
 func halfOpen(base http.RoundTripper, opts ...transport.Option) *transport.Transport {
-	rt := transport.New(base, opts...)
+	rt := transport.New(base, append([]transport.Option{classic}, opts...)...)
 	rt.SetState(here, policy.HalfOpen)
 	return rt
 }
@@ -734,7 +736,7 @@ func TestMemoryIsBoundedAndTroubleIsNotForgotten(t *testing.T) {
 			return answer(500, "")(req)
 		}
 		return answer(200, "")(req)
-	}), transport.WithMaxCircuits(100))
+	}), classic, transport.WithMaxCircuits(100))
 	call := func(host string) {
 		resp, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil))
 		require.NoError(t, err)
@@ -804,7 +806,7 @@ func TestRetryAfterHoldsTheCircuitOpenUpToItsCap(t *testing.T) {
 }
 
 func TestPoliciesAndCircuitsByKey(t *testing.T) {
-	rt := transport.New(answer(500, ""),
+	rt := transport.New(answer(500, ""), classic,
 		transport.WithKey(transport.PerRoute("GET /users/{id}", "POST /pay")),
 		transport.WithPolicyFor(func(k transport.Key) policy.Policy {
 			if k.Detail == "POST /pay" {

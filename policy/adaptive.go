@@ -2,7 +2,9 @@ package policy
 
 import "time"
 
-// Adaptive is Fusebox's own policy.
+// Adaptive is Fusebox's own policy and the default: Evidence to trip, Squares to probe, Ramp to recover, and Hold. The zero
+// value is the default of all of them; the rules' comments say what the fields mean and why the values are what they are.
+// The project's decision table measures it against other breakers, and takes other values by flags.
 type Adaptive struct {
 	Evidence int // as Evidence.Threshold
 	Worth    int // as Evidence.Worth

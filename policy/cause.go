@@ -91,17 +91,23 @@ type Cause struct {
 
 // String returns a short description, such as "connect: refused", "headers: timeout (client)" or "status 503".
 func (c Cause) String() string {
-	text := c.Kind.String()
-	if c.Kind == Status {
-		text += " " + strconv.Itoa(c.Status)
-	}
+	text, _ := c.AppendText(nil)
+	return string(text)
+}
+
+// AppendText appends what String returns. The error is always nil.
+func (c Cause) AppendText(b []byte) ([]byte, error) {
 	if c.Phase != NoPhase {
-		text = c.Phase.String() + ": " + text
+		b = append(append(b, c.Phase.String()...), ": "...)
+	}
+	b = append(b, c.Kind.String()...)
+	if c.Kind == Status {
+		b = strconv.AppendInt(append(b, ' '), int64(c.Status), 10)
 	}
 	if c.Deadline != NoDeadline {
-		text += " (" + c.Deadline.String() + ")"
+		b = append(append(append(b, " ("...), c.Deadline.String()...), ')')
 	}
-	return text
+	return b, nil
 }
 
 // Outcome is what the default classifier makes of the cause.

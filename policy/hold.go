@@ -2,10 +2,18 @@ package policy
 
 import "time"
 
-// Hold notices silence before timeouts tell of it: when a closed circuit has at least InFlight calls out and none has come
-// back for Silence, new ones are refused until one does. An upstream that is slow by nature is not held: the silence has
-// to last three times as long as calls usually take, and where no call has come back yet nobody knows.
-// While it holds, a call a second is let through. The zero value holds nothing.
+// Hold refuses calls of a closed circuit that would only wait in vain, long before timeouts tell of it.
+//
+//   - Silence: at least InFlight calls are out, and none has come back for Silence. An upstream that is slow by nature
+//     is not held: the silence has to last three times as long as calls usually take, and where none has come back
+//     yet nobody knows.
+//   - A queue too long: calls take ever longer, and at the pace at which they are answered, those ahead take longer than
+//     nine tenths of the time that this call's caller will wait by the deadline of its context (Little's law, 1961).
+//     That needs no failure, and leaves a slow upstream alone, whose calls take long but not ever longer.
+//
+// What is held is refused until an answer is back in time; meanwhile one call a second is let through. To a healthy call
+// Hold costs nothing: one call at a time, and ten a second at most, is a canary that is timed, and only if it is late,
+// beyond 250 ms and twice the usual time, are calls counted at all. The zero value holds nothing.
 type Hold struct {
 	Silence  time.Duration // 0 means never to hold
 	InFlight int           // 0 means 10

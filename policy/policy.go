@@ -77,7 +77,7 @@ type Result struct {
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
 }
 
-// Policy says how a circuit behaves. Classic is one; a Rules value of any three rules is one too.
+// Policy says how a circuit behaves. Adaptive and Classic are policies; a Rules value of any three rules is one too.
 type Policy interface {
 	Rules() Rules
 }

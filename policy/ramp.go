@@ -2,9 +2,19 @@ package policy
 
 import "time"
 
-// Ramp is a RecoverRule that finds out how much a recovering upstream can carry, as TCP does for a network: it begins
-// with two calls in flight after a probe that succeeded, and each success allows one more, which doubles the
-// limit each round trip (slow start). Failures halve it, and below one the circuit opens again.
+// Ramp is a RecoverRule that finds out how much a recovering upstream can carry, as TCP does for a network. It limits the
+// calls in flight, beginning with two after a probe that succeeded.
+//
+//   - Each success allows one more, which doubles the limit each round trip: slow start (Jacobson, Congestion Avoidance and
+//     Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is never
+//     sent more than twice what it has just carried.
+//   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six times it
+//     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows.
+//   - A score runs as in Evidence, but below 0 too, down to -Health. At Reopen the limit is halved and then grows by
+//     one a round trip, and only calls that start after the halving count. Below one the circuit opens again.
+//   - The circuit closes when the score is at -Health, latency is not beyond three times its least, and a round trip
+//     has needed no more than half of the limit; ten round trips after a halving. An upstream that is offered
+//     more than it can carry keeps a limit that suits it.
 type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
 	Worth  int           // what a success lowers the score by; 0 means 3

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/statemachine"
@@ -22,8 +24,19 @@ const (
 // circuit is a statemachine.Circuit with its key.
 type circuit struct {
 	*statemachine.Circuit
-	key   Key
-	timed bool // a rule looks at the time that a call took
+	key     Key
+	timed   bool // a rule looks at the time that a call took
+	keyText atomic.Pointer[string]
+}
+
+// text returns the key as text, which is made when it is first asked for: most circuits are never in trouble.
+func (c *circuit) text() string {
+	if text := c.keyText.Load(); text != nil {
+		return *text
+	}
+	text := c.key.String()
+	c.keyText.Store(&text)
+	return text
 }
 
 // circuits keeps at most max circuits. Finding one is a read of a map; the lock is for adding. What is forgotten to
@@ -34,7 +47,10 @@ type circuits struct {
 	added func(*circuit) // told of a new circuit, outside the lock
 	max   int
 
-	byKey sync.Map // Key -> *circuit
+	// Most keys are an upstream and nothing more, and are found by their host: a string is hashed in half the time
+	// that a Key takes.
+	http, https sync.Map // Key.Host -> *circuit
+	others      sync.Map // Key -> *circuit
 
 	mu   sync.Mutex
 	ring []*circuit
@@ -42,10 +58,28 @@ type circuits struct {
 }
 
 func (cs *circuits) find(k Key) *circuit {
-	if c, ok := cs.byKey.Load(k); ok {
-		return c.(*circuit)
+	var c any
+	switch {
+	case k.Detail == "" && k.Scheme == "https":
+		c, _ = cs.https.Load(k.Host)
+	case k.Detail == "" && k.Scheme == "http":
+		c, _ = cs.http.Load(k.Host)
+	default:
+		c, _ = cs.others.Load(k)
 	}
-	return nil
+	found, _ := c.(*circuit)
+	return found
+}
+
+// place returns the map that a key is in, and what it is called there.
+func (cs *circuits) place(k Key) (in *sync.Map, name any) {
+	switch {
+	case k.Detail == "" && k.Scheme == "https":
+		return &cs.https, k.Host
+	case k.Detail == "" && k.Scheme == "http":
+		return &cs.http, k.Host
+	}
+	return &cs.others, k
 }
 
 // get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble.
@@ -79,7 +113,8 @@ func (cs *circuits) insert(made *circuit) (c *circuit, added bool) {
 	} else {
 		return nil, false
 	}
-	cs.byKey.Store(made.key, made)
+	in, name := cs.place(made.key)
+	in.Store(name, made)
 	return made, true
 }
 
@@ -93,7 +128,8 @@ func (cs *circuits) forgetOne() (freed int) {
 			at := cs.hand
 			cs.hand = (cs.hand + 1) % len(cs.ring)
 			if cs.ring[at].Forget(now, how.evidence, how.idle) {
-				cs.byKey.Delete(cs.ring[at].key)
+				in, name := cs.place(cs.ring[at].key)
+				in.Delete(name)
 				return at
 			}
 		}
@@ -102,12 +138,9 @@ func (cs *circuits) forgetOne() (freed int) {
 }
 
 func (cs *circuits) all() []*circuit {
-	var all []*circuit
-	cs.byKey.Range(func(_, c any) bool {
-		all = append(all, c.(*circuit))
-		return true
-	})
-	return all
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Clone(cs.ring)
 }
 
 // circuitOf finds the circuit of a request: in the common case by what its URL says as it stands, which is

@@ -107,6 +107,9 @@ func PerTenant(tenant func(*http.Request) string) KeyFunc {
 // canonicalHost returns the one spelling that all spellings of a host and port have in common. What is no valid host
 // is returned in lower case and otherwise as it is: two different upstreams never become one.
 func canonicalHost(scheme, hostport string) string {
+	if !utf8.ValidString(hostport) {
+		return hostport
+	}
 	host, port := splitPort(hostport)
 	if strings.Contains(host, ":") && !(strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")) {
 		return lower(hostport) // no valid host: which colon is the port's cannot be told
@@ -135,7 +138,7 @@ func canonicalName(host string) string {
 		}
 		return lower(host)
 	}
-	if !isASCII(host) && utf8.ValidString(host) {
+	if !isASCII(host) {
 		// The profile that net/http itself uses to find out whom to connect to.
 		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
 			host = ascii

@@ -86,7 +86,8 @@ func (o told) Changed(change statemachine.Change) {
 func (o told) Refused(r statemachine.Refusal) {
 	for _, observer := range o.t.observers {
 		if observer.OnRefusal != nil {
-			observer.OnRefusal(Refusal{Key: o.c.key, At: r.At, Error: openError(o.c, r)})
+			facts := openError(o.c, r)
+			observer.OnRefusal(Refusal{Key: o.c.key, At: r.At, Error: &facts})
 		}
 	}
 }

@@ -15,13 +15,13 @@ import (
 type Option func(*Transport)
 
 // New returns a Transport that makes its calls by base; nil means cleanhttp.DefaultPooledTransport(). With no options it
-// keeps a circuit for every upstream, by policy.Classic's default values, and refuses with a 503.
+// keeps a circuit for every upstream, by policy.Adaptive, and refuses with a 503.
 // New panics if an option or a policy makes no sense.
 func New(base http.RoundTripper, opts ...Option) *Transport {
 	if base == nil {
 		base = cleanhttp.DefaultPooledTransport()
 	}
-	t := &Transport{base: base, policy: policy.Classic{}, refusal: serviceUnavailable, random: rand.Float64}
+	t := &Transport{base: base, policy: policy.Adaptive{}, random: rand.Float64}
 	t.circuits = circuits{make: t.newCircuit, added: t.restore, max: defaultMaxCircuits}
 	for _, option := range opts {
 		option(t)
@@ -31,7 +31,7 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 }
 
 // WithPolicy sets the policy of all circuits for which WithPolicyFor has none of their own. The default is
-// policy.Classic{}.
+// policy.Adaptive{}.
 func WithPolicy(p policy.Policy) Option {
 	mustNotBeNil("WithPolicy", p == nil)
 	return func(t *Transport) { t.policy = p }

@@ -21,22 +21,30 @@ var ErrOpen = errors.New("fusebox: circuit open")
 // gets.
 type OpenError struct {
 	Key   Key
-	State policy.State  // Open, or HalfOpen if as many calls as may be were in flight
+	State policy.State  // Open, HalfOpen if as many calls as may be were in flight, or Closed if calls are held (policy.Hold)
 	Since time.Time     // when the circuit took this state
 	Wait  time.Duration // time until the next probe may go; 0 if that does not depend on time alone
 	Cause policy.Cause  // of the last failure
 }
 
 // Error returns the facts in one line.
-func (e *OpenError) Error() string {
-	text := fmt.Sprintf("fusebox: circuit %v for %v", e.State, e.Key)
+func (e *OpenError) Error() string { return string(e.append(nil, e.Key.String())) }
+
+func (e *OpenError) append(b []byte, key string) []byte {
+	switch e.State {
+	case policy.Closed:
+		b = append(b, "fusebox: calls held, no answer in time from "...)
+	default:
+		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
+	}
+	b = append(b, key...)
 	if e.Wait > 0 {
-		text += ", next probe in " + e.Wait.Round(time.Millisecond).String()
+		b = append(append(b, ", next probe in "...), e.Wait.Round(time.Millisecond).String()...)
 	}
 	if e.Cause != (policy.Cause{}) {
-		text += ", last failure: " + e.Cause.String()
+		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
 	}
-	return text
+	return b
 }
 
 // Is reports whether target is ErrOpen.
@@ -70,18 +78,27 @@ func Refused(resp *http.Response) bool {
 	return len(values) == 1 && len(values[0]) == len(mark) && unsafe.StringData(values[0]) == unsafe.StringData(mark)
 }
 
-func openError(c *circuit, r statemachine.Refusal) *OpenError {
-	return &OpenError{Key: c.key, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)), Cause: r.Cause}
+func openError(c *circuit, r statemachine.Refusal) OpenError {
+	return OpenError{Key: c.key, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)), Cause: r.Cause}
 }
 
 // refuse answers a request without its upstream.
-func (t *Transport) refuse(req *http.Request, e *OpenError) (*http.Response, error) {
-	resp, err := t.refusal(req, e)
+func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal) (*http.Response, error) {
+	facts := openError(c, r)
+	if t.refusal == nil {
+		return serviceUnavailable(req, c, &facts), nil
+	}
+	return t.refuseBy(req, facts)
+}
+
+// refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
+func (t *Transport) refuseBy(req *http.Request, facts OpenError) (*http.Response, error) {
+	resp, err := t.refusal(req, &facts)
 	if err != nil {
 		return nil, err
 	}
 	if resp == nil {
-		return nil, fmt.Errorf("fusebox: the RefusalFunc returned neither a response nor an error: %w", e)
+		return nil, fmt.Errorf("fusebox: the RefusalFunc returned neither a response nor an error: %w", &facts)
 	}
 	header := resp.Header.Clone() // it may be that of a cached response
 	if header == nil {
@@ -96,9 +113,38 @@ func (t *Transport) refuse(req *http.Request, e *OpenError) (*http.Response, err
 	return resp, nil
 }
 
-// serviceUnavailable is the default RefusalFunc.
-func serviceUnavailable(req *http.Request, e *OpenError) (*http.Response, error) {
-	return Response(http.StatusServiceUnavailable, nil, "")(req, e)
+// The default refusal, in one piece of memory with what it points to; it is made as often as an upstream in trouble is
+// asked for.
+type defaultRefusal struct {
+	resp   http.Response
+	body   refusalBody
+	values [4]string // of the header
+}
+
+type refusalBody struct{ strings.Reader }
+
+func (*refusalBody) Close() error { return nil }
+
+func serviceUnavailable(req *http.Request, c *circuit, e *OpenError) *http.Response {
+	var buffer [256]byte
+	text := string(append(e.append(buffer[:0], c.text()), '\n'))
+	r := &defaultRefusal{values: [...]string{
+		"text/plain; charset=utf-8", "nosniff", strconv.Itoa(e.RetryAfter()), mark,
+	}}
+	r.body.Reset(text)
+	r.resp = http.Response{
+		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type": r.values[0:1:1], "X-Content-Type-Options": r.values[1:2:2],
+			"Retry-After": r.values[2:3:3], markName: r.values[3:4:4],
+		},
+		ContentLength: int64(len(text)), Body: &r.body, Request: req,
+	}
+	if req.Method == http.MethodHead {
+		r.resp.Body = http.NoBody
+	}
+	return &r.resp
 }
 
 // refuseByError is the RefusalFunc of WithRefusalError.

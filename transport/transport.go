@@ -25,7 +25,7 @@ type Transport struct {
 	config    *statemachine.Config              // of policy
 	policyFor func(Key) policy.Policy           // nil if policy is for all
 	classify  atomic.Pointer[policy.Classifier] // nil for policy.Default
-	refusal   RefusalFunc
+	refusal   RefusalFunc                       // nil for the 503
 	observers []Observer
 	storage   Storage
 	random    func() float64
@@ -55,7 +55,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if refusal := k.acquire(); !k.permit.Granted() {
 		k.over = true
 		closeBody(req)
-		return t.refuse(req, openError(k.c, refusal))
+		return t.refuse(req, k.c, refusal)
 	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)
@@ -142,6 +142,10 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 
 // judge says what a finished call tells of its upstream.
 func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcome, policy.Cause) {
+	classify := k.t.classify.Load()
+	if err == nil && classify == nil && resp.StatusCode < 500 {
+		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
+	}
 	if err != nil {
 		awaitClientTimeout(k.req)
 	}
@@ -153,7 +157,7 @@ func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcom
 		Request: k.req, Response: resp, Err: err, InBody: inBody, BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
-	if classify := k.t.classify.Load(); classify != nil {
+	if classify != nil {
 		outcome = ask(*classify, facts)
 	}
 	if outcome == policy.Undecided {
@@ -237,9 +241,9 @@ func (k *call) refuseTripping(resp *http.Response) (*http.Response, error) {
 		resp.Body.Close()
 	}
 	snapshot := k.c.Snapshot(time.Now())
-	return k.t.refuse(k.req, openError(k.c, statemachine.Refusal{
+	return k.t.refuse(k.req, k.c, statemachine.Refusal{
 		State: snapshot.State, At: snapshot.Since, Since: snapshot.Since, Due: snapshot.Due, Cause: snapshot.Cause,
-	}))
+	})
 }
 
 // abandon ends a call that did not get to its end: the base, a classifier or an observer panicked, or the

@@ -3,6 +3,7 @@
 package statemachine
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,10 +146,8 @@ type place struct {
 type Permit struct {
 	circuit    *Circuit
 	generation uint64
-	place      *place    // nil if the circuit was closed
-	canary     bool      // see watch
-	heard      bool      // Headers was called
-	started    time.Time // zero if nothing was watched then
+	place      *place   // nil if the circuit was closed
+	watched    *watched // nil if nobody watched it then
 }
 
 // Granted reports whether p is a permit at all.
@@ -157,9 +156,17 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil }
 
-// AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock.
+// AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
+// that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
+	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit) == uint64(policy.Closed)|touchedBit {
+		return Permit{circuit: c, generation: word >> generation}, true
+	}
+	return c.acquireClosed(word)
+}
+
+func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	if word&touchedBit == 0 {
 		c.word.Or(touchedBit)
 	}
@@ -169,7 +176,7 @@ func (c *Circuit) AcquireClosed() (Permit, bool) {
 	permit := Permit{circuit: c, generation: word >> generation}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.
-		permit.canary = c.takeCanary(permit.generation)
+		permit.watched = c.takeCanary(permit.generation)
 	}
 	return permit, true
 }
@@ -198,16 +205,17 @@ func (c *Circuit) decide(now, deadline time.Time) (Permit, Refusal) {
 	c.expire(now)
 	switch c.state() {
 	case policy.Closed:
-		if c.watch.holds(now, deadline, c.config.Hold) {
+		watched, held := c.watch.admit(now, deadline, c.config.Hold)
+		if held {
 			return Permit{}, c.refuse(now)
 		}
-		return Permit{circuit: c, generation: c.generation(), started: now}, Refusal{}
+		return Permit{circuit: c, generation: c.generation(), watched: watched}, Refusal{}
 	case policy.Open:
 		if due := c.probe.Ask(now); !due || len(c.places) > 0 {
 			return Permit{}, c.refuse(now)
 		}
 		if c.config.Rules.Recover.AfterProbe() {
-			return c.admit(now.Add(c.probe.Lease()), 0), Refusal{}
+			return c.admit(now.Add(c.watch.lease(c.probe.Lease())), 0), Refusal{}
 		}
 		c.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
 	}
@@ -232,8 +240,9 @@ func (c *Circuit) refuse(now time.Time) Refusal {
 	if r.State == policy.Open {
 		r.Due = c.probe.Due()
 	}
-	if len(c.events) < mostWaiting {
-		c.tell(func(o Observer) { o.Refused(r) })
+	if c.observer != nil && len(c.events) < mostWaiting {
+		told := r // what the event keeps, so that without an observer nothing is kept
+		c.tell(func(o Observer) { o.Refused(told) })
 	}
 	return r
 }
@@ -242,26 +251,29 @@ func (c *Circuit) refuse(now time.Time) Refusal {
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
 	return word&(stateBits|quietBit|goneBit|watchBit) == uint64(policy.Closed)|quietBit &&
-		word>>generation == p.generation && !p.canary
+		word>>generation == p.generation && p.watched == nil
 }
 
 // WantsHeaders reports whether Headers would do anything. It takes no lock.
 func (p Permit) WantsHeaders() bool {
-	return p.place != nil || p.canary || p.circuit.word.Load()&watchBit != 0
+	return p.place != nil || p.watched != nil || p.circuit.word.Load()&watchBit != 0
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
 // settle a probe, and the failure of a later Done counts as one more call.
-func (p *Permit) Headers(now time.Time) {
+func (p Permit) Headers(now time.Time) {
 	c := p.circuit
 	c.mu.Lock()
 	defer c.unlock()
-	p.heard = true
-	if p.generation != c.generation() {
+	if p.generation != c.generation() || c.gone() {
+		return
+	}
+	if p.place == nil && p.watched == nil {
+		c.watch.heard = true // its end counts as the answer, but silence this is not
 		return
 	}
 	if p.place == nil {
-		c.cameBack(now, *p, true)
+		c.cameBack(now, p.watched, true)
 		return
 	}
 	if p.place.index < 0 {
@@ -298,9 +310,7 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 		c.counts.LateCalls++
 		return false, false
 	case p.place == nil:
-		if !p.heard {
-			c.cameBack(now, p, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
-		}
+		c.cameBack(now, p.watched, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
 		return c.record(now, r), false
 	}
 	c.giveBack(p.place)
@@ -423,6 +433,9 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 	c.watch.stop()
 	switch to {
 	case policy.Closed:
+		if reason == ByHand {
+			c.failedProbes = math.MaxInt // whoever closes it by hand does not say that the trip was a false alarm
+		}
 		c.trip.Start(now, c.failedProbes)
 	case policy.Open:
 		c.opened++
@@ -526,7 +539,7 @@ func (c *Circuit) state() policy.State { return policy.State(c.word.Load() & sta
 func (c *Circuit) generation() uint64  { return c.word.Load() >> generation }
 
 func (c *Circuit) store(state policy.State, gen uint64) {
-	word := gen<<generation | uint64(state) | touchedBit
+	word := gen<<generation | uint64(state) | touchedBit | c.word.Load()&goneBit
 	if state == policy.Closed {
 		word |= c.watch.bits(c.config.Hold)
 		if c.trip.Quiet() {

@@ -10,18 +10,31 @@ import (
 // nothing: one call at a time is a canary, and only that one is timed. If it is late, all calls are counted until
 // one that started since is back in time. Like the rest of a circuit, a watch is under mu.
 type watch struct {
-	phase   phase
-	timer   *time.Timer
-	started time.Time     // of the canary
-	usual   time.Duration // a canary's time, a slowly decaying maximum; 0 if none has come back yet
+	phase  phase
+	timer  *time.Timer
+	canary *watched
+	usual  time.Duration // a canary's time, a slowly decaying maximum; 0 if none has come back yet
 
 	// While watching:
-	since time.Time // the canary was found late
-	out   int       // calls started since and not come back, and the canary
-	heard bool      // the upstream has answered any call since
-	from  time.Time // answers are counted; zero until the canary or a call started since is back
-	back  int       // calls answered since from
-	next  time.Time // while holding, a call is let through
+	since  time.Time // the canary was found late
+	heard  bool      // the upstream has answered any call since
+	number int       // of the last call let through since; the canary is 0
+	newest int       // the highest number of a call that was answered
+	held   time.Time // a call was held last; zero if none was
+	next   time.Time // while holding, a call is let through
+
+	from          time.Time     // answers are counted; zero until a call started since is back
+	back          int           // answers since from
+	timed         int           // answers in smooth
+	smooth, least time.Duration // the time that calls take, a moving mean, and its least, the canary's first; 0 if not known
+}
+
+// watched is what is known of a call that is a canary, or started while all were counted.
+type watched struct {
+	canary  bool
+	number  int
+	started time.Time
+	back    bool
 }
 
 type phase uint8
@@ -40,22 +53,23 @@ const (
 	holdStep  = time.Second            // between calls let through while holding
 	paceSpan  = 2 * time.Second        // the pace of answers is taken of the last second or two
 	paceLeast = 20                     // answers, or there is no pace yet
+	smoothOf  = 8                      // calls, as TCP's smoothed round trip
+	growth    = 2                      // of the time that calls take, which tells a queue from an upstream that is slow
+	calm      = 10 * time.Second       // without a call held, before the usual time follows one that is longer
 )
 
 // takeCanary makes the call of a new permit the canary, unless another one was faster.
-func (c *Circuit) takeCanary(gen uint64) bool {
-	if c.word.And(^uint64(canaryBit))&canaryBit == 0 {
-		return false
-	}
+func (c *Circuit) takeCanary(gen uint64) *watched {
 	c.mu.Lock()
 	defer c.unlock()
 	w := &c.watch
-	if c.generation() != gen || c.state() != policy.Closed || w.phase != wanting {
-		return false
+	if c.generation() != gen || c.state() != policy.Closed || c.gone() || w.phase != wanting {
+		return nil
 	}
-	w.phase, w.started = canaryUp, time.Now()
+	w.phase, w.canary = canaryUp, &watched{canary: true, started: time.Now()}
 	w.wait(w.late(), c.timeIsUp)
-	return true
+	c.store(policy.Closed, gen)
+	return w.canary
 }
 
 // late is how long a canary may take. Twice the usual time is nothing unusual.
@@ -79,25 +93,30 @@ func (c *Circuit) timeIsUp() {
 	}
 	switch w := &c.watch; w.phase {
 	case canaryUp:
-		w.phase, w.since, w.out, w.heard = watching, time.Now(), 1, false
-		w.from, w.back, w.next = time.Time{}, 0, time.Time{}
+		*w = watch{phase: watching, timer: w.timer, canary: w.canary, usual: w.usual, since: time.Now()}
 	case resting:
 		w.phase = wanting
 	}
 	c.store(policy.Closed, c.generation())
 }
 
-// cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers.
-// Heard says that the upstream was heard of, which it was not if the caller gave up.
-func (c *Circuit) cameBack(now time.Time, p Permit, heard bool) {
+// cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers,
+// whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up.
+func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	w := &c.watch
+	if call != nil && call.back {
+		return
+	}
+	if call != nil {
+		call.back = true
+	}
 	switch {
-	case w.phase == canaryUp && p.canary:
+	case w.phase == canaryUp && call == w.canary:
 		if heard {
-			w.usual = max(now.Sub(w.started), w.usual-w.usual/8)
+			w.usual = max(now.Sub(call.started), w.usual-w.usual/8)
 		}
-	case w.phase == watching:
-		if inTime := w.watched(now, p, heard); !inTime {
+	case w.phase == watching && heard:
+		if inTime := w.answered(now, call); !inTime {
 			return
 		}
 	default:
@@ -108,67 +127,89 @@ func (c *Circuit) cameBack(now time.Time, p Permit, heard bool) {
 	c.store(policy.Closed, c.generation())
 }
 
-// watched counts a call that came back while watching, and reports whether it started since and took no longer than a
-// canary may.
-func (w *watch) watched(now time.Time, p Permit, heard bool) (inTime bool) {
-	since := !p.started.IsZero() && !p.started.Before(w.since)
-	if p.canary || since {
-		w.out = max(0, w.out-1)
-	}
-	if !heard {
-		return false
-	}
+// answered counts an answer while watching, and reports whether it is of a call that started since and took no
+// longer than a canary may.
+func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
 	w.heard = true
 	switch span := now.Sub(w.from); {
-	case !w.from.IsZero() && span < paceSpan:
-		w.back++
-	case !w.from.IsZero():
-		w.from, w.back = now.Add(-span/2), w.back/2+1
-	case p.canary || since:
-		w.from = now
-	}
-	if p.canary {
-		// If answers have become slow for good, the usual time follows by steps.
-		took := now.Sub(w.started)
-		w.usual = min(took, w.usual+w.usual/4)
-		if w.usual == 0 {
-			w.usual = took
+	case w.from.IsZero():
+		if call != nil {
+			w.from = now
 		}
+	case span < paceSpan:
+		w.back++
+	default:
+		w.from, w.back = now.Add(-span/2), w.back/2+1
 	}
-	return since && now.Sub(p.started) <= w.late()
-}
-
-// holds reports whether a call that wants to start is held, and counts it if not. One call a second is let through
-// all the same, so that nothing holds for good.
-func (w *watch) holds(now, deadline time.Time, hold policy.Hold) bool {
-	if w.phase != watching {
+	if call == nil {
 		return false
 	}
+	took := now.Sub(call.started)
+	w.timed++
+	w.smooth += (took - w.smooth) / time.Duration(min(w.timed, smoothOf))
+	if (call == w.canary || w.timed >= smoothOf) && (w.least == 0 || w.smooth < w.least) {
+		w.least = w.smooth
+	}
+	if call != w.canary && call.number > w.newest {
+		w.newest = call.number
+	}
+	if w.usual == 0 {
+		w.usual = took
+	}
+	if w.steady() && now.Sub(w.held) > calm {
+		w.usual = max(w.usual, min(took, w.usual+w.usual/64)) // slow from now on, it seems
+	}
+	return call != w.canary && took <= w.late()
+}
+
+// admit counts a call that wants to start, or says that it is held. One call a second is let through all the same, so
+// that nothing holds for good.
+func (w *watch) admit(now, deadline time.Time, hold policy.Hold) (call *watched, held bool) {
+	if w.phase != watching {
+		return nil, false
+	}
 	if w.silent(now, hold) || w.hopeless(now, deadline, hold) {
+		w.held = now
 		if now.Before(w.next) {
-			return true
+			return nil, true
 		}
 		w.next = now.Add(holdStep)
 	}
-	w.out++
-	return false
+	if w.ahead() == 0 {
+		w.from, w.back = time.Time{}, 0 // the pace of an upstream without work says nothing
+	}
+	w.number++
+	return &watched{number: w.number, started: now}, false
+}
+
+// ahead is how many calls were let through after the newest that was answered. Older ones that are still out are no
+// queue: they are lost, or slow by themselves.
+func (w *watch) ahead() int { return w.number - w.newest }
+
+// steady reports whether calls do not take ever longer: a slow upstream, and no growing queue. A canary that was very late
+// may have been in a queue already.
+func (w *watch) steady() bool {
+	return w.least > 0 && w.smooth < growth*min(w.least, 2*w.late())
 }
 
 // silent reports whether nothing has been heard for too long, of enough calls, by an upstream that is known to answer.
 func (w *watch) silent(now time.Time, hold policy.Hold) bool {
 	silence := max(hold.Silence, patience*w.usual)
-	return !w.heard && w.usual > 0 && w.out >= hold.InFlight &&
-		now.Sub(w.started) >= silence && now.Sub(w.since) >= silence-leastLate
+	return !w.heard && w.usual > 0 && w.ahead()+1 >= hold.InFlight &&
+		now.Sub(w.canary.started) >= silence && now.Sub(w.since) >= silence-leastLate
 }
 
-// hopeless reports whether the calls that are out, at the pace at which they are answered, take so long that a new one
-// would be answered too late for its caller (Little's law).
+// hopeless reports whether there is a growing queue, and the calls ahead, at the pace at which they are answered, take so
+// long that a new one would be answered too late for its caller (Little's law).
 func (w *watch) hopeless(now, deadline time.Time, hold policy.Hold) bool {
-	if deadline.IsZero() || w.back < paceLeast || w.out < hold.InFlight {
+	if deadline.IsZero() || w.back < paceLeast || w.ahead() < hold.InFlight {
 		return false
 	}
-	ahead := float64(now.Sub(w.from)) / float64(w.back) * float64(w.out)
-	return ahead > 0.9*float64(deadline.Sub(now))
+	if w.least == 0 || w.steady() { // it is not known, or there is none
+		return false
+	}
+	wait := float64(now.Sub(w.from)) / float64(w.back) * float64(w.ahead())
+	return wait > 0.9*float64(deadline.Sub(now))
 }
 
 func (w *watch) stop() {
@@ -189,4 +230,12 @@ func (w *watch) bits(hold policy.Hold) uint64 {
 		return watchBit
 	}
 	return 0
+}
+
+// lease shortens a probe's lease where it is known how long calls usually take.
+func (w *watch) lease(most time.Duration) time.Duration {
+	if w.usual == 0 {
+		return most
+	}
+	return min(most, max(leastLate, 4*w.usual))
 }

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A trace is all that is known of one subject in one world.
+type trace struct {
+	arrivals []arrival
+	results  []result
+	calls    callLog
+}
+
+// simulate runs a subject through a world, in a bubble of its own.
+func simulate(t *testing.T, w world, arrivals []arrival, s subject) *trace {
+	tr := &trace{arrivals: arrivals, results: make([]result, len(arrivals))}
+	bubble(t, s.leaks, func() {
+		clock := &clock{}
+		base := &wire{clock: clock, log: &tr.calls}
+		clients := make([]http.RoundTripper, w.clients)
+		for i := range clients {
+			clients[i] = s.new(base)
+			time.Sleep(1234567 * time.Nanosecond) // processes do not start, nor their tickers tick, in one instant
+		}
+		clock.start = time.Now()
+		base.upstream = w.upstream(w)
+		var wg sync.WaitGroup
+		for i, a := range arrivals {
+			time.Sleep(a.at - clock.now())
+			wg.Go(func() { tr.results[i] = w.request(a, clients[a.client], clock) })
+		}
+		wg.Wait()
+	})
+	return tr
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"flag"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// The policies of the two subjects, as the flags set them.
+var (
+	adaptive policy.Adaptive // no field set: New's own default
+	classic  = policy.Classic{Failures: 5, OpenFor: 30 * time.Second, Probes: 3}
+)
+
+// fuseboxFlags adds the parameters of Fusebox's own policies to the flags.
+func fuseboxFlags(fs *flag.FlagSet) {
+	fs.IntVar(&adaptive.Evidence, "adaptive.evidence", 0, "fusebox: policy.Adaptive with this `Evidence`; likewise the next ones")
+	fs.IntVar(&adaptive.Worth, "adaptive.worth", 0, "`Worth`")
+	fs.Float64Var(&adaptive.Spacing, "adaptive.spacing", 0, "`Spacing`")
+	fs.DurationVar(&adaptive.Wait, "adaptive.wait", 0, "`Wait`")
+	fs.DurationVar(&adaptive.RetryAfterMax, "adaptive.retryaftermax", 0, "`RetryAfterMax`")
+	fs.DurationVar(&adaptive.ProbeLease, "adaptive.probelease", 0, "`ProbeLease`")
+	fs.IntVar(&adaptive.Reopen, "adaptive.reopen", 0, "`Reopen`")
+	fs.IntVar(&adaptive.Health, "adaptive.health", 0, "`Health`")
+	fs.DurationVar(&adaptive.Lease, "adaptive.lease", 0, "`Lease`")
+	fs.DurationVar(&adaptive.Silence, "adaptive.silence", 0, "`Silence`")
+	fs.IntVar(&adaptive.InFlight, "adaptive.inflight", 0, "`InFlight`")
+
+	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures, "fusebox-classic: `failures` in a row that open the circuit")
+	fs.DurationVar(&classic.OpenFor, "classic.openfor", classic.OpenFor, "fusebox-classic: `time` that the circuit stays open")
+	fs.IntVar(&classic.Probes, "classic.probes", classic.Probes, "fusebox-classic: half-open `calls` at a time")
+}
+
+func init() {
+	register(
+		subject{name: "fusebox", about: "Fusebox with no options, or the flags' policy.Adaptive", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
+			options := []transport.Option{transport.WithRandom(seeded())}
+			if adaptive != (policy.Adaptive{}) {
+				options = append(options, transport.WithPolicy(adaptive))
+			}
+			return transport.New(base, options...)
+		}},
+		subject{name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
+			return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(classic))
+		}},
+	)
+}
+
+// seeded returns a repeatable source of chance. In a bubble the time is repeatable, and no two clients start at once.
+func seeded() func() float64 {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	return func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.Float64()
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// A fate is what an upstream has in store for a call.
+type fate struct {
+	after      time.Duration // how long the answer takes
+	fault      fault
+	retryAfter time.Duration // announced by a 503; 0 means not at all
+	killed     <-chan struct{}
+
+	// hopeless means that the upstream was in no state to serve this call: more than two in three such calls fail, or
+	// the answer comes after the caller has gone.
+	hopeless bool
+}
+
+// An upstream decides what becomes of calls. Methods may be called at once.
+type upstream interface {
+	// serves says, without changing anything, whether a call made now would pay. Only the oracle asks.
+	serves(now, patience time.Duration, c coin) bool
+	// take accepts a call.
+	take(now, patience time.Duration, c coin) fate
+}
+
+// A try is one call as a client makes it: what the client puts into the request's context so that both ends know
+// which it is. The request itself carries nothing that a breaker could look at.
+type try struct {
+	coin     coin
+	patience time.Duration
+	reached  chan struct{} // has an element once the upstream has seen the call
+}
+
+type tryKey struct{}
+
+func tryOf(ctx context.Context) *try { return ctx.Value(tryKey{}).(*try) }
+
+// A wire carries calls to an upstream in virtual time, and logs them. It is the base RoundTripper of every subject.
+type wire struct {
+	upstream
+	clock *clock
+	log   *callLog
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	try := tryOf(ctx)
+	select {
+	case try.reached <- struct{}{}:
+	default:
+	}
+	now := w.clock.now()
+	fate := w.take(now, try.patience, try.coin)
+	defer w.log.add(now, fate.hopeless, w.clock)
+
+	timer := time.NewTimer(fate.after)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-fate.killed:
+		// Connections of a crashed process break one after the other, not in one instant.
+		time.Sleep(time.Duration(try.coin.uniform(drawReset) * float64(time.Millisecond)))
+		return answer(req, faultReset, 0)
+	case <-timer.C:
+		return answer(req, fate.fault, fate.retryAfter)
+	}
+}
+
+// serves says whether a call made now would pay.
+func (w *wire) servesNow(req *http.Request) bool {
+	try := tryOf(req.Context())
+	return w.serves(w.clock.now(), try.patience, try.coin)
+}
+
+// A clock reads virtual time as the time since traffic began.
+type clock struct{ start time.Time }
+
+func (c *clock) now() time.Duration { return time.Since(c.start) }

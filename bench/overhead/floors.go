@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A floor is a step that a breaker may need.
+type floor struct {
+	name  string
+	bench func(b *testing.B)
+}
+
+// sink keeps the compiler from leaving the steps out.
+var sink struct {
+	any  any
+	int  int64
+	time time.Time
+	box  *[64]byte
+}
+
+func floors() []floor {
+	return []floor{
+		{"sync.Map load, string, 1,000 keys", loads(func(i int) string { return fmt.Sprintf("host-%06d.example.com", i) })},
+		{"sync.Map load, struct of 3 strings, 1,000 keys", loads(func(i int) [3]string {
+			return [3]string{"https", fmt.Sprintf("host-%06d.example.com", i), ""}
+		})},
+		{"atomic load", func(b *testing.B) {
+			var v atomic.Int64
+			for b.Loop() {
+				sink.int = v.Load()
+			}
+		}},
+		{"time.Now", func(b *testing.B) {
+			for b.Loop() {
+				sink.time = time.Now()
+			}
+		}},
+		{"allocation of 64 bytes", func(b *testing.B) {
+			for b.Loop() {
+				sink.box = new([64]byte)
+			}
+		}},
+	}
+}
+
+func loads[K comparable](key func(int) K) func(*testing.B) {
+	return func(b *testing.B) {
+		const n = 1000
+		var m sync.Map
+		for i := range n {
+			m.Store(key(i), i)
+		}
+		hot := key(n / 2)
+		for b.Loop() {
+			sink.any, _ = m.Load(hot)
+		}
+	}
+}

@@ -1,0 +1,14 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/failsafehttp"
+)
+
+var failsafePerHost = subject{name: "failsafe", about: "failsafe-go's failsafehttp", perHost: true, new: func(base http.RoundTripper) http.RoundTripper {
+	return perHost(func() http.RoundTripper {
+		return failsafehttp.NewRoundTripper(base, circuitbreaker.NewBuilder[*http.Response]().HandleIf(callFailed).Build())
+	})
+}}
