@@ -58,14 +58,24 @@ type circuits struct {
 }
 
 func (cs *circuits) find(k Key) *circuit {
+	if k.Detail == "" {
+		if c := cs.findHost(k.Scheme, k.Host); c != nil {
+			return c
+		}
+	}
+	c, _ := cs.others.Load(k)
+	found, _ := c.(*circuit)
+	return found
+}
+
+// findHost finds the circuit of a key without a Detail, if its scheme is http or https.
+func (cs *circuits) findHost(scheme, host string) *circuit {
 	var c any
-	switch {
-	case k.Detail == "" && k.Scheme == "https":
-		c, _ = cs.https.Load(k.Host)
-	case k.Detail == "" && k.Scheme == "http":
-		c, _ = cs.http.Load(k.Host)
-	default:
-		c, _ = cs.others.Load(k)
+	switch scheme {
+	case "https":
+		c, _ = cs.https.Load(host)
+	case "http":
+		c, _ = cs.http.Load(host)
 	}
 	found, _ := c.(*circuit)
 	return found
@@ -149,7 +159,7 @@ func (t *Transport) circuitOf(req *http.Request) *circuit {
 	if t.keyOf != nil {
 		return t.circuits.get(t.keyOf(req))
 	}
-	if c := t.circuits.find(Key{Scheme: req.URL.Scheme, Host: req.URL.Host}); c != nil {
+	if c := t.circuits.findHost(req.URL.Scheme, req.URL.Host); c != nil {
 		return c
 	}
 	return t.circuits.get(Upstream(req))

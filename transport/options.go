@@ -93,7 +93,7 @@ func WithObserver(o Observer) Option {
 	return func(t *Transport) {
 		t.observers = append(t.observers, o)
 		t.observed = t.observed || o.OnStateChange != nil || o.OnRefusal != nil
-		t.timed = t.timed || o.OnOutcome != nil
+		t.attended = t.attended || o.OnCall != nil || o.OnOutcome != nil
 	}
 }
 

@@ -47,7 +47,7 @@ func (e *bodyErrors) get() error {
 // watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read: then
 // it is a shallow copy with a body that remembers how.
 func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
-	if req.Body == nil || req.Body == http.NoBody || cannotFail(req.Body) {
+	if !canFail(req.Body) {
 		return req, nil
 	}
 	seen := new(bodyErrors)
@@ -75,18 +75,22 @@ var (
 	}{}))
 )
 
-// cannotFail reports whether a body is in memory, as those that http.NewRequest makes are, or a file, whose error is
-// known by its type. net/http does better with these bodies if it sees what they are.
-func cannotFail(body io.Reader) bool {
+// canFail reports whether there is a body whose reading can fail without its error saying so. Those that http.NewRequest
+// makes are in memory, and the error of a file is known by its type. net/http does better with these bodies if it sees
+// what they are.
+func canFail(body io.Reader) bool {
+	if body == nil || body == http.NoBody {
+		return false
+	}
 	switch body.(type) {
 	case *bytes.Reader, *bytes.Buffer, *strings.Reader, *os.File:
-		return true
+		return false
 	}
 	if t := reflect.TypeOf(body); t == nopCloser || t == nopCloserWriterTo {
 		inner, ok := reflect.ValueOf(body).Field(0).Interface().(io.Reader)
-		return ok && cannotFail(inner)
+		return !ok || canFail(inner)
 	}
-	return false
+	return true
 }
 
 func closeBody(req *http.Request) {

@@ -31,7 +31,7 @@ type Transport struct {
 	random    func() float64
 
 	observed      bool // somebody is told of state changes or refusals
-	timed         bool // somebody is told how long a call took
+	attended      bool // somebody is told of every call
 	refuseTripper bool // the call that trips gets the refusal
 }
 
@@ -50,12 +50,42 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		// No room to watch it, or the caller is gone already and the call says nothing: no reason to stand in its way.
 		return t.base.RoundTrip(req)
 	}
-	k := call{t: t, c: c, req: req}
+	permit, closed := c.AcquireClosed()
+	if closed && !t.attends(c, permit) && !canFail(req.Body) {
+		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
+		resp, err := t.base.RoundTrip(req)
+		if err == nil && resp != nil && resp.StatusCode < 500 && !hasBody(req, resp) && permit.Quiet() {
+			return resp, nil
+		}
+		return t.conclude(req, c, permit, resp, err)
+	}
+	return t.attend(req, c, permit)
+}
+
+// conclude ends a call that turned out to be worth a look, or whose body is still to come.
+func (t *Transport) conclude(
+	req *http.Request, c *circuit, permit statemachine.Permit, resp *http.Response, err error,
+) (*http.Response, error) {
+	k := call{t: t, c: c, req: req, sent: req, permit: permit}
 	defer k.abandon()
-	if refusal := k.acquire(); !k.permit.Granted() {
-		k.over = true
-		closeBody(req)
-		return t.refuse(req, k.c, refusal)
+	return k.finish(resp, err)
+}
+
+// attends reports whether somebody looks at calls that are good, too.
+func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
+	return t.attended || c.timed || permit.Watched() || t.classify.Load() != nil
+}
+
+// attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.
+func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Permit) (*http.Response, error) {
+	k := call{t: t, c: c, req: req, permit: permit}
+	defer k.abandon()
+	if !permit.Granted() {
+		if refusal := k.acquire(); !k.permit.Granted() {
+			k.over = true
+			closeBody(req)
+			return t.refuse(req, k.c, refusal)
+		}
 	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)
@@ -83,12 +113,8 @@ type call struct {
 	over    bool           // the permit is given back, or the response's body will do it
 }
 
-// acquire asks the circuit for a permit, and if it was forgotten, the one that took its place.
+// acquire asks a circuit that is not simply closed for a permit, and if it was forgotten, the one that took its place.
 func (k *call) acquire() (refusal statemachine.Refusal) {
-	var ok bool
-	if k.permit, ok = k.c.AcquireClosed(); ok {
-		return refusal
-	}
 	deadline, _ := k.req.Context().Deadline()
 	for {
 		k.permit, refusal = k.c.Acquire(time.Now(), deadline)
@@ -104,7 +130,7 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 
 func (k *call) start() {
 	t := k.t
-	if t.timed || k.c.timed || k.permit.Probing() || t.classify.Load() != nil {
+	if t.attended || k.c.timed || k.permit.Probing() || t.classify.Load() != nil {
 		k.started = time.Now()
 	}
 	for i := range t.observers {

@@ -153,6 +153,9 @@ type Permit struct {
 // Granted reports whether p is a permit at all.
 func (p Permit) Granted() bool { return p.circuit != nil }
 
+// Watched reports whether the call is one that is timed, or counted because an upstream may have fallen silent or behind.
+func (p Permit) Watched() bool { return p.watched != nil }
+
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil }
 

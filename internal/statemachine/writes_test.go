@@ -1,0 +1,53 @@
+package statemachine
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// TestAHealthyCallChangesNoByteOfTheCircuit compares every byte of a circuit before and after calls that go well. What it points to
+// is made when a circuit is new or in trouble, and its rule is not asked, which the rule below would not forgive.
+func TestAHealthyCallChangesNoByteOfTheCircuit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules := policy.Adaptive{}.Rules()
+		rules.Trip = untouchable{}
+		c := New(&Config{Rules: rules, Hold: rules.Hold.Validated(), Random: func() float64 { return 0 }}, nil)
+		call := func() {
+			p, ok := c.AcquireClosed()
+			require.True(t, ok)
+			if p.WantsHeaders() {
+				p.Headers(time.Now())
+			}
+			if !p.Quiet() {
+				p.Done(time.Now(), policy.Result{Outcome: policy.Ignored})
+			}
+		}
+		call()
+		call() // the canary; for the next 100 ms there is no other
+		memory := unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
+		before := slices.Clone(memory)
+		for range 1000 {
+			call()
+		}
+		require.Equal(t, before, memory)
+	})
+}
+
+// untouchable is quiet, and fails the test if it is asked nevertheless.
+type untouchable struct{}
+
+func (untouchable) NewTrip() policy.Trip { return untouchable{} }
+func (untouchable) Timed() bool          { return false }
+func (untouchable) Start(time.Time, int) {}
+func (untouchable) Quiet() bool          { return true }
+func (untouchable) Counts() (int, int)   { return 0, 0 }
+func (untouchable) Record(time.Time, policy.Result) bool {
+	panic("a healthy call was recorded")
+}
