@@ -13,7 +13,7 @@ type watch struct {
 	phase  phase
 	timer  *time.Timer
 	canary *watched
-	usual  time.Duration // a canary's time, a slowly decaying maximum; 0 if none has come back yet
+	usual  time.Duration // the time of canaries, a moving mean; 0 if none has come back yet
 
 	// While watching:
 	since  time.Time // the canary was found late
@@ -113,7 +113,7 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	switch {
 	case w.phase == canaryUp && call == w.canary:
 		if heard {
-			w.usual = max(now.Sub(call.started), w.usual-w.usual/8)
+			w.learn(now.Sub(call.started))
 		}
 	case w.phase == watching && heard:
 		if inTime := w.answered(now, call); !inTime {
@@ -125,6 +125,13 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	w.phase = resting
 	w.wait(rest, c.timeIsUp)
 	c.store(policy.Closed, c.generation())
+}
+
+func (w *watch) learn(took time.Duration) {
+	if w.usual == 0 {
+		w.usual = took
+	}
+	w.usual += (took - w.usual) / smoothOf
 }
 
 // answered counts an answer while watching, and reports whether it is of a call that started since and took no
@@ -202,10 +209,7 @@ func (w *watch) silent(now time.Time, hold policy.Hold) bool {
 // hopeless reports whether there is a growing queue, and the calls ahead, at the pace at which they are answered, take so
 // long that a new one would be answered too late for its caller (Little's law).
 func (w *watch) hopeless(now, deadline time.Time, hold policy.Hold) bool {
-	if deadline.IsZero() || w.back < paceLeast || w.ahead() < hold.InFlight {
-		return false
-	}
-	if w.least == 0 || w.steady() { // it is not known, or there is none
+	if deadline.IsZero() || w.back < paceLeast || w.ahead() < hold.InFlight || w.least == 0 || w.steady() {
 		return false
 	}
 	wait := float64(now.Sub(w.from)) / float64(w.back) * float64(w.ahead())
