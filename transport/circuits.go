@@ -49,8 +49,9 @@ type circuits struct {
 
 	// Most keys are an upstream and nothing more, and are found by their host: a string is hashed in half the time
 	// that a Key takes.
-	http, https sync.Map // Key.Host -> *circuit
-	others      sync.Map // Key -> *circuit
+	http, https sync.Map                    // Key.Host -> *circuit
+	near        [64]atomic.Pointer[circuit] // some of them; few services call more hosts
+	others      sync.Map                    // Key -> *circuit
 
 	mu   sync.Mutex
 	ring []*circuit
@@ -70,6 +71,10 @@ func (cs *circuits) find(k Key) *circuit {
 
 // findHost finds the circuit of a key without a Detail, if its scheme is http or https.
 func (cs *circuits) findHost(scheme, host string) *circuit {
+	near := cs.nearby(scheme, host)
+	if c := near.Load(); c != nil && c.key.Host == host && c.key.Scheme == scheme {
+		return c
+	}
 	var c any
 	switch scheme {
 	case "https":
@@ -78,7 +83,24 @@ func (cs *circuits) findHost(scheme, host string) *circuit {
 		c, _ = cs.http.Load(host)
 	}
 	found, _ := c.(*circuit)
+	if found != nil && near.Load() == nil {
+		near.CompareAndSwap(nil, found)
+	}
 	return found
+}
+
+// nearby is where a host's circuit is found without a map, if no other was there first.
+func (cs *circuits) nearby(scheme, host string) *atomic.Pointer[circuit] {
+	sum := uint(len(scheme))
+	if n := len(host); n > 0 {
+		sum += uint(n)*31 + uint(host[0]) + uint(host[n/2])*7 + uint(host[n-1])*17
+	}
+	return &cs.near[sum%uint(len(cs.near))]
+}
+
+// forgotten makes sure that a circuit is not found nearby any more.
+func (cs *circuits) forgotten(c *circuit) {
+	cs.nearby(c.key.Scheme, c.key.Host).CompareAndSwap(c, nil)
 }
 
 // place returns the map that a key is in, and what it is called there.
@@ -140,6 +162,7 @@ func (cs *circuits) forgetOne() (freed int) {
 			if cs.ring[at].Forget(now, how.evidence, how.idle) {
 				in, name := cs.place(cs.ring[at].key)
 				in.Delete(name)
+				cs.forgotten(cs.ring[at])
 				return at
 			}
 		}

@@ -122,6 +122,7 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 			return refusal
 		}
 		key := k.c.key
+		k.t.circuits.forgotten(k.c) // it may have come back there after it was forgotten
 		if k.c = k.t.circuits.add(key); k.c == nil {
 			k.c = k.t.newCircuit(key) // no room to keep one: this call gets one of its own
 		}

@@ -1,0 +1,89 @@
+package fusebox_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+func TestNoneOfAMillionRequestsToAHealthyUpstreamIsRefused(t *testing.T) {
+	for _, share := range []float64{0.001, 0.01, 0.05} {
+		t.Run(fmt.Sprintf("%v %% fail", 100*share), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				coin := rand.New(rand.NewPCG(1, uint64(1000*share)))
+				good := &http.Response{StatusCode: 200, Body: http.NoBody}
+				bad := &http.Response{StatusCode: 503, Body: http.NoBody}
+				rt := transport.New(roundTripper(func(*http.Request) (*http.Response, error) {
+					if coin.Float64() < share {
+						return bad, nil
+					}
+					return good, nil
+				}))
+				req := httptest.NewRequest(http.MethodGet, "http://upstream.test/", nil)
+				for i := range 1_000_000 {
+					if i%10 == 0 {
+						time.Sleep(time.Millisecond)
+					}
+					rt.RoundTrip(req)
+				}
+				c, _ := rt.Circuit(here)
+				require.Zero(t, c.Refusals)
+			})
+		})
+	}
+}
+
+// TestAHardOutageAtFiftyRequestsASecond holds the default policy to what the README promises of it. An outage of n
+// requests sees √(2n) probes, so what is wasted of it falls with its length.
+func TestAHardOutageAtFiftyRequestsASecond(t *testing.T) {
+	for outage, wastedPercent := range map[time.Duration]float64{10 * time.Second: 8, time.Minute: 3, 10 * time.Minute: 1} {
+		t.Run(outage.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				down, wasted := false, 0
+				var firstRefusal, lastRefusal time.Time
+				wastedAtOpen := 0
+				rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+					if down {
+						wasted++
+						return nil, syscall.ECONNREFUSED
+					}
+					return answer(200, "hello")(req)
+				}))
+				requests := func(during time.Duration) (n int) {
+					for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+						n++
+						if resp, err := request(t, rt, t.Context()); err == nil && transport.Refused(resp) {
+							if firstRefusal.IsZero() {
+								firstRefusal, wastedAtOpen = time.Now(), wasted
+							}
+							lastRefusal = time.Now()
+						}
+					}
+					return n
+				}
+				requests(10 * time.Second)
+				require.True(t, firstRefusal.IsZero())
+				down = true
+				offered := requests(outage)
+				down = false
+				end := time.Now()
+				requests(time.Minute)
+
+				require.LessOrEqual(t, wastedAtOpen, 10, "open within ten calls")
+				require.Less(t, float64(wasted), wastedPercent/100*float64(offered), "wasted")
+				require.Less(t, lastRefusal.Sub(end), outage/50+500*time.Millisecond, "back to full traffic")
+				t.Logf("open after %d calls, %d of %d wasted, recovered %v after the outage",
+					wastedAtOpen, wasted, offered, max(0, lastRefusal.Sub(end)))
+			})
+		})
+	}
+}
