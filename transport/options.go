@@ -61,6 +61,10 @@ func WithClassifier(classifiers ...policy.Classifier) Option {
 // SetClassifier replaces the classifiers of WithClassifier while calls are under way. With none, policy.Default decides
 // alone.
 func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
+	if len(classifiers) == 0 {
+		t.classify.Store(nil)
+		return
+	}
 	WithClassifier(classifiers...)(t)
 }
 
