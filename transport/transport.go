@@ -205,14 +205,15 @@ func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcom
 func ask(classify policy.Classifier, facts policy.Call) policy.Outcome { return classify(&facts) }
 
 // awaitClientTimeout gives http.Client a moment to say that it was its Timeout that passed: it ends the request's
-// context, and tells by Request.Cancel in another goroutine. The call has just been waited for until its deadline.
+// context, and tells by Request.Cancel in another goroutine, which can be late on a busy machine. The call has just been
+// waited for until its deadline.
 func awaitClientTimeout(req *http.Request) {
 	//lint:ignore SA1019 http.Client still uses it
 	canceled := req.Cancel
 	if canceled == nil || req.Context().Err() != context.DeadlineExceeded {
 		return
 	}
-	moment := time.NewTimer(time.Millisecond)
+	moment := time.NewTimer(10 * time.Millisecond)
 	defer moment.Stop()
 	select {
 	case <-canceled:
