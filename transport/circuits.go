@@ -135,8 +135,9 @@ func (cs *circuits) add(k Key) *circuit {
 func (cs *circuits) insert(made *circuit) (c *circuit, added bool) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if c := cs.find(made.key); c != nil {
-		return c, false
+	in, name := cs.place(made.key)
+	if c, ok := in.Load(name); ok { // not nearby, where one that was forgotten can show up again
+		return c.(*circuit), false
 	}
 	if len(cs.ring) < cs.max {
 		cs.ring = append(cs.ring, made)
@@ -145,7 +146,6 @@ func (cs *circuits) insert(made *circuit) (c *circuit, added bool) {
 	} else {
 		return nil, false
 	}
-	in, name := cs.place(made.key)
 	in.Store(name, made)
 	return made, true
 }

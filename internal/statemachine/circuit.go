@@ -88,9 +88,9 @@ type Snapshot struct {
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
-// The lock protocol: word is read without the lock and written with it, but for its touched bit, which
-// is a hint, and canaryBit, which whoever clears it takes. All else is under mu. Observers are told by unlock, after mu is released, by whichever goroutine
-// finds events waiting and no other one delivering.
+// The lock protocol: word is read without the lock and written with it, but for its touched bit, which is a hint. All else
+// is under mu. Observers are told by unlock, after mu is released, by whichever goroutine finds events waiting and no
+// other one delivering.
 type Circuit struct {
 	word   atomic.Uint64
 	config *Config

@@ -31,8 +31,7 @@ type watch struct {
 
 // watched is what is known of a call that is a canary, or started while all were counted.
 type watched struct {
-	canary  bool
-	number  int
+	number  int // 0 is a canary
 	started time.Time
 	back    bool
 }
@@ -66,7 +65,7 @@ func (c *Circuit) takeCanary(gen uint64) *watched {
 	if c.generation() != gen || c.state() != policy.Closed || c.gone() || w.phase != wanting {
 		return nil
 	}
-	w.phase, w.canary = canaryUp, &watched{canary: true, started: time.Now()}
+	w.phase, w.canary = canaryUp, &watched{started: time.Now()}
 	w.wait(w.late(), c.timeIsUp)
 	c.store(policy.Closed, gen)
 	return w.canary
@@ -104,10 +103,10 @@ func (c *Circuit) timeIsUp() {
 // whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up.
 func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	w := &c.watch
-	if call != nil && call.back {
-		return
-	}
 	if call != nil {
+		if call.back {
+			return
+		}
 		call.back = true
 	}
 	switch {
@@ -157,9 +156,7 @@ func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
 	if (call == w.canary || w.timed >= smoothOf) && (w.least == 0 || w.smooth < w.least) {
 		w.least = w.smooth
 	}
-	if call != w.canary && call.number > w.newest {
-		w.newest = call.number
-	}
+	w.newest = max(w.newest, call.number)
 	if w.usual == 0 {
 		w.usual = took
 	}

@@ -925,4 +925,4 @@ func TestAProbesLeaseIsShortWhereCallsAre(t *testing.T) {
 	}
 }
 
-func isCanary(p Permit) bool { return p.watched != nil && p.watched.canary }
+func isCanary(p Permit) bool { return p.watched != nil && p.watched.number == 0 }
