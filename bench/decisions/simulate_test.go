@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 func scenarioNamed(t *testing.T, name string) scenario {
@@ -26,7 +28,7 @@ func worldNamed(t *testing.T, name string) world {
 }
 
 func refuseAll(http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
+	return peer.RoundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
 }
 
 func TestSameSeedGivesSameResult(t *testing.T) {
@@ -63,7 +65,7 @@ func TestEverySubjectMeetsTheSameArrivalsAndCoins(t *testing.T) {
 		var all []meeting
 		simulate(t, w, w.arrivals(), subject{new: func(base http.RoundTripper) http.RoundTripper {
 			next := then(base)
-			return roundTripper(func(req *http.Request) (*http.Response, error) {
+			return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 				mu.Lock()
 				all = append(all, meeting{base.(*wire).clock.now(), tryOf(req.Context()).coin})
 				mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/go-kratos/aegis/circuitbreaker/sre"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 func init() {
@@ -23,14 +25,14 @@ func init() {
 // newAegis counts a refusal as a failure, as the middleware of kratos does.
 func newAegis(base http.RoundTripper, opts ...sre.Option) http.RoundTripper {
 	cb := sre.NewBreaker(opts...)
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		if err := cb.Allow(); err != nil {
 			cb.MarkFailed()
 			return nil, err
 		}
 		resp, err := base.RoundTrip(req)
 		switch {
-		case callFailed(resp, err):
+		case peer.Failed(resp, err):
 			cb.MarkFailed()
 		case !errors.Is(err, context.Canceled):
 			cb.MarkSuccess()

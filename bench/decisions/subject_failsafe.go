@@ -8,6 +8,8 @@ import (
 	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafehttp"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // A cancelled call counts as a success: failsafe-go knows only the two.
@@ -34,11 +36,11 @@ func init() {
 				Build())
 		}},
 		subject{name: "failsafe-throttler", about: "failsafe-go: its adaptive throttler", dice: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return failsafehttp.NewRoundTripper(base, adaptivethrottler.NewBuilder[*http.Response]().HandleIf(callFailed).Build())
+			return failsafehttp.NewRoundTripper(base, adaptivethrottler.NewBuilder[*http.Response]().HandleIf(peer.Failed).Build())
 		}},
 	)
 }
 
 func newFailsafe() circuitbreaker.Builder[*http.Response] {
-	return circuitbreaker.NewBuilder[*http.Response]().HandleIf(callFailed)
+	return circuitbreaker.NewBuilder[*http.Response]().HandleIf(peer.Failed)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 func init() {
@@ -28,12 +30,12 @@ func init() {
 func newGobreaker(base http.RoundTripper, st gobreaker.Settings) http.RoundTripper {
 	st.IsExcluded = func(err error) bool { return errors.Is(err, context.Canceled) }
 	cb := gobreaker.NewCircuitBreaker[*http.Response](st)
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := cb.Execute(func() (*http.Response, error) {
 			resp, err := base.RoundTrip(req)
-			return resp, callError(resp, err)
+			return resp, peer.Error(resp, err)
 		})
-		if errors.Is(err, errFailed) {
+		if errors.Is(err, peer.ErrFailed) {
 			err = nil
 		}
 		return resp, err

@@ -7,6 +7,8 @@ import (
 
 	"github.com/zeromicro/go-zero/core/breaker"
 	"github.com/zeromicro/go-zero/core/stat"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 func init() {
@@ -18,13 +20,13 @@ func init() {
 // newGoZero counts a cancelled call as a success: go-zero knows only the two.
 func newGoZero(base http.RoundTripper) http.RoundTripper {
 	cb := breaker.NewBreaker()
-	return roundTripper(func(req *http.Request) (resp *http.Response, err error) {
+	return peer.RoundTripper(func(req *http.Request) (resp *http.Response, err error) {
 		err = cb.DoWithAcceptable(func() error {
 			var err error
 			resp, err = base.RoundTrip(req)
-			return callError(resp, err)
+			return peer.Error(resp, err)
 		}, func(err error) bool { return err == nil || errors.Is(err, context.Canceled) })
-		if errors.Is(err, errFailed) {
+		if errors.Is(err, peer.ErrFailed) {
 			err = nil
 		}
 		return resp, err

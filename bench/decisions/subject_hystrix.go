@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/afex/hystrix-go/hystrix"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 func init() {
@@ -31,7 +33,7 @@ var hystrixCircuits atomic.Int64
 func newHystrix(base http.RoundTripper, config hystrix.CommandConfig) http.RoundTripper {
 	name := fmt.Sprint("upstream-", hystrixCircuits.Add(1))
 	hystrix.ConfigureCommand(name, config)
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		ctx, cancel := context.WithCancel(req.Context())
 		answers := make(chan *http.Response, 1)
 		err := hystrix.Do(name, func() error {
@@ -40,9 +42,9 @@ func newHystrix(base http.RoundTripper, config hystrix.CommandConfig) http.Round
 			if errors.Is(err, context.DeadlineExceeded) {
 				return fmt.Errorf("upstream: %w", err) // bare, it would not count
 			}
-			return callError(resp, err)
+			return peer.Error(resp, err)
 		}, nil)
-		if err != nil && !errors.Is(err, errFailed) {
+		if err != nil && !errors.Is(err, peer.ErrFailed) {
 			cancel() // of a call that hystrix-go no longer waits for
 			return nil, err
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/cenk/backoff"
 	circuit "github.com/rubyist/circuitbreaker"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // The waits between probes are exponential and jittered by the global source of math/rand.
@@ -32,13 +34,13 @@ func init() {
 }
 
 func newRubyist(base http.RoundTripper, cb *circuit.Breaker) http.RoundTripper {
-	return roundTripper(func(req *http.Request) (resp *http.Response, err error) {
+	return peer.RoundTripper(func(req *http.Request) (resp *http.Response, err error) {
 		err = cb.CallContext(req.Context(), func() error {
 			var err error
 			resp, err = base.RoundTrip(req)
-			return callError(resp, err)
+			return peer.Error(resp, err)
 		}, 0)
-		if errors.Is(err, errFailed) {
+		if errors.Is(err, peer.ErrFailed) {
 			err = nil
 		}
 		return resp, err

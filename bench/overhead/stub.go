@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // answer returns the response that was made with the caller. A request carries it in a field that matters to redirects
@@ -17,12 +19,12 @@ func answer(req *http.Request, status int, body io.ReadCloser, length int) *http
 }
 
 // empty is a base whose answers have no body.
-var empty = roundTripper(func(req *http.Request) (*http.Response, error) {
+var empty = peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 	return answer(req, http.StatusOK, http.NoBody, 0), nil
 })
 
 // full is a base whose answers have a small body each.
-var full = roundTripper(func(req *http.Request) (*http.Response, error) {
+var full = peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 	return answer(req, http.StatusOK, &body{rest: page}, len(page)), nil
 })
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/go-kratos/aegis/circuitbreaker/sre"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 var aegis = subject{name: "aegis", about: "go-kratos/aegis, used as the middleware of kratos does", perHost: true, new: func(base http.RoundTripper) http.RoundTripper {
@@ -14,14 +16,14 @@ var aegis = subject{name: "aegis", about: "go-kratos/aegis, used as the middlewa
 
 func newAegis(base http.RoundTripper) http.RoundTripper {
 	cb := sre.NewBreaker()
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		if err := cb.Allow(); err != nil {
 			cb.MarkFailed()
 			return nil, err
 		}
 		resp, err := base.RoundTrip(req)
 		switch {
-		case callFailed(resp, err):
+		case peer.Failed(resp, err):
 			cb.MarkFailed()
 		case !errors.Is(err, context.Canceled):
 			cb.MarkSuccess()

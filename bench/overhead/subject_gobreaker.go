@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 var gobreakerSingle = subject{name: "gobreaker-single", about: "sony/gobreaker v2, one circuit for all hosts", new: newGobreaker}
@@ -18,12 +20,12 @@ func newGobreaker(base http.RoundTripper) http.RoundTripper {
 	cb := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{
 		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
 	})
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := cb.Execute(func() (*http.Response, error) {
 			resp, err := base.RoundTrip(req)
-			return resp, callError(resp, err)
+			return resp, peer.Error(resp, err)
 		})
-		if err == errFailed {
+		if err == peer.ErrFailed {
 			err = nil
 		}
 		return resp, err

@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	circuit "github.com/rubyist/circuitbreaker"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // rubyist has the breaker of its own HTTPClient, which has circuits per host but is no RoundTripper, sees no status, and
@@ -14,13 +16,13 @@ var rubyist = subject{name: "rubyist", about: "rubyist/circuitbreaker, 10 failur
 
 func newRubyist(base http.RoundTripper) http.RoundTripper {
 	cb := circuit.NewThresholdBreaker(10)
-	return roundTripper(func(req *http.Request) (resp *http.Response, err error) {
+	return peer.RoundTripper(func(req *http.Request) (resp *http.Response, err error) {
 		err = cb.CallContext(req.Context(), func() error {
 			var err error
 			resp, err = base.RoundTrip(req)
-			return callError(resp, err)
+			return peer.Error(resp, err)
 		}, 0)
-		if err == errFailed {
+		if err == peer.ErrFailed {
 			err = nil
 		}
 		return resp, err

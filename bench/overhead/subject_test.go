@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/fusebox-go/fusebox/transport"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // each runs a test for every subject, one at a time: the circuits of hystrix-go are global.
@@ -17,7 +19,7 @@ func each(t *testing.T, f func(*testing.T, subject)) {
 func TestSubjectPassesGoodCalls(t *testing.T) {
 	each(t, func(t *testing.T, s subject) {
 		calls := 0
-		rt := s.new(roundTripper(func(req *http.Request) (*http.Response, error) {
+		rt := s.new(peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			calls++
 			return full(req)
 		}))
@@ -78,7 +80,7 @@ func TestTrippedSubjectRefuses(t *testing.T) {
 func TestTrippedSubjectStillServesOtherHosts(t *testing.T) {
 	each(t, func(t *testing.T, s subject) {
 		bad := &failing{}
-		rt := s.new(roundTripper(func(req *http.Request) (*http.Response, error) {
+		rt := s.new(peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			if req.URL.Host == hotHost {
 				return bad.RoundTrip(req)
 			}
