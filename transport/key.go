@@ -111,7 +111,8 @@ func canonicalHost(scheme, hostport string) string {
 		return hostport
 	}
 	host, port := splitPort(hostport)
-	if strings.Contains(host, ":") && !(strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")) {
+	bracketed := strings.HasPrefix(host, "[")
+	if strings.Contains(host, ":") && !bracketed || bracketed && !strings.HasSuffix(host, "]") {
 		return lower(hostport) // no valid host: which colon is the port's cannot be told
 	}
 	host = canonicalName(host)
