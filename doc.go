@@ -1,9 +1,17 @@
-// Package fusebox is the map of a circuit breaker for HTTP clients.
+// Package fusebox is the home of an HTTP client circuit breaker. There is nothing to import here; the packages are
 //
-//   - package transport is what most users need: transport.New returns an http.RoundTripper to put into
-//     http.Client.Transport. It keeps one circuit per upstream.
-//   - package policy has the values that it can be set up with: the rules that say when to trip, when to
-//     probe and how to recover, and the classifiers that say what a response or an error tells of the upstream.
-//   - internal/statemachine is the circuit itself: three states, permits and generations.
-//   - examples has programs that run with no set-up; start with `go run ./examples/quickstart`.
+//	transport             the http.RoundTripper to put into http.Client
+//	policy                what counts as a failure, and the rules by which circuits trip, probe and recover
+//	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus for them
+//	dashboard             a live page of all circuits
+//	logs, vars            circuits for log/slog and expvar
+//	internal/statemachine the circuit itself
+//	examples              programs to run
+//
+// and, in modules of their own,
+//
+//	prometheus, otel      metrics, and spans that say that a call was never made
+//	fleet/redis           a fleet over Redis or Valkey
+//	conformance           exchanges with and without a Transport, and faults made for real
+//	bench                 what decisions cost, and what calls cost, beside other breakers
 package fusebox

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -22,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/fusebox-go/fusebox/internal/bubble"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -119,48 +119,6 @@ func TestASickUpstreamIsRefusedAndTheOthersAreNot(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-// pipe is a network of one server within a synctest bubble.
-type pipe struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (p *pipe) Accept() (net.Conn, error) {
-	select {
-	case conn := <-p.conns:
-		return conn, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipe) Close() error   { close(p.done); return nil }
-func (p *pipe) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
-func (p *pipe) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// inBubble runs a real http.Server and a real http.Client in virtual time.
-func inBubble(t *testing.T, handler http.HandlerFunc, test func(t *testing.T, base *http.Transport)) {
-	synctest.Test(t, func(t *testing.T) {
-		network := &pipe{conns: make(chan net.Conn), done: make(chan struct{})}
-		server := &http.Server{Handler: handler}
-		served := make(chan struct{})
-		go func() { server.Serve(network); close(served) }()
-		base := &http.Transport{DialContext: network.dial}
-		test(t, base)
-		base.CloseIdleConnections()
-		server.Close()
-		<-served
-		synctest.Wait()
-	})
-}
-
 func TestTheCircuitGoesClosedOpenHalfOpenClosed(t *testing.T) {
 	var sick atomic.Bool
 	handler := func(w http.ResponseWriter, _ *http.Request) {
@@ -169,7 +127,7 @@ func TestTheCircuitGoesClosedOpenHalfOpenClosed(t *testing.T) {
 		}
 		io.WriteString(w, "hello")
 	}
-	inBubble(t, handler, func(t *testing.T, base *http.Transport) {
+	bubble.Serve(t, nil, handler, func(t *testing.T, base *http.Transport) {
 		var path []string
 		rt := transport.New(base,
 			transport.WithPolicy(policy.Classic{Failures: 5, OpenFor: 30 * time.Second, Probes: 3}),

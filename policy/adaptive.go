@@ -13,21 +13,25 @@ type Adaptive struct {
 	Wait          time.Duration // as Squares.Wait
 	RetryAfterMax time.Duration // as Squares.RetryAfterMax
 	ProbeLease    time.Duration // as Squares.Lease
+	MaxGap        time.Duration // as Squares.MaxGap
 
 	Reopen int           // as Ramp.Reopen
 	Health int           // as Ramp.Health
 	Lease  time.Duration // as Ramp.Lease
 
-	Silence  time.Duration // as Hold.Silence; 0 means 1 s
+	Silence  time.Duration // as Hold.Silence; 0 means 1 s. To hold nothing, use Rules and set its Hold to Hold{}
 	InFlight int           // as Hold.InFlight
+
+	Limits Limits
 }
 
-// Rules returns Evidence, Squares, Ramp and Hold with the values of a.
+// Rules returns Evidence, Squares, Ramp, Hold and Limits with the values of a.
 func (a Adaptive) Rules() Rules {
 	return Rules{
 		Trip:    Evidence{Threshold: a.Evidence, Worth: a.Worth},
-		Probe:   Squares{Spacing: a.Spacing, Wait: a.Wait, RetryAfterMax: a.RetryAfterMax, Lease: a.ProbeLease},
+		Probe:   Squares{Spacing: a.Spacing, Wait: a.Wait, RetryAfterMax: a.RetryAfterMax, Lease: a.ProbeLease, MaxGap: a.MaxGap},
 		Recover: Ramp{Reopen: a.Reopen, Worth: a.Worth, Health: a.Health, Lease: a.Lease},
 		Hold:    Hold{Silence: positiveOr(a.Silence, time.Second, "Adaptive.Silence"), InFlight: a.InFlight},
+		Limits:  a.Limits,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,11 +68,12 @@ const (
 	CallerDeadline             // that of the request's context
 	ClientDeadline             // http.Client.Timeout
 	TransportDeadline          // one of the base RoundTripper's own: dial, handshake, headers
+	LimitDeadline              // Limits.Timeout
 )
 
-// String returns "caller", "client" or "transport", and "" for NoDeadline.
+// String returns "caller", "client", "transport" or "limit", and "" for NoDeadline.
 func (d Deadline) String() string {
-	return nameOf(d, "", "caller", "client", "transport")
+	return nameOf(d, "", "caller", "client", "transport", "limit")
 }
 
 func nameOf[T ~uint8](value T, names ...string) string {
@@ -109,6 +111,9 @@ func (c Cause) AppendText(b []byte) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// MarshalText writes the cause as String does.
+func (c Cause) MarshalText() ([]byte, error) { return c.AppendText(nil) }
 
 // Outcome is what the default classifier makes of the cause.
 func (c Cause) Outcome() Outcome {
@@ -159,19 +164,27 @@ func causeOfError(c *Call) Cause {
 		}
 		return Cause{Kind: Canceled}
 	}
+	var limit *TimeoutError
+	if errors.As(c.Err, &limit) {
+		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: LimitDeadline}
+	}
+	if refusedCertificate(c.Err) { // its text is the upstream's own words
+		return Cause{Phase: PhaseTLS, Kind: Certificate}
+	}
 	if !c.InBody && atFault(c) {
 		return Cause{Kind: BadRequest}
 	}
 	if local(c) {
 		return Cause{Phase: PhaseConnect, Kind: Local}
 	}
+	if !c.InBody && errors.Is(c.Err, net.ErrClosed) {
+		// It was this end that closed the connection: net/http does so when it finds that it cannot send the request.
+		return Cause{Phase: PhaseHeaders, Kind: Local}
+	}
 
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
 		return Cause{Phase: PhaseDNS, Kind: dnsKind(dns), Deadline: transportsIf(dns.IsTimeout)}
-	}
-	if refusedCertificate(c.Err) {
-		return Cause{Phase: PhaseTLS, Kind: Certificate}
 	}
 	kind, phase := Other, phaseOf(c.Err)
 	var timeout net.Error
@@ -249,11 +262,24 @@ func refusedCertificate(err error) bool {
 // a body of the wrong length, or one that could not be read.
 func atFault(c *Call) bool {
 	var file *fs.PathError // of a body that is a file: a network never answers with one
-	if c.BodyErr != nil && errors.Is(c.Err, c.BodyErr) || errors.As(c.Err, &file) {
+	if c.BodyErr != nil && same(c.Err, c.BodyErr) || errors.As(c.Err, &file) {
 		return true
 	}
-	text := c.Err.Error()
+	text, _, _ := strings.Cut(c.Err.Error(), `"`) // what comes after can be the upstream's own words
 	return slices.ContainsFunc(complaints, func(complaint string) bool { return strings.Contains(text, complaint) })
+}
+
+// same is errors.Is, also for errors that cannot be compared.
+func same(err, target error) bool {
+	if reflect.ValueOf(target).Comparable() {
+		return errors.Is(err, target)
+	}
+	for ; err != nil; err = errors.Unwrap(err) {
+		if reflect.DeepEqual(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // complaints is what net/http says of requests that it cannot send. It has no types for it.
@@ -263,6 +289,7 @@ var complaints = []string{
 	"can't write control character in Request.URL", "http: ContentLength=", "http: Request.ContentLength=",
 	"http2: request body larger than specified content length", "http2: invalid Upgrade request header",
 	"http2: invalid Transfer-Encoding request header", "http2: invalid Connection request header",
+	"http2: request header list larger than peer's advertised limit", "http2: invalid request :path ", "invalid Trailer key ",
 }
 
 // local reports whether this machine, or the forward proxy that it is set up to use, failed the call.

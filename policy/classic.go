@@ -12,13 +12,15 @@ type Classic struct {
 	OpenFor   time.Duration // 0 means 60 s
 	Probes    int           // half-open calls in flight at most; 0 means 1
 	Successes int           // successes that close the circuit; 0 means Probes
+	Limits    Limits
 }
 
-// Rules returns Consecutive, OpenTime and Trial with the values of c.
+// Rules returns Consecutive, OpenTime, Trial and Limits with the values of c.
 func (c Classic) Rules() Rules {
 	return Rules{
 		Trip:    Consecutive{Failures: c.Failures},
 		Probe:   OpenTime{For: c.OpenFor},
 		Recover: Trial{Probes: c.Probes, Successes: c.Successes},
+		Limits:  c.Limits,
 	}
 }

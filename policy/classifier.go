@@ -22,10 +22,17 @@ type Call struct {
 	Ended    time.Time // when the headers or the error came
 }
 
-// Elapsed returns the time from the call's start to its headers or its error.
-func (c *Call) Elapsed() time.Duration { return c.Ended.Sub(c.Started) }
+// Elapsed returns the time from the call's start to its headers or its error; 0 if it is not known, as of a call that was under
+// way when Transport.SetClassifier brought the first classifier.
+func (c *Call) Elapsed() time.Duration {
+	if c.Started.IsZero() {
+		return 0
+	}
+	return c.Ended.Sub(c.Started)
+}
 
-// A Classifier says what a call tells of its upstream, or Undecided to leave that to the next classifier.
+// A Classifier says what a call tells of its upstream, or Undecided to leave that to the next classifier; what is no Outcome is
+// Undecided too.
 // It is called by many goroutines at once, must not keep the Call, and must leave the response to the caller;
 // OnBody is the way to look into a body.
 type Classifier func(*Call) Outcome
@@ -40,6 +47,7 @@ func Default(c *Call) Outcome { return CauseOf(c).Outcome() }
 // First returns a classifier that asks others in order; the first that is not Undecided decides.
 func First(classifiers ...Classifier) Classifier {
 	mustClassifiers(classifiers)
+	classifiers = slices.Clone(classifiers)
 	return func(c *Call) Outcome {
 		for _, classify := range classifiers {
 			if outcome := classify(c); outcome != Undecided {

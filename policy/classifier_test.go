@@ -91,6 +91,11 @@ func TestClassifiersKeepNoSliceOfTheirCaller(t *testing.T) {
 	codes[0], targets[0] = 200, io.ErrUnexpectedEOF
 	require.Equal(t, policy.Failure, onStatus(&policy.Call{Response: responseOf(404)}))
 	require.Equal(t, policy.Failure, onError(&policy.Call{Err: io.EOF}))
+
+	list := []policy.Classifier{policy.OnStatus(policy.Ignored, 404)}
+	first := policy.First(list...)
+	list[0] = policy.OnStatus(policy.Failure, 404)
+	require.Equal(t, policy.Ignored, first(&policy.Call{Response: responseOf(404)}))
 }
 
 // closing counts how often a body was closed.
@@ -218,4 +223,6 @@ func TestOnBodyLeavesAloneWhatItMustNotRead(t *testing.T) {
 func TestElapsedIsFromStartToEnd(t *testing.T) {
 	call := policy.Call{Started: epoch, Ended: epoch.Add(3 * time.Second)}
 	require.Equal(t, 3*time.Second, call.Elapsed())
+	call = policy.Call{Ended: epoch}
+	require.Zero(t, call.Elapsed(), "nobody looked at the clock when it started")
 }

@@ -11,7 +11,7 @@ import "syscall"
 // reason.
 var (
 	localErrors = []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENETUNREACH, syscall.EHOSTUNREACH,
+		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.ENETUNREACH, syscall.EHOSTUNREACH,
 		syscall.ENETDOWN, syscall.ENOBUFS, syscall.ENOMEM,
 	}
 	refusedErrors = []error{syscall.ECONNREFUSED}

@@ -7,6 +7,7 @@ import "syscall"
 var (
 	localErrors = []error{
 		syscall.Errno(10024), // WSAEMFILE
+		syscall.Errno(10048), // WSAEADDRINUSE
 		syscall.Errno(10049), // WSAEADDRNOTAVAIL
 		syscall.Errno(10050), // WSAENETDOWN
 		syscall.Errno(10051), // WSAENETUNREACH

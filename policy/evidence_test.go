@@ -93,7 +93,7 @@ func TestEvidenceIsACUSUM(t *testing.T) {
 	})
 }
 
-func TestWhereTrafficIsThinAFailureCountsThreeTimes(t *testing.T) {
+func TestWhereTrafficIsThinAFailureCountsFiveTimes(t *testing.T) {
 	const s = time.Second
 	cases := []struct {
 		name   string
@@ -102,9 +102,9 @@ func TestWhereTrafficIsThinAFailureCountsThreeTimes(t *testing.T) {
 		scores []int
 		trips  bool // at the last call
 	}{
-		{"half a minute", "FF", []time.Duration{0, 30 * s}, []int{1, 4}, false},
+		{"half a minute: the second trips", "FF", []time.Duration{0, 30 * s}, []int{1, 6}, true},
 		{"and not before", "FF", []time.Duration{0, 30*s - 1}, []int{1, 2}, false},
-		{"three failures trip", "FFF", []time.Duration{0, time.Minute, time.Minute}, []int{1, 4, 7}, true},
+		{"one that follows at once counts once", "FFF", []time.Duration{0, 29 * s, 29 * s}, []int{1, 2, 3}, false},
 		{"not the first", "SFSF", []time.Duration{0, time.Hour, time.Hour, time.Hour}, []int{0, 1, 0, 1}, false},
 		{"a call between", "FFFFSF", []time.Duration{0, 0, 0, 0, 20 * s, 20 * s}, []int{1, 2, 3, 4, 1, 2}, false},
 		{"not after a success", "FFFFSF", []time.Duration{0, 0, 0, 0, 0, time.Minute}, []int{1, 2, 3, 4, 1, 2}, false},

@@ -13,7 +13,7 @@ import "time"
 //
 // What is held is refused until an answer is back in time; meanwhile one call a second is let through. To a healthy call
 // Hold costs nothing: one call at a time, and ten a second at most, is a canary that is timed, and only if it is late,
-// beyond 250 ms and twice the usual time, are calls counted at all. The zero value holds nothing.
+// beyond 100 ms and one and a half times the usual time, are calls counted at all. The zero value holds nothing.
 type Hold struct {
 	Silence  time.Duration // 0 means never to hold
 	InFlight int           // 0 means 10

@@ -15,6 +15,7 @@ type OpenTime struct {
 	Lease         time.Duration // how long a probe that has not come back keeps the next from going; 0 means 60 s
 }
 
+// NewProbe makes the memory of a circuit. It panics if a parameter makes no sense.
 func (o OpenTime) NewProbe() Probe {
 	o.For = positiveOr(o.For, time.Minute, "OpenTime.For")
 	o.Factor = positiveOr(o.Factor, 1, "OpenTime.Factor")

@@ -75,6 +75,7 @@ type Result struct {
 	Cause      Cause         // of a Failure
 	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
+	Trace      string        // the id of the trace that the call belongs to, if it is known
 }
 
 // Policy says how a circuit behaves. Adaptive and Classic are policies; a Rules value of any three rules is one too.
@@ -82,13 +83,14 @@ type Policy interface {
 	Rules() Rules
 }
 
-// Rules are the three rules of a policy, and whether to hold calls when an upstream falls silent. Rules of all kinds
-// combine freely. None may be nil.
+// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls. Rules of
+// all kinds combine freely. None may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
 	Recover RecoverRule
 	Hold    Hold
+	Limits  Limits
 }
 
 // Rules returns r, which makes Rules a Policy.
@@ -153,7 +155,7 @@ type Recover interface {
 	// Start begins a recovery, with the result of the probe that succeeded if the rule is AfterProbe.
 	Start(now time.Time, probe Result)
 	// Admit reports whether a call may start while inFlight others are out, and a mark that comes back with
-	// the call's result.
+	// the call's result. In a fleet, if the rule is AfterProbe, those of all members are counted.
 	Admit(inFlight int) (mark int, ok bool)
 	// Record takes the result, Success or Failure, of a call that Admit gave the mark.
 	Record(now time.Time, mark int, r Result) Verdict
@@ -165,6 +167,14 @@ type Recover interface {
 	Counts() (failures, successes int)
 }
 
+// Joint is what a Recover that is AfterProbe can have beside its methods, to learn from the calls of all members of a fleet.
+type Joint interface {
+	// Others takes how many calls are in flight, own ones included, and what came of those of another member since it last
+	// said so: numbers that are not negative and otherwise not to be trusted. Took is what calls take at most members; 0 if
+	// that is not known.
+	Others(inFlight, successes, failures int, took time.Duration)
+}
+
 // Verdict is what a Recover says after a result.
 type Verdict uint8
 
@@ -173,6 +183,20 @@ const (
 	Close                 // the upstream is well
 	Reopen                // it is not
 )
+
+// Gauge is what a Trip can have beside its methods, to show how near it is to tripping, and to weigh in a fleet what other
+// members say.
+type Gauge interface {
+	// Gauge returns how far the rule has got, and at how much it trips; zeros if it cannot tell.
+	Gauge(now time.Time) (value, trips int)
+}
+
+// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.
+type Countdown interface {
+	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which on a request
+	// is one whatever its number. Neither is before Due.
+	Countdown() (requests int, latest time.Time)
+}
 
 // share reports whether part is at least percent of whole: in integers, since in floats 57 of 100 is less
 // than 57 %.

@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Ramp is a RecoverRule that finds out how much a recovering upstream can carry, as TCP does for a network. It limits the
 // calls in flight, beginning with two after a probe that succeeded.
@@ -9,12 +12,15 @@ import "time"
 //     Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is never
 //     sent more than twice what it has just carried.
 //   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six times it
-//     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows.
+//     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows. After 128 slow
+//     round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's ProbeRTT; Cardwell and
+//     others, 2016): if that is as slow, it was no queue, and the least is learnt anew.
 //   - A score runs as in Evidence, but below 0 too, down to -Health. At Reopen the limit is halved and then grows by
 //     one a round trip, and only calls that start after the halving count. Below one the circuit opens again.
 //   - The circuit closes when the score is at -Health, latency is not beyond three times its least, and a round trip
-//     has needed no more than half of the limit; ten round trips after a halving. An upstream that is offered
+//     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is offered
 //     more than it can carry keeps a limit that suits it.
+//   - In a fleet the limit is that of all members together (Joint).
 type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
 	Worth  int           // what a success lowers the score by; 0 means 3
@@ -22,14 +28,16 @@ type Ramp struct {
 	Lease  time.Duration // a call that has not come back by then counts as failed; 0 means 10 s
 }
 
+// NewRecover makes the memory of a circuit. It panics if a parameter makes no sense.
 func (r Ramp) NewRecover() Recover {
 	r.Reopen = positiveOr(r.Reopen, 2, "Ramp.Reopen")
-	r.Worth = positiveOr(r.Worth, 3, "Ramp.Worth")
-	r.Health = positiveOr(r.Health, 6, "Ramp.Health")
+	r.Worth = min(positiveOr(r.Worth, 3, "Ramp.Worth"), math.MaxInt/2) // their sum does not overflow
+	r.Health = min(positiveOr(r.Health, 6, "Ramp.Health"), math.MaxInt/2)
 	r.Lease = positiveOr(r.Lease, 10*time.Second, "Ramp.Lease")
 	return &ramp{rule: r}
 }
 
+// AfterProbe reports true: a probe that succeeds begins the ramp.
 func (Ramp) AfterProbe() bool { return true }
 
 // A round is the time from when a call starts until the first call that started since comes back. Its number is the
@@ -38,11 +46,17 @@ type ramp struct {
 	rule    Ramp
 	limit   int
 	score   int
+	others  int // the same of other members of a fleet
 	round   int
 	counted int // marks below it are of before the last halving
 	calm    int // rounds that needed half of the limit at most
-	peak    int // calls in flight, in this round
-	halved  bool
+	slow    int // rounds in a row beyond growBelow
+
+	look     int // rounds to go at a limit of one, to see what makes calls slow
+	before   int // the limit then
+	patience int // rounds until the next look
+	peak     int // calls in flight, in this round
+	halved   bool
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
 	least               time.Duration // the least that smooth has been; 0 while it is of too few calls to tell
@@ -53,13 +67,16 @@ type ramp struct {
 const (
 	firstLimit = 2
 	calmRounds = 1  // before closing
-	calmHalved = 10 // the same after a halving: an upstream at its capacity keeps its limit
+	calmHalved = 10 // the same after a halving or a look: an upstream at its capacity keeps its limit
 	growBelow  = 3  // times the least latency
 	shrinkFrom = 6
+	firstLook  = 128     // slow rounds before the first look; each later one takes twice as many
+	lookRounds = 16      // until nothing is left in the mean of what was before
+	mostJoint  = 1 << 20 // the limit grows no further by what others say
 )
 
 func (p *ramp) Start(_ time.Time, probe Result) {
-	*p = ramp{rule: p.rule, limit: firstLimit}
+	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook}
 	p.latency(probe.Elapsed)
 }
 
@@ -81,26 +98,23 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 		if p.score < p.rule.Reopen {
 			return Stay
 		}
-		p.limit /= 2
-		p.score, p.halved, p.calm = 0, true, 0
-		p.nextRound()
-		p.counted = p.round
+		p.halve()
 		if p.limit < 1 {
 			return Reopen
 		}
 		return Stay
 	}
 	p.successes++
-	p.score = max(p.score-p.rule.Worth, -p.rule.Health)
+	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
 	p.latency(r.Elapsed)
-	if !p.halved && p.slowness() <= growBelow {
+	if p.growing() {
 		p.limit++
 	}
 	if mark == p.round {
 		p.endRound()
 	}
 	need := calmRounds
-	if p.halved {
+	if p.halved || p.patience > firstLook {
 		need = calmHalved
 	}
 	if p.score <= -p.rule.Health && p.calm >= need && p.slowness() <= growBelow {
@@ -109,19 +123,76 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	return Stay
 }
 
+// Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and not
+// where the circuit closes or opens.
+func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
+	p.peak = max(p.peak, inFlight)
+	if p.halved && p.counted == p.round {
+		return // those calls may have started before the halving
+	}
+	if p.others += failures; p.others/2 >= p.rule.Reopen {
+		p.halve()
+		p.limit = max(1, p.limit)
+		return
+	}
+	successes = min(successes, p.limit) // slow start doubles, and no more
+	if left := p.others + p.rule.Health; successes > left/p.rule.Worth {
+		p.others = -p.rule.Health
+	} else {
+		p.others -= p.rule.Worth * successes
+	}
+	p.latency(took)
+	if p.growing() {
+		p.limit = min(p.limit+successes, max(p.limit, mostJoint))
+	}
+}
+
+// growing reports whether each success allows one more call.
+func (p *ramp) growing() bool { return !p.halved && p.look == 0 && p.slowness() <= growBelow }
+
+func (p *ramp) halve() {
+	p.endLook()
+	p.limit /= 2
+	p.score, p.others, p.halved, p.calm = 0, 0, true, 0
+	p.nextRound()
+	p.counted = p.round
+}
+
 func (p *ramp) endRound() {
 	if 2*p.peak > p.limit {
 		p.calm = 0
 	} else {
 		p.calm++
 	}
+	p.slow++
+	if p.slowness() <= growBelow {
+		p.slow = 0
+	}
 	switch {
+	case p.look == 1:
+		if p.slow > 0 {
+			p.least = p.smooth // no queue of ours: this is how long calls take now
+		} else {
+			p.halved = true // it was a queue, and the limit is near what suits the upstream
+		}
+		p.endLook()
+	case p.look > 1:
+		p.look--
+	case p.slow >= p.patience:
+		p.look, p.before, p.limit = lookRounds, p.limit, 1
+		p.patience *= 2
 	case p.slowness() > shrinkFrom:
 		p.limit = max(1, p.limit-1)
-	case p.halved && p.slowness() <= growBelow:
+	case p.halved && p.slow == 0:
 		p.limit++
 	}
 	p.nextRound()
+}
+
+func (p *ramp) endLook() {
+	if p.look > 0 {
+		p.look, p.limit, p.slow, p.calm = 0, p.before, 0, 0
+	}
 }
 
 func (p *ramp) nextRound() { p.round, p.peak = p.round+1, 0 }

@@ -30,11 +30,11 @@ func TestProbesComeAtTheSquares(t *testing.T) {
 		rule   policy.Squares
 		probes []int
 	}{
-		{"default", policy.Squares{}, []int{1, 2, 5, 8, 13, 18, 25, 32, 41, 50, 61, 72, 85, 98}},
-		{"one", policy.Squares{Spacing: 1}, []int{1, 4, 9, 16, 25, 36, 49, 64, 81, 100}},
-		{"ten", policy.Squares{Spacing: 10}, []int{10, 40, 90}},
-		{"a third", policy.Squares{Spacing: 1. / 3}, []int{1, 2, 3, 6, 9, 12, 17, 22, 27, 34, 41, 48, 57, 66, 75, 86, 97}},
-		{"one request is one probe at most", policy.Squares{Spacing: 0.25}, []int{1, 2, 3, 4, 7, 9, 13, 16, 21, 25, 31, 36, 43, 49, 57, 64, 73, 81, 91, 100}},
+		{"default", policy.Squares{}, []int{1, 4, 9, 14, 21, 28, 37, 46, 57, 68, 81, 94}},
+		{"one", policy.Squares{Spacing: 1}, []int{1, 8, 17, 28, 41, 56, 73, 92}},
+		{"ten", policy.Squares{Spacing: 10}, []int{10, 80}},
+		{"a third", policy.Squares{Spacing: 1. / 3}, []int{1, 3, 6, 10, 14, 19, 25, 31, 38, 46, 54, 63, 73, 83, 94}},
+		{"one request is one probe at most", policy.Squares{Spacing: 0.25}, []int{1, 2, 5, 7, 11, 14, 19, 23, 29, 34, 41, 47, 55, 62, 71, 79, 89, 98}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestTheKthProbeIsTheRequestOfItsSquare(t *testing.T) {
 		last := 0
 		for i, request := range probesOf(probe, 1000) {
 			k := float64(i + 1)
-			require.Equal(t, max(last+1, int(math.Ceil(spacing*k*k))), request, "probe %v", k)
+			require.Equal(t, max(last+1, int(math.Ceil(spacing*((k+2)*(k+2)-8)))), request, "probe %v", k)
 			last = request
 		}
 	})
@@ -64,7 +64,7 @@ func TestTheShareOfProbesFallsWithTheRootOfTheOutage(t *testing.T) {
 		for _, n := range []int{10, 100, 10_000, 200_000} {
 			probe := policy.Squares{Spacing: spacing}.NewProbe()
 			probe.Trip(epoch, failure, 0)
-			require.InDelta(t, math.Sqrt(float64(n)/spacing), len(probesOf(probe, n)), 1, "%v requests, spacing %v", n, spacing)
+			require.InDelta(t, math.Sqrt(float64(n)/spacing+8)-2, len(probesOf(probe, n)), 1, "%v requests, spacing %v", n, spacing)
 		}
 	}
 }
@@ -81,9 +81,66 @@ func TestNoProbeBeforeTheWait(t *testing.T) {
 	require.True(t, probe.Ask(epoch.Add(101*ms)), "and so is the next, if the first was not taken")
 	probe.Fail(epoch.Add(150*ms), failure, 0)
 	require.Equal(t, epoch.Add(250*ms), probe.Due())
-	for request := 5; request <= 10; request++ {
-		require.Equal(t, request >= 8, probe.Ask(epoch.Add(time.Second)), "request %d", request)
+	for request := 5; request <= 20; request++ {
+		require.Equal(t, request >= 16, probe.Ask(epoch.Add(time.Second)), "request %d", request)
 	}
+}
+
+func TestARequestSoLateAfterTheLastProbeIsOne(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	for name, c := range map[string]struct {
+		maxGap time.Duration
+		gaps   []time.Duration
+	}{
+		"default":                      {0, []time.Duration{90 * s, 90 * s, 90 * s, 90 * s}},
+		"another":                      {7 * s, []time.Duration{7 * s, 7 * s, 7 * s}},
+		"an eighth of a longer outage": {m, []time.Duration{m, m, m, m, m, m, m, m, m, 9 * m / 8, 9 * m * 9 / 64}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			probe, now := policy.Squares{Spacing: 1000, MaxGap: c.maxGap}.NewProbe(), epoch
+			for range 2 {
+				probe.Trip(now, failure, 0)
+				for i, gap := range c.gaps {
+					require.False(t, probe.Ask(now.Add(gap-1)), "probe %d, too early", i)
+					now = now.Add(gap)
+					require.True(t, probe.Ask(now), "probe %d", i)
+					require.True(t, probe.Ask(now), "and so is the next, if the first was not taken")
+					probe.Fail(now, failure, 0)
+				}
+			}
+		})
+	}
+}
+
+func TestMaxGapIsNoReasonToIgnoreARetryAfter(t *testing.T) {
+	probe := policy.Squares{RetryAfterMax: time.Hour}.NewProbe()
+	asked := failure
+	asked.RetryAfter = 10 * time.Minute
+	probe.Trip(epoch, asked, 0)
+	require.False(t, probe.Ask(epoch.Add(10*time.Minute-1)))
+	require.True(t, probe.Ask(epoch.Add(10*time.Minute)))
+}
+
+// One request a minute, and an outage of ten minutes.
+func TestAnOutageOfThinTrafficIsProbedEveryNinetySeconds(t *testing.T) {
+	probe := policy.Squares{}.NewProbe()
+	probe.Trip(epoch, failure, 0)
+	var probes []int
+	for minute := 1; minute <= 10; minute++ {
+		if now := epoch.Add(time.Duration(minute) * time.Minute); probe.Ask(now) {
+			probes = append(probes, minute)
+			probe.Fail(now, failure, 0)
+		}
+	}
+	require.Equal(t, []int{1, 3, 5, 7, 9}, probes)
+}
+
+func TestResumeStartsMaxGapToo(t *testing.T) {
+	probe := policy.Squares{Spacing: 100, MaxGap: time.Minute}.NewProbe()
+	probe.Trip(epoch.Add(-time.Hour), failure, 0)
+	probe.Resume(epoch, epoch)
+	require.False(t, probe.Ask(epoch.Add(time.Minute-1)))
+	require.True(t, probe.Ask(epoch.Add(time.Minute)))
 }
 
 func TestWaitsOfSquares(t *testing.T) {
@@ -141,9 +198,9 @@ func TestFailGoesOnCountingAndTripStartsAnew(t *testing.T) {
 	probe := policy.Squares{Spacing: 1}.NewProbe()
 	for range 3 {
 		probe.Trip(epoch, failure, 0)
-		require.Equal(t, []int{1, 4, 9, 16}, probesOf(probe, 24))
+		require.Equal(t, []int{1, 8, 17}, probesOf(probe, 24))
 	}
-	require.Equal(t, []int{25 - 24, 36 - 24, 49 - 24}, probesOf(probe, 49-24), "a trip is what starts anew, and not the time")
+	require.Equal(t, []int{28 - 24, 41 - 24}, probesOf(probe, 49-24), "a trip is what starts anew, and not the time")
 }
 
 func TestResumeOfSquares(t *testing.T) {
@@ -202,6 +259,24 @@ func TestSquaresOfExtremesStayNumbers(t *testing.T) {
 	}
 }
 
+func TestSquaresCountDownToTheNextProbe(t *testing.T) {
+	probe := policy.Squares{}.NewProbe()
+	probe.Trip(epoch, failure, 0)
+	for k := range 20 {
+		requests, latest := probe.(policy.Countdown).Countdown()
+		require.Equal(t, epoch.Add(90*time.Second), latest)
+		for n := 1; n < requests; n++ {
+			require.False(t, probe.Ask(epoch.Add(time.Second)), "probe %d, request %d of %d", k, n, requests)
+		}
+		require.True(t, probe.Ask(epoch.Add(time.Second)), "probe %d, the last of %d", k, requests)
+		probe.Fail(epoch, failure, 0)
+	}
+	probe = policy.Squares{RetryAfterMax: time.Hour}.NewProbe()
+	probe.Trip(epoch, policy.Result{Outcome: policy.Failure, RetryAfter: time.Hour}, 0)
+	_, latest := probe.(policy.Countdown).Countdown()
+	require.Equal(t, epoch.Add(time.Hour), latest)
+}
+
 func TestLeaseOfSquares(t *testing.T) {
 	require.Equal(t, time.Second, policy.Squares{}.NewProbe().Lease())
 	require.Equal(t, time.Minute, policy.Squares{Lease: time.Minute}.NewProbe().Lease())
@@ -212,8 +287,8 @@ func TestCircuitsOfOneSquaresShareNoMemory(t *testing.T) {
 	one, other := rule.NewProbe(), rule.NewProbe()
 	one.Trip(epoch, failure, 0)
 	other.Trip(epoch, failure, 0)
-	require.Equal(t, []int{1, 4, 9}, probesOf(one, 10))
-	require.Equal(t, []int{1, 4, 9}, probesOf(other, 10))
+	require.Equal(t, []int{1, 8}, probesOf(one, 10))
+	require.Equal(t, []int{1, 8}, probesOf(other, 10))
 }
 
 func TestSenselessSquaresPanic(t *testing.T) {
@@ -228,6 +303,7 @@ func TestSenselessSquaresPanic(t *testing.T) {
 		{policy.Squares{Wait: -1}, "Squares.Wait is -1ns; write a positive value, or 0 for the default of 100ms"},
 		{policy.Squares{RetryAfterMax: -1}, "Squares.RetryAfterMax is -1ns; write a positive value, or 0 for the default of 5s"},
 		{policy.Squares{Lease: -1}, "Squares.Lease is -1ns; write a positive value, or 0 for the default of 1s"},
+		{policy.Squares{MaxGap: -1}, "Squares.MaxGap is -1ns; write a positive value, or 0 for the default of 1m30s"},
 	} {
 		require.Contains(t, messageOfPanic(t, func() { c.rule.NewProbe() }), c.message)
 	}

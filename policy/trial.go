@@ -10,6 +10,7 @@ type Trial struct {
 	Lease     time.Duration // a call that has not come back by then counts as failed; 0 means 60 s
 }
 
+// NewRecover makes the memory of a circuit. It panics if a parameter makes no sense.
 func (t Trial) NewRecover() Recover {
 	t.Probes = positiveOr(t.Probes, 1, "Trial.Probes")
 	t.Successes = positiveOr(t.Successes, t.Probes, "Trial.Successes")
@@ -17,6 +18,7 @@ func (t Trial) NewRecover() Recover {
 	return &trial{rule: t}
 }
 
+// AfterProbe reports false: the calls of the trial are the probes.
 func (Trial) AfterProbe() bool { return false }
 
 type trial struct {

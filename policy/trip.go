@@ -10,10 +10,12 @@ type Consecutive struct {
 	Failures int // 0 means 5
 }
 
+// NewTrip makes the memory of a circuit. It panics if a parameter makes no sense.
 func (c Consecutive) NewTrip() Trip {
 	return &consecutive{limit: positiveOr(c.Failures, 5, "Consecutive.Failures")}
 }
 
+// Timed reports false: the time of a call makes no difference.
 func (Consecutive) Timed() bool { return false }
 
 type consecutive struct{ limit, failures int }
@@ -21,6 +23,9 @@ type consecutive struct{ limit, failures int }
 func (c *consecutive) Start(time.Time, int) { c.failures = 0 }
 func (c *consecutive) Quiet() bool          { return c.failures == 0 }
 func (c *consecutive) Counts() (int, int)   { return c.failures, 0 }
+
+func (c *consecutive) Gauge(time.Time) (value, trips int) { return c.failures, c.limit }
+
 func (c *consecutive) Record(_ time.Time, r Result) bool {
 	if r.Outcome == Success {
 		c.failures = 0
@@ -39,10 +44,12 @@ type FailureShare struct {
 	Minimum int           // calls that must be in view before the share says anything; 0 means 10
 }
 
+// NewTrip makes the memory of a circuit. It panics if a parameter makes no sense.
 func (f FailureShare) NewTrip() Trip {
 	return newShareTrip("FailureShare", f, func(r Result) bool { return r.Outcome == Failure })
 }
 
+// Timed reports false: the time of a call makes no difference.
 func (FailureShare) Timed() bool { return false }
 
 // SlowShare trips when at least Percent of the calls in view took longer than Slower to their headers or error,
@@ -55,6 +62,7 @@ type SlowShare struct {
 	Minimum int
 }
 
+// NewTrip makes the memory of a circuit. It panics if a parameter makes no sense.
 func (s SlowShare) NewTrip() Trip {
 	if s.Slower <= 0 {
 		panic(invalid("SlowShare.Slower is %v; write how long a good call may take", s.Slower))
@@ -63,6 +71,7 @@ func (s SlowShare) NewTrip() Trip {
 	return newShareTrip("SlowShare", view, func(r Result) bool { return r.Elapsed > s.Slower })
 }
 
+// Timed reports true: calls are judged by their time.
 func (SlowShare) Timed() bool { return true }
 
 type shareTrip struct {
@@ -108,7 +117,8 @@ func (s *shareTrip) Record(now time.Time, r Result) bool {
 	return total >= s.minimum && share(bad, total, s.percent)
 }
 
-// AnyOf trips when one of its rules does. Its counts are those of the first.
+// AnyOf trips when one of its rules does. Its counts are those of the first, and its gauge is that of the rule nearest to tripping,
+// of those that have one.
 func AnyOf(rules ...TripRule) TripRule {
 	if len(rules) == 0 {
 		panic(invalid("AnyOf got no rules; write at least one"))
@@ -164,3 +174,16 @@ func (a anyTrip) Record(now time.Time, r Result) bool {
 }
 
 func (a anyTrip) Counts() (int, int) { return a[0].Counts() }
+
+func (a anyTrip) Gauge(now time.Time) (value, trips int) {
+	for _, t := range a {
+		gauge, ok := t.(Gauge)
+		if !ok {
+			continue
+		}
+		if v, at := gauge.Gauge(now); trips == 0 || v*trips > value*at {
+			value, trips = v, at
+		}
+	}
+	return value, trips
+}

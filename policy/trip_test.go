@@ -251,6 +251,20 @@ func TestOnlyRulesThatLookAtTheTimeAreTimed(t *testing.T) {
 	require.True(t, policy.AnyOf(policy.Consecutive{}, policy.SlowShare{}).Timed())
 }
 
+func TestTheGaugeOfAnyOfIsThatOfTheRuleNearestToTripping(t *testing.T) {
+	gauge := func(rules ...policy.TripRule) []int {
+		trip := policy.AnyOf(rules...).NewTrip()
+		for _, r := range results("FFF") {
+			trip.Record(epoch, r)
+		}
+		value, trips := trip.(policy.Gauge).Gauge(epoch)
+		return []int{value, trips}
+	}
+	require.Equal(t, []int{3, 4}, gauge(policy.FailureShare{}, policy.Consecutive{Failures: 9}, policy.Consecutive{Failures: 4}, policy.Evidence{}))
+	require.Equal(t, []int{3, 6}, gauge(policy.Evidence{}, policy.Consecutive{Failures: 9}))
+	require.Equal(t, []int{0, 0}, gauge(policy.FailureShare{}), "no rule can tell")
+}
+
 func TestAnyOfCountsWhatItsFirstRuleCounts(t *testing.T) {
 	trip := policy.AnyOf(policy.Consecutive{}, policy.FailureShare{}).NewTrip()
 	for _, r := range results("SSFF") {

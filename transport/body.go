@@ -47,10 +47,11 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *body) Close() error {
+func (b *body) Close() (err error) {
+	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
 	// Whoever closes a body early has seen enough of it, and nothing was wrong with that much.
 	b.end(io.EOF)
-	return b.ReadCloser.Close()
+	return nil
 }
 
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {

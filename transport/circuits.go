@@ -3,12 +3,12 @@ package transport
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/statemachine"
-	"github.com/fusebox-go/fusebox/policy"
 )
 
 const (
@@ -17,16 +17,24 @@ const (
 	// idleTrouble is how long nobody has asked for a circuit in trouble before it may be forgotten, and that only
 	// if there is no other to forget.
 	idleTrouble = time.Hour
+	// mostHost is longer than any name that can be looked up (RFC 1035), and with mostKey it bounds what a made-up key takes.
+	mostHost = 512
+	mostKey  = 4096
 	// mostSteps bounds the search for a circuit to forget.
 	mostSteps = 256
 )
 
-// circuit is a statemachine.Circuit with its key.
+// circuit is a statemachine.Circuit with its key, and what is counted outside its lock.
 type circuit struct {
 	*statemachine.Circuit
-	key     Key
-	timed   bool // a rule looks at the time that a call took
-	keyText atomic.Pointer[string]
+	t        *Transport
+	key      Key
+	keyText  atomic.Pointer[string]
+	by       atomic.Pointer[policies]
+	inFlight atomic.Int64 // calls, if their number is limited
+	shadow   atomic.Bool
+	shadowed shadowed
+	kept     bool // it can be found by others, or could; does not change from then on
 }
 
 // text returns the key as text, which is made when it is first asked for: most circuits are never in trouble.
@@ -40,8 +48,9 @@ func (c *circuit) text() string {
 }
 
 // circuits keeps at most max circuits. Finding one is a read of a map; the lock is for adding. What is forgotten to
-// make room is found by a clock hand (Corbató's approximation of least recently used): first a closed circuit with
-// nothing in view, then any closed one, and one in trouble only if nobody has asked for it for an hour.
+// make room is found by a clock hand (Corbató's approximation of least recently used): first a circuit whose upstream
+// has never answered, whatever its state, so that made-up hosts make room for each other; then a closed one with nothing in view; then
+// any closed one; and one in trouble only if nobody has asked for it for an hour.
 type circuits struct {
 	make  func(Key) *circuit
 	added func(*circuit) // told of a new circuit, outside the lock
@@ -114,7 +123,8 @@ func (cs *circuits) place(k Key) (in *sync.Map, name any) {
 	return &cs.others, k
 }
 
-// get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble.
+// get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or if the
+// key is too long for one.
 func (cs *circuits) get(k Key) *circuit {
 	if c := cs.find(k); c != nil {
 		return c
@@ -124,46 +134,57 @@ func (cs *circuits) get(k Key) *circuit {
 
 // add is get with a search under the lock, where no circuit is found that is just being forgotten.
 func (cs *circuits) add(k Key) *circuit {
-	made := cs.make(k) // outside the lock: it asks functions of the user
-	c, added := cs.insert(made)
+	if len(k.Host) > mostHost || len(k.Scheme)+len(k.Host)+len(k.Detail) > mostKey {
+		return nil
+	}
+	k.Scheme, k.Host, k.Detail = strings.Clone(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail) // not the whole URL
+	made := cs.make(k)                                                                                   // outside the lock: it asks functions of the user
+	c, added, forgotten := cs.insert(made)
+	if forgotten != nil {
+		forgotten.Tell()
+	}
 	if added {
 		cs.added(made)
 	}
 	return c
 }
 
-func (cs *circuits) insert(made *circuit) (c *circuit, added bool) {
+func (cs *circuits) insert(made *circuit) (c *circuit, added bool, forgotten *circuit) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	in, name := cs.place(made.key)
 	if c, ok := in.Load(name); ok { // not nearby, where one that was forgotten can show up again
-		return c.(*circuit), false
+		return c.(*circuit), false, nil
 	}
 	if len(cs.ring) < cs.max {
 		cs.ring = append(cs.ring, made)
 	} else if at := cs.forgetOne(); at >= 0 {
-		cs.ring[at] = made
+		forgotten, cs.ring[at] = cs.ring[at], made
 	} else {
-		return nil, false
+		return nil, false, nil
 	}
+	made.kept = true
 	in.Store(name, made)
-	return made, true
+	return made, true, forgotten
 }
 
 func (cs *circuits) forgetOne() (freed int) {
 	now := time.Now()
-	for _, how := range []struct {
-		evidence bool
-		idle     time.Duration
-	}{{}, {}, {evidence: true}, {evidence: true, idle: idleTrouble}} {
-		for range min(mostSteps, len(cs.ring)) {
-			at := cs.hand
-			cs.hand = (cs.hand + 1) % len(cs.ring)
-			if cs.ring[at].Forget(now, how.evidence, how.idle) {
-				in, name := cs.place(cs.ring[at].key)
-				in.Delete(name)
-				cs.forgotten(cs.ring[at])
-				return at
+	for _, spare := range []statemachine.Spare{
+		statemachine.Unknown, statemachine.Quiet, statemachine.AnyClosed, statemachine.Idle,
+	} {
+		start := cs.hand
+		for range 2 { // the second time, those that were used before the first one can be spared too
+			cs.hand = start
+			for range min(mostSteps, len(cs.ring)) {
+				at := cs.hand
+				cs.hand = (cs.hand + 1) % len(cs.ring)
+				if cs.ring[at].inFlight.Load() == 0 && cs.ring[at].Forget(now, spare, idleTrouble) {
+					in, name := cs.place(cs.ring[at].key)
+					in.Delete(name)
+					cs.forgotten(cs.ring[at])
+					return at
+				}
 			}
 		}
 	}
@@ -177,41 +198,78 @@ func (cs *circuits) all() []*circuit {
 }
 
 // circuitOf finds the circuit of a request: in the common case by what its URL says as it stands, which is
-// a circuit's key only if it is canonical. It returns nil if there is no room for one.
+// a circuit's key only if it is canonical. It returns nil if there is no room for one, and none is forced.
 func (t *Transport) circuitOf(req *http.Request) *circuit {
-	if t.keyOf != nil {
-		return t.circuits.get(t.keyOf(req))
-	}
-	if c := t.circuits.findHost(req.URL.Scheme, req.URL.Host); c != nil {
-		return c
-	}
-	return t.circuits.get(Upstream(req))
-}
-
-func (t *Transport) newCircuit(k Key) *circuit {
-	config := t.config
-	if t.policyFor != nil {
-		if p := t.policyFor(k); p != nil {
-			config = t.newConfig(p)
+	if t.keyOf == nil {
+		if c := t.circuits.findHost(req.URL.Scheme, req.URL.Host); c != nil {
+			return c
 		}
 	}
-	c := &circuit{key: k, timed: config.Rules.Trip.Timed()}
-	var observer statemachine.Observer
-	if t.observed {
-		observer = told{t, c}
+	return t.findOrMake(req)
+}
+
+func (t *Transport) findOrMake(req *http.Request) (c *circuit) {
+	done := false
+	defer func() {
+		if !done { // a function of the user panicked
+			closeBody(req)
+		}
+	}()
+	keyOf := t.keyOf
+	if keyOf == nil {
+		keyOf = Upstream
 	}
-	c.Circuit = statemachine.New(config, observer)
+	key := keyOf(req)
+	c = t.circuits.get(key)
+	if c == nil && t.overrides.any.Load() {
+		c = t.passing(key) // it may be forced open
+	}
+	done = true
 	return c
 }
 
-func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
-	rules := p.Rules()
-	if rules.Trip == nil || rules.Probe == nil || rules.Recover == nil {
-		panic("fusebox/transport: a policy has a nil rule; write all three of Trip, Probe and Recover")
+// passing makes a circuit for one call, where there is no room to keep it. Observers hear of refusals and of no state.
+func (t *Transport) passing(k Key) *circuit {
+	c := t.newCircuit(k)
+	c.Tell()
+	return c
+}
+
+// newCircuit makes a circuit of which observers hear nothing before Tell.
+func (t *Transport) newCircuit(k Key) *circuit {
+	c := &circuit{t: t, key: k}
+	by := t.policies.Load()
+	c.by.Store(by)
+	c.Circuit = statemachine.New(t.configOf(by, k), c)
+	c.Hush()
+	if t.overrides.any.Load() {
+		t.applyOverride(c) // before anybody can find it
 	}
-	// Rules look at their parameters when they are used; better now than at the first trouble.
-	rules.Trip.NewTrip()
-	rules.Probe.NewProbe()
-	rules.Recover.NewRecover()
-	return &statemachine.Config{Rules: rules, Hold: rules.Hold.Validated(), Random: t.random}
+	return c
+}
+
+// added catches up with what changed while a circuit was made, and gives it what is remembered of it. Policies, shadow and
+// storage are functions of the user: if one of them panics, the rest is done all the same.
+func (t *Transport) added(c *circuit) {
+	defer c.Tell()
+	defer t.applyOverride(c)
+	defer t.seat.introduce(c)
+	defer t.restore(c)
+	defer t.shade(c)
+	if c.by.Load() != t.policies.Load() {
+		t.configureLatest(c)
+	}
+}
+
+// shade puts a new circuit into shadow if that is where it belongs, or if it cannot be told.
+func (t *Transport) shade(c *circuit) {
+	for shadow := t.shadow.Load(); shadow != nil; {
+		c.shadow.Store(true)
+		c.shadow.Store((*shadow)(c.key))
+		latest := t.shadow.Load()
+		if latest == shadow {
+			break
+		}
+		shadow = latest
+	}
 }

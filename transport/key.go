@@ -44,7 +44,9 @@ type KeyFunc func(*http.Request) Key
 
 // Upstream is the KeyFunc that Transport uses by default: the scheme, host and port of the request's URL in canonical
 // form. Letter case, a default port, a trailing dot, the spelling of an IP address and Unicode in a host name make no
-// difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say.
+// difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say. All URLs of a scheme without a host, such
+// as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart. Requests whose host is longer than 512 bytes, or whose key is
+// longer than 4096, have no circuit and pass unwatched.
 func Upstream(req *http.Request) Key { return upstream(req.URL) }
 
 func upstream(u *url.URL) Key {
@@ -111,11 +113,10 @@ func canonicalHost(scheme, hostport string) string {
 		return hostport
 	}
 	host, port := splitPort(hostport)
-	bracketed := strings.HasPrefix(host, "[")
-	if strings.Contains(host, ":") && !bracketed || bracketed && !strings.HasSuffix(host, "]") {
-		return lower(hostport) // no valid host: which colon is the port's cannot be told
+	host, ok := canonicalName(host)
+	if !ok {
+		return lower(hostport) // which colon is the port's cannot be told
 	}
-	host = canonicalName(host)
 	if port = canonicalPort(port); port != "" && port != defaultPort(scheme) {
 		return host + ":" + port
 	}
@@ -131,26 +132,32 @@ func splitPort(hostport string) (host, port string) {
 	return hostport[:colon], hostport[colon+1:]
 }
 
-func canonicalName(host string) string {
-	if inner, ok := strings.CutPrefix(host, "["); ok {
-		inner, ok = strings.CutSuffix(inner, "]")
-		if addr, err := netip.ParseAddr(inner); ok && err == nil {
-			return "[" + addr.String() + "]"
-		}
-		return lower(host)
+// mostName is the longest UTF-8 of a name that can be looked up: 253 characters of up to four bytes. The time that punycode takes
+// grows with the square of the length.
+const mostName = 4 * 253
+
+// canonicalName fails if the host is neither a name nor an address in brackets.
+func canonicalName(host string) (name string, ok bool) {
+	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
+		inner, closed := strings.CutSuffix(inner, "]")
+		addr, err := netip.ParseAddr(inner)
+		return "[" + addr.String() + "]", closed && err == nil
 	}
-	if !isASCII(host) {
+	if strings.Contains(host, ":") {
+		return "", false
+	}
+	if !isASCII(host) && len(host) <= mostName {
 		// The profile that net/http itself uses to find out whom to connect to.
 		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
 			host = ascii
 		}
 	}
 	host = lower(host)
-	trimmed, ok := strings.CutSuffix(host, ".")
-	if _, err := netip.ParseAddr(trimmed); !ok || err == nil || trimmed == "" || strings.HasSuffix(trimmed, ".") {
-		return host
+	trimmed, dotted := strings.CutSuffix(host, ".")
+	if _, err := netip.ParseAddr(trimmed); !dotted || err == nil || trimmed == "" || strings.HasSuffix(trimmed, ".") {
+		return host, true
 	}
-	return trimmed
+	return trimmed, true
 }
 
 // lower is strings.ToLower for ASCII alone: no other letter has another case in a host name, and no two may become one.

@@ -195,7 +195,7 @@ func naive(scheme, host string) string {
 	}
 	if digits := strings.TrimLeft(port, "0"); isNumber && digits == "" && port != "" {
 		port = "0"
-	} else if isNumber && len(digits) <= 4 {
+	} else if isNumber && (len(digits) <= 4 || len(digits) == 5 && digits <= "65535") {
 		port = digits
 	}
 	if port == (map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443"})[scheme] {

@@ -1,7 +1,11 @@
 package transport
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/statemachine"
@@ -13,14 +17,20 @@ import (
 // OnStateChange, OnRefusal and OnStorageError are told of one circuit in the order in which things happened, one at
 // a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
 // request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
-// thousand waiting events are kept; then refusals are left out, and changes of state never. OnCall and OnOutcome
-// run on the goroutine of their own call, many at once; OnOutcome after the change of state that the outcome made.
+// thousand waiting events are kept; then refusals are left out, and changes of state never. OnCall, OnOutcome, OnFailure
+// and OnProbe run on the goroutine of their own call, many at once, and after the change of state that the outcome made.
 type Observer struct {
 	OnStateChange  func(StateChange)
 	OnRefusal      func(Refusal)
 	OnCall         func(CallStart) // before the base RoundTripper is called
 	OnOutcome      func(CallEnd)   // when a call's outcome is known, at the end of its body if it has one
+	OnFailure      func(CallEnd)   // the same for calls that failed alone; good ones cost nothing
+	OnProbe        func(CallEnd)   // the same for calls that decide about an open or half-open circuit alone
 	OnStorageError func(StorageError)
+	OnLocalTrouble func(LocalTrouble) // on a goroutine of its own, where a panic ends the process, or that of a request
+
+	// Untimed says that OnOutcome does not need CallEnd.Elapsed, which saves a call two readings of the clock.
+	Untimed bool
 }
 
 // StateChange is a circuit's change from one state to another.
@@ -28,17 +38,33 @@ type StateChange struct {
 	Key                 Key
 	From, To            policy.State
 	At                  time.Time
-	Reason              string       // "tripped", "open time passed", "probe succeeded", "recovered", "recovery failed", "by hand" or "restored"
-	Cause               policy.Cause // of the failure that changed the state, if one did
-	Failures, Successes int          // what the rule of the state From had in view
-	NextProbe           time.Time    // the earliest time of the next probe, if To is Open
+	Reason              string          // "tripped", "open time passed", "probe succeeded", "recovered", "recovery failed", "by hand", "forced", "released", "reset", "restored", "tripped by fleet" or "answered in fleet"
+	Cause               policy.Cause    // of the failure that changed the state, if one did
+	Failures, Successes int             // what the rule of the state From had in view
+	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
+	Shadow              bool            // the circuit refuses nothing (SetShadow)
+	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
+}
+
+// String returns the change in one line: "https://example.com: closed to open, tripped: 6 failures against 0 successes,
+// last: connect: refused".
+func (c StateChange) String() string {
+	text := fmt.Sprintf("%v: %v to %v, %s", c.Key, c.From, c.To, c.Reason)
+	if c.Failures+c.Successes > 0 {
+		text += fmt.Sprintf(": %d failures against %d successes", c.Failures, c.Successes)
+	}
+	if c.Cause != (policy.Cause{}) {
+		text += ", last: " + c.Cause.String()
+	}
+	return text
 }
 
 // Refusal is a request that was refused.
 type Refusal struct {
-	Key   Key
-	At    time.Time
-	Error *OpenError
+	Key    Key
+	At     time.Time
+	Error  *OpenError
+	Shadow bool // the call was made all the same (SetShadow)
 }
 
 // CallStart is a call that is about to be made.
@@ -53,9 +79,11 @@ type CallEnd struct {
 	Key     Key
 	Request *http.Request // not to be changed
 	Probe   bool
+	Shadow  bool // the circuit would have refused it (SetShadow)
 	Outcome policy.Outcome
 	Cause   policy.Cause
-	Elapsed time.Duration // to the headers or the error
+	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
+	Trace   string        // id of the trace of a call that failed, if it is known
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.
@@ -64,30 +92,71 @@ type StorageError struct {
 	Err error
 }
 
-// told is the statemachine.Observer of one circuit.
-type told struct {
-	t *Transport
-	c *circuit
+// observers are those who are told now.
+type observers struct {
+	mu       sync.Mutex
+	list     atomic.Pointer[[]*Observer] // never changed once it is there
+	refusals atomic.Bool                 // somebody is told of them
+	attend   atomic.Bool                 // somebody is told of every call
+	timed    atomic.Bool                 // and of the time that it took
 }
 
-func (o told) Changed(change statemachine.Change) {
+// Observe adds an observer while calls are under way, and returns a function that takes it away again. Events that are
+// being delivered by then may still reach it.
+func (t *Transport) Observe(o Observer) (stop func()) {
+	added := &o
+	t.observers.change(func(list []*Observer) []*Observer { return append(list, added) })
+	return func() {
+		t.observers.change(func(list []*Observer) []*Observer {
+			return slices.DeleteFunc(list, func(have *Observer) bool { return have == added })
+		})
+	}
+}
+
+func (os *observers) change(change func([]*Observer) []*Observer) {
+	os.mu.Lock()
+	defer os.mu.Unlock()
+	list := change(slices.Clone(os.all()))
+	os.list.Store(&list)
+	os.refusals.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnRefusal != nil }))
+	os.attend.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnCall != nil || o.OnOutcome != nil }))
+	os.timed.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnOutcome != nil && !o.Untimed }))
+}
+
+func (os *observers) all() []*Observer {
+	if list := os.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// Changed, Refused and WantsRefusals make a circuit the statemachine.Observer of itself.
+
+func (c *circuit) Changed(change statemachine.Change) {
+	if !c.kept {
+		return
+	}
 	event := StateChange{
-		Key: o.c.key, From: change.From, To: change.To, At: change.At, Reason: string(change.Reason),
-		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due,
+		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: string(change.Reason), Shadow: c.shadow.Load(),
+		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
 	}
-	o.t.save(event)
-	for _, observer := range o.t.observers {
-		if observer.OnStateChange != nil {
-			observer.OnStateChange(event)
+	defer c.t.save(event) // last, since it is a user's too, and may panic
+	c.t.local.observe(c.t, c, change)
+	for _, o := range c.t.observers.all() {
+		if o.OnStateChange != nil {
+			o.OnStateChange(event)
 		}
 	}
 }
 
-func (o told) Refused(r statemachine.Refusal) {
-	for _, observer := range o.t.observers {
-		if observer.OnRefusal != nil {
-			facts := openError(o.c, r)
-			observer.OnRefusal(Refusal{Key: o.c.key, At: r.At, Error: &facts})
+func (c *circuit) Refused(r statemachine.Refusal) {
+	shadow := r.Reason != policy.RefusedForced && c.shadow.Load()
+	for _, o := range c.t.observers.all() {
+		if o.OnRefusal != nil {
+			facts := openError(c, r)
+			o.OnRefusal(Refusal{Key: c.key, At: r.At, Error: &facts, Shadow: shadow})
 		}
 	}
 }
+
+func (c *circuit) WantsRefusals() bool { return c.t.observers.refusals.Load() }

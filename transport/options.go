@@ -21,12 +21,14 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 	if base == nil {
 		base = cleanhttp.DefaultPooledTransport()
 	}
-	t := &Transport{base: base, policy: policy.Adaptive{}, random: rand.Float64}
-	t.circuits = circuits{make: t.newCircuit, added: t.restore, max: defaultMaxCircuits}
+	t := &Transport{base: base, random: rand.Float64, traceOf: traceparent, initial: initial{policy: policy.Adaptive{}}}
+	t.circuits = circuits{make: t.newCircuit, added: t.added, max: defaultMaxCircuits}
 	for _, option := range opts {
+		mustNotBeNil("New", option == nil)
 		option(t)
 	}
-	t.config = t.newConfig(t.policy)
+	t.SetPolicy(t.initial.policy, t.initial.policyFor) // now that the source of jitter is known
+	t.joinFleet()
 	return t
 }
 
@@ -34,14 +36,14 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 // policy.Adaptive{}.
 func WithPolicy(p policy.Policy) Option {
 	mustNotBeNil("WithPolicy", p == nil)
-	return func(t *Transport) { t.policy = p }
+	return func(t *Transport) { t.initial.policy = p }
 }
 
 // WithPolicyFor gives circuits policies by their keys; where policyFor returns nil, that of WithPolicy holds.
 // It is called when a circuit is made, by many goroutines at once.
 func WithPolicyFor(policyFor func(Key) policy.Policy) Option {
 	mustNotBeNil("WithPolicyFor", policyFor == nil)
-	return func(t *Transport) { t.policyFor = policyFor }
+	return func(t *Transport) { t.initial.policyFor = policyFor }
 }
 
 // WithKey sets what circuits are told apart by. The default is Upstream; PerMethod, PerRoute and PerTenant divide
@@ -94,17 +96,13 @@ func WithRefusalOnTrip() Option {
 
 // WithObserver adds an observer. Observers are told in the order of the options.
 func WithObserver(o Observer) Option {
-	return func(t *Transport) {
-		t.observers = append(t.observers, o)
-		t.observed = t.observed || o.OnStateChange != nil || o.OnRefusal != nil
-		t.attended = t.attended || o.OnCall != nil || o.OnOutcome != nil
-	}
+	return func(t *Transport) { t.Observe(o) }
 }
 
 // WithStorage sets where the states of circuits are kept beside the Transport's own memory. The default is nowhere.
 func WithStorage(s Storage) Option {
 	mustNotBeNil("WithStorage", s == nil)
-	return func(t *Transport) { t.storage, t.observed = s, true }
+	return func(t *Transport) { t.storage = s }
 }
 
 // WithMaxCircuits bounds the number of circuits kept; the default is 16384. At the bound, circuits that are closed make
@@ -115,6 +113,42 @@ func WithMaxCircuits(n int) Option {
 		panic(fmt.Sprintf("fusebox/transport: WithMaxCircuits got %d; write a positive number", n))
 	}
 	return func(t *Transport) { t.circuits.max = n }
+}
+
+// WithShadow puts all circuits into shadow: they decide, and refuse nothing. See SetShadow, which ends it.
+func WithShadow() Option {
+	return func(t *Transport) { t.SetShadow(func(Key) bool { return true }) }
+}
+
+// WithSafeProbes lets only those requests be probes that can be lost: without a body, and with a safe method (GET, HEAD,
+// OPTIONS, TRACE) or an Idempotency-Key or X-Idempotency-Key header. Others are refused while the circuit waits for one. A ramp lets through
+// any request once a probe has succeeded.
+func WithSafeProbes() Option {
+	return func(t *Transport) { t.safeProbes = true }
+}
+
+// WithHealthCheck sets what is sent as a probe in place of a caller's request. Check returns a new request without a body;
+// it is sent by the base RoundTripper with the context of the request that came when a probe was due, which waits
+// for it, and goes on if it succeeds. Where check returns nil, the caller's request is the probe. A check ends after
+// policy.Limits.Timeout, or 10 s if there is none, its body included, of which 64 KiB are read; and it says nothing if that caller goes away.
+// Classifiers judge it as they do any call.
+// It is called by many goroutines at once.
+func WithHealthCheck(check func(Key) *http.Request) Option {
+	mustNotBeNil("WithHealthCheck", check == nil)
+	return func(t *Transport) { t.check = check }
+}
+
+// WithoutLocalTrouble looks at each circuit by itself: nothing is taken as LocalTrouble.
+func WithoutLocalTrouble() Option {
+	return func(t *Transport) { t.local.off = true }
+}
+
+// WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed. The
+// default is that of the traceparent header, which tracing outside the Transport has set.
+// It is called by many goroutines at once.
+func WithTraceID(traceOf func(*http.Request) string) Option {
+	mustNotBeNil("WithTraceID", traceOf == nil)
+	return func(t *Transport) { t.traceOf = traceOf }
 }
 
 // WithRandom sets the source of the jitter of waits, uniform in [0,1); the default is math/rand/v2. It is for simulations

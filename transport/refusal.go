@@ -14,26 +14,35 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// ErrOpen is what every refusal by error is, by errors.Is.
-var ErrOpen = errors.New("fusebox: circuit open")
+// What a refusal by error is, by errors.Is.
+var (
+	ErrOpen  = errors.New("fusebox: circuit open")             // refused by the circuit
+	ErrLimit = errors.New("fusebox: too many calls in flight") // refused by policy.Limits.InFlight
+)
 
 // OpenError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a RefusalFunc
 // gets.
 type OpenError struct {
-	Key   Key
-	State policy.State  // Open, HalfOpen if as many calls as may be were in flight, or Closed if calls are held (policy.Hold)
-	Since time.Time     // when the circuit took this state
-	Wait  time.Duration // time until the next probe may go; 0 if that does not depend on time alone
-	Cause policy.Cause  // of the last failure
+	Key     Key
+	Reason  policy.Refusal
+	State   policy.State    // of the circuit
+	Since   time.Time       // when the circuit took this state
+	Wait    time.Duration   // time until the next probe may go; 0 if that does not depend on time alone
+	Cause   policy.Cause    // of the last failure
+	Samples []policy.Sample // the latest causes of failures, the last first; not to be changed
 }
 
 // Error returns the facts in one line.
 func (e *OpenError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *OpenError) append(b []byte, key string) []byte {
-	switch e.State {
-	case policy.Closed:
+	switch e.Reason {
+	case policy.RefusedHeld:
 		b = append(b, "fusebox: calls held, no answer in time from "...)
+	case policy.RefusedLimit:
+		b = append(b, "fusebox: too many calls in flight to "...)
+	case policy.RefusedForced:
+		b = append(b, "fusebox: circuit forced open for "...)
 	default:
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
@@ -41,18 +50,31 @@ func (e *OpenError) append(b []byte, key string) []byte {
 	if e.Wait > 0 {
 		b = append(append(b, ", next probe in "...), e.Wait.Round(time.Millisecond).String()...)
 	}
-	if e.Cause != (policy.Cause{}) {
+	if e.Cause != (policy.Cause{}) && e.Reason != policy.RefusedLimit && e.Reason != policy.RefusedForced {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
 	}
 	return b
 }
 
-// Is reports whether target is ErrOpen.
-func (e *OpenError) Is(target error) bool { return target == ErrOpen }
+// Is reports whether target is ErrLimit if that is the Reason, and otherwise whether it is ErrOpen.
+func (e *OpenError) Is(target error) bool {
+	if e.Reason == policy.RefusedLimit {
+		return target == ErrLimit
+	}
+	return target == ErrOpen
+}
+
+// RetryableError reports false: who tries again at once is refused again. It is the method by which the AWS SDK for Go asks an
+// error whether to.
+func (e *OpenError) RetryableError() bool { return false }
 
 // RetryAfter returns Wait in whole seconds, rounded up and never 0, as the Retry-After header has it.
 func (e *OpenError) RetryAfter() int {
-	return max(1, int((e.Wait+time.Second-1)/time.Second))
+	seconds := e.Wait / time.Second
+	if e.Wait%time.Second > 0 {
+		seconds++
+	}
+	return max(1, int(seconds))
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error. The
@@ -65,21 +87,38 @@ type RefusalFunc func(*http.Request, *OpenError) (*http.Response, error)
 // elsewhere. The string is made at run time, so that no constant can share its memory.
 const markName = "X-Fusebox"
 
-var mark = strings.Clone("refused")
+var marks = func() (marks [policy.RefusedForced + 1]string) {
+	for reason := range marks {
+		marks[reason] = strings.Clone(policy.Refusal(reason).String())
+	}
+	return marks
+}()
 
 // Refused reports whether a response is a refusal of a Transport in this process, and not one of an upstream. No
 // upstream can send a response for which it is true. It works on the response of http.Client as well as on that
 // of RoundTrip, and on copies of its header.
-func Refused(resp *http.Response) bool {
+func Refused(resp *http.Response) bool { return RefusedBecause(resp) != policy.NotRefused }
+
+// RefusedBecause is Refused with the reason, and policy.NotRefused if the response is no refusal.
+func RefusedBecause(resp *http.Response) policy.Refusal {
 	if resp == nil {
-		return false
+		return policy.NotRefused
 	}
-	values := resp.Header[markName]
-	return len(values) == 1 && len(values[0]) == len(mark) && unsafe.StringData(values[0]) == unsafe.StringData(mark)
+	if values := resp.Header[markName]; len(values) == 1 {
+		for reason := policy.RefusedOpen; reason <= policy.RefusedForced; reason++ {
+			if mark := marks[reason]; len(values[0]) == len(mark) && unsafe.StringData(values[0]) == unsafe.StringData(mark) {
+				return reason
+			}
+		}
+	}
+	return policy.NotRefused
 }
 
 func openError(c *circuit, r statemachine.Refusal) OpenError {
-	return OpenError{Key: c.key, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)), Cause: r.Cause}
+	return OpenError{
+		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)),
+		Cause: r.Cause, Samples: r.Samples,
+	}
 }
 
 // refuse answers a request without its upstream.
@@ -104,7 +143,7 @@ func (t *Transport) refuseBy(req *http.Request, facts OpenError) (*http.Response
 	if header == nil {
 		header = make(http.Header)
 	}
-	header[markName] = []string{mark}
+	header[markName] = []string{marks[facts.Reason]}
 	resp.Header = header
 	resp.Request = req
 	if resp.Body == nil {
@@ -129,7 +168,7 @@ func serviceUnavailable(req *http.Request, c *circuit, e *OpenError) *http.Respo
 	var buffer [256]byte
 	text := string(append(e.append(buffer[:0], c.text()), '\n'))
 	r := &defaultRefusal{values: [...]string{
-		"text/plain; charset=utf-8", "nosniff", strconv.Itoa(e.RetryAfter()), mark,
+		"text/plain; charset=utf-8", "nosniff", strconv.Itoa(e.RetryAfter()), marks[e.Reason],
 	}}
 	r.body.Reset(text)
 	r.resp = http.Response{
@@ -152,7 +191,7 @@ func refuseByError(_ *http.Request, e *OpenError) (*http.Response, error) { retu
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".
-// An empty body is replaced by a line that names the upstream and the time left. Response panics if status is
+// An empty body is replaced by a line of plain text that names the upstream and the time left. Response panics if status is
 // not between 200 and 999.
 func Response(status int, header http.Header, body string) RefusalFunc {
 	if status < 200 || status > 999 {
@@ -160,15 +199,16 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 	}
 	header = header.Clone()
 	return func(req *http.Request, e *OpenError) (*http.Response, error) {
-		text := body
+		text, header := body, header.Clone()
 		if text == "" {
 			text = e.Error() + "\n"
+			header.Del("Content-Type") // a key is escaped for a line of text and for nothing else
 		}
 		resp := &http.Response{
 			StatusCode: status,
 			Status:     strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status)),
 			Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header:        header.Clone(),
+			Header:        header,
 			ContentLength: int64(len(text)),
 			Body:          io.NopCloser(strings.NewReader(text)),
 		}

@@ -8,39 +8,64 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Circuit is a circuit as it was at one moment.
+// Circuit is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
+// write them.
 type Circuit struct {
-	Key        Key
-	State      policy.State
-	Since      time.Time // when it took this state; zero if it was never in another
-	NextProbe  time.Time // the earliest time of the next probe, if State is Open
-	Generation uint64    // how many times the state has changed
+	Key       Key          `json:"key"`
+	State     policy.State `json:"state"`
+	Forced    bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
+	ForcedBy  string       `json:"forced_by,omitempty"` // and the pattern by which
+	Since     time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
+	Trouble   time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed
+	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
+	// ProbeRequests is how many requests are to come until one is a probe, itself among them, if State is Open and the policy counts
+	// requests, as Adaptive does; 0 otherwise. It is not before NextProbe, and from ProbeLatest on a request is a probe whatever
+	// its number.
+	ProbeRequests int       `json:"probe_requests,omitempty"`
+	ProbeLatest   time.Time `json:"probe_latest,omitzero"`
+	Generation    uint64    `json:"generation"` // how many times the state has changed
+
 	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls since
 	// it is half-open. A rule with nothing bad in view takes no notice of successes.
-	Failures, Successes int
-	InFlight, Limit     int // calls let through while open or half-open, and how many of them may be; 0 if closed
+	Failures  int `json:"failures"`
+	Successes int `json:"successes"`
+	// Evidence is how near a closed circuit is to tripping, and Trip at how much it does; 0 if its rule does not tell.
+	Evidence int `json:"evidence"`
+	Trip     int `json:"trip"`
+	InFlight int `json:"in_flight"` // calls let through while open or half-open; 0 if closed
+	Limit    int `json:"limit"`     // how many of them may be
 
-	// Since the circuit was made:
-	FailedCalls  uint64 // calls that failed
-	IgnoredCalls uint64 // calls that said nothing
-	LateCalls    uint64 // calls that ended after the state in which they started, and changed nothing
-	Refusals     uint64 // requests that were refused
-	Probes       uint64 // calls let through while open or half-open
-	Trips        uint64 // changes from closed to open, and those to open by hand
+	// Since the circuit was made or reset:
+	FailedCalls  uint64 `json:"failed_calls"`  // calls that failed
+	IgnoredCalls uint64 `json:"ignored_calls"` // calls that said nothing
+	LateCalls    uint64 `json:"late_calls"`    // calls that ended after the state in which they started, and changed nothing
+	Refusals     uint64 `json:"refusals"`      // requests that were refused, or would have been in shadow
+	Probes       uint64 `json:"probes"`        // calls let through while open or half-open
+	Trips        uint64 `json:"trips"`         // changes from closed to open, and those to open by hand
 
-	Cause    policy.Cause // of the last failure
-	FailedAt time.Time    // when that was; zero if never
+	Cause    policy.Cause    `json:"cause,omitzero"`     // of the last failure
+	FailedAt time.Time       `json:"failed_at,omitzero"` // when that was; zero if never
+	Samples  []policy.Sample `json:"samples,omitempty"`  // the latest causes of failures, the last first; not to be changed
+	Shadow   *Shadow         `json:"shadow,omitempty"`   // nil if the circuit is not in shadow and never was
+}
+
+// Shadow says what a circuit in shadow would have done.
+type Shadow struct {
+	On        bool   `json:"on"`        // it is in shadow now
+	Refused   uint64 `json:"refused"`   // calls that were made though the circuit had refused them
+	Succeeded uint64 `json:"succeeded"` // of these, those that succeeded
+	Failed    uint64 `json:"failed"`    // and those that failed
 }
 
 // Circuits returns all circuits that are kept, in the order of their keys.
 func (t *Transport) Circuits() []Circuit {
 	now := time.Now()
 	kept := t.circuits.all()
+	slices.SortFunc(kept, func(a, b *circuit) int { return strings.Compare(a.text(), b.text()) })
 	all := make([]Circuit, len(kept))
 	for i, c := range kept {
 		all[i] = c.snapshot(now)
 	}
-	slices.SortFunc(all, func(a, b Circuit) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	return all
 }
 
@@ -55,7 +80,7 @@ func (t *Transport) Circuit(k Key) (Circuit, bool) {
 
 // SetState puts a circuit into a state by hand, and makes the circuit if there is none. Its rules go on from there: one
 // that is set open lets a probe through when its time has come, one that is set half-open decides by the next
-// calls. It reports false only if there is no room for the circuit.
+// calls. One that is forced stays as it is. It reports false only if there is no room for the circuit.
 func (t *Transport) SetState(k Key, state policy.State) bool {
 	if state > policy.HalfOpen {
 		panic("fusebox/transport: SetState got an invalid state; write policy.Closed, policy.Open or policy.HalfOpen")
@@ -70,11 +95,24 @@ func (t *Transport) SetState(k Key, state policy.State) bool {
 
 func (c *circuit) snapshot(now time.Time) Circuit {
 	s := c.Snapshot(now)
+	shadow := &Shadow{
+		On: c.shadow.Load(), Refused: c.shadowed.refused.Load(),
+		Succeeded: c.shadowed.succeeded.Load(), Failed: c.shadowed.failed.Load(),
+	}
+	if *shadow == (Shadow{}) {
+		shadow = nil
+	}
+	forcedBy := ""
+	if s.Forced {
+		override, _ := c.t.overrides.of(c)
+		forcedBy = override.Pattern
+	}
 	return Circuit{
 		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
-		Cause: s.Cause, FailedAt: s.FailedAt,
+		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
+		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, Trouble: s.Trouble, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
 	}
 }

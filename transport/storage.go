@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -34,22 +35,54 @@ type Storage interface {
 // ErrNoRecord is the error of Storage.Load for a key of which nothing was saved.
 var ErrNoRecord = errors.New("fusebox: no record of this circuit")
 
-// MemoryStorage is a Storage for the Transports of one process. The zero value is empty and ready to use.
-type MemoryStorage struct{ records sync.Map } // Key -> Record
+// MemoryStorage is a Storage for the Transports of one process. The zero value is empty and ready to use. It keeps
+// 16384 records at most; those of closed circuits make room for others.
+type MemoryStorage struct {
+	mu      sync.Mutex
+	records map[Key]Record
+}
 
 // Load returns the last record saved under the key.
 func (m *MemoryStorage) Load(k Key) (Record, error) {
-	if r, ok := m.records.Load(k); ok {
-		return r.(Record), nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r, ok := m.records[k]; ok {
+		return r, nil
 	}
 	return Record{}, ErrNoRecord
 }
 
-// Save keeps the record. Its error is always nil.
+// Save keeps the record. It returns an error if there is no room for one more.
 func (m *MemoryStorage) Save(r Record) error {
-	m.records.Store(r.Key, r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.records[r.Key]; !ok && len(m.records) >= defaultMaxCircuits && !m.makeRoom() {
+		return errNoRoom
+	}
+	if m.records == nil {
+		m.records = make(map[Key]Record)
+	}
+	m.records[r.Key] = r
 	return nil
 }
+
+// makeRoom forgets the record of a circuit that is closed, which says no more than that there is none, if there is one
+// among a few.
+func (m *MemoryStorage) makeRoom() bool {
+	looked := 0
+	for key, r := range m.records {
+		if r.State == policy.Closed {
+			delete(m.records, key)
+			return true
+		}
+		if looked++; looked == 64 {
+			break
+		}
+	}
+	return false
+}
+
+var errNoRoom = errors.New("fusebox: too many records")
 
 // restore gives a new circuit the state that the storage has of it. One that was half-open is due for a probe.
 func (t *Transport) restore(c *circuit) {
@@ -66,14 +99,14 @@ func (t *Transport) restore(c *circuit) {
 	}
 	switch now := time.Now(); record.State {
 	case policy.Open:
-		c.Restore(now, record.NextProbe)
+		c.Restore(now, record.NextProbe, record.Since)
 	case policy.HalfOpen:
-		c.Restore(now, now)
+		c.Restore(now, now, record.Since)
 	}
 }
 
 func (t *Transport) save(change StateChange) {
-	if t.storage == nil || change.Reason == "restored" {
+	if t.storage == nil || change.Reason == string(statemachine.Restored) {
 		return
 	}
 	err := t.storage.Save(Record{
@@ -86,7 +119,7 @@ func (t *Transport) save(change StateChange) {
 }
 
 func (t *Transport) storageFailed(k Key, err error) {
-	for _, observer := range t.observers {
+	for _, observer := range t.observers.all() {
 		if observer.OnStorageError != nil {
 			observer.OnStorageError(StorageError{Key: k, Err: err})
 		}

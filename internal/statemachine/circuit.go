@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -17,9 +18,12 @@ const bodyLease = time.Second
 
 // Config is what circuits of one policy have in common.
 type Config struct {
-	Rules  policy.Rules
-	Hold   policy.Hold    // Rules.Hold, validated
+	Rules  policy.Rules   // with Limits and Hold validated
 	Random func() float64 // uniform in [0,1), for jitter; called under a circuit's lock
+
+	Timed    bool // a rule looks at the time that a call took
+	Attended bool // the user of the circuit looks at every call
+	Fleet    bool // circuits of other processes are told what this one knows
 }
 
 // Observer is told what happened to a circuit: in order, by one goroutine at a time, and outside every lock, so that
@@ -27,6 +31,11 @@ type Config struct {
 type Observer interface {
 	Changed(Change)
 	Refused(Refusal)
+	// Share takes what the circuits of other processes are to be told. The key is missing; of Evidence, only that there is
+	// some, to be had by TakeEvidence.
+	Share(fleet.Message)
+	// WantsRefusals reports whether Refused does anything. It is called under a lock.
+	WantsRefusals() bool
 }
 
 // Change is a change of state.
@@ -34,19 +43,22 @@ type Change struct {
 	From, To            policy.State
 	At                  time.Time
 	Reason              Reason
-	Cause               policy.Cause // of the failure that changed the state, if one did
-	Failures, Successes int          // what the rule of the state From had in view
-	Due                 time.Time    // the earliest time of the next probe, if To is Open
+	Cause               policy.Cause    // of the failure that changed the state, if one did
+	Failures, Successes int             // what the rule of the state From had in view
+	Due                 time.Time       // the earliest time of the next probe, if To is Open
+	Samples             []policy.Sample // if To is Open; not to be changed
 }
 
 // Refusal is what there is to say of a request that was refused.
 type Refusal struct {
-	Gone  bool         // nothing was decided: the circuit was forgotten, ask the one that took its place
-	State policy.State // Closed if calls are held because the upstream is silent
-	At    time.Time
-	Since time.Time    // when the circuit took this state
-	Due   time.Time    // the earliest time of the next probe; not after At if that is not known
-	Cause policy.Cause // of the last failure
+	Gone    bool // nothing was decided: the circuit was forgotten, ask the one that took its place
+	Reason  policy.Refusal
+	State   policy.State
+	At      time.Time
+	Since   time.Time       // when the circuit took this state
+	Due     time.Time       // the earliest time of the next probe; not after At if that is not known
+	Cause   policy.Cause    // of the last failure
+	Samples []policy.Sample // not to be changed
 }
 
 // Reason says why a circuit changed its state.
@@ -55,36 +67,18 @@ type Reason string
 // The reasons for which a circuit changes its state.
 const (
 	Tripped        Reason = "tripped"
+	TrippedByFleet Reason = "tripped by fleet"
+	FleetAnswered  Reason = "answered in fleet"
 	OpenTimePassed Reason = "open time passed"
 	ProbeSucceeded Reason = "probe succeeded"
 	Recovered      Reason = "recovered"
 	RecoveryFailed Reason = "recovery failed"
 	ByHand         Reason = "by hand"
+	Forced         Reason = "forced"
+	Released       Reason = "released"
+	Reset          Reason = "reset"
 	Restored       Reason = "restored"
 )
-
-// Counts are totals since the circuit was made.
-type Counts struct {
-	Failures  uint64 // calls that failed
-	Ignored   uint64 // calls that said nothing
-	Refusals  uint64 // requests that were refused
-	Probes    uint64 // calls let through while open or half-open
-	Trips     uint64 // changes from closed to open, and those to open by hand
-	LateCalls uint64 // calls whose outcome came after a change of state and changed nothing
-}
-
-// Snapshot is a circuit at one moment.
-type Snapshot struct {
-	State               policy.State
-	Since               time.Time // zero if the circuit never changed its state
-	Due                 time.Time // as Change.Due; zero unless Open
-	Generation          uint64
-	Failures, Successes int // what the rule of the state has in view
-	InFlight, Limit     int // half-open calls in flight, and how many may be
-	Counts              Counts
-	Cause               policy.Cause // of the last failure
-	FailedAt            time.Time    // when that was; zero if never
-}
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
@@ -93,40 +87,52 @@ type Snapshot struct {
 // other one delivering.
 type Circuit struct {
 	word   atomic.Uint64
-	config *Config
+	config atomic.Pointer[Config] // written under mu
 
 	mu           sync.Mutex
 	trip         policy.Trip
 	probe        policy.Probe   // nil before the first trip
 	recover      policy.Recover // nil before the first trip
+	recoverOf    *Config        // whose rule recover is of
+	forced       bool           // the state is one that somebody wants, and the rules have no say
+	hastened     bool           // the next request is a probe, whatever the rule says
 	places       []*place       // of the calls let through in this generation that are not given back
 	nextExpiry   time.Time      // not after the first lease of places ends; zero if there is none
 	failedProbes int            // and recoveries, since the trip
 	opened       uint64         // how often the circuit has opened
 	since        time.Time
+	trouble      time.Time
 	failedAt     time.Time
 	cause        policy.Cause
+	samples      samples
+	share        *share // nil without a fleet
 	counts       Counts
 	watch        watch
 	observer     Observer
 	events       []func(Observer)
 	delivering   bool
+	hushed       bool // nobody is delivering, and nobody is to
 }
 
 // The word: the generation, and below it these bits.
 const (
-	stateBits  = 0b0000011 // a policy.State
-	quietBit   = 0b0000100 // closed, and a success would change nothing
-	touchedBit = 0b0001000 // used since the last Forget
-	goneBit    = 0b0010000 // forgotten: no longer the circuit of its key
-	canaryBit  = 0b0100000 // closed, and the next call is to be a canary
-	watchBit   = 0b1000000 // closed, and every call is counted, because a canary is late
-	generation = 8         // bits below the generation
+	stateBits  = 0b0000011  // a policy.State
+	quietBit   = 0b0000100  // closed, and a success would change nothing
+	touchedBit = 0b0001000  // used since the last Forget
+	goneBit    = 0b0010000  // forgotten: no longer the circuit of its key
+	canaryBit  = 0b0100000  // closed, and the next call is to be a canary
+	watchBit   = 0b1000000  // closed, and every call is counted, because a canary is late
+	knownBit   = 0b10000000 // the upstream has answered a call, or somebody set the state by hand
+	generation = 8          // bits below the generation
 )
 
 // New makes a closed circuit. A nil observer is told nothing.
 func New(config *Config, observer Observer) *Circuit {
-	c := &Circuit{config: config, observer: observer, trip: config.Rules.Trip.NewTrip()}
+	c := &Circuit{observer: observer, trip: config.Rules.Trip.NewTrip()}
+	c.config.Store(config)
+	if config.Fleet {
+		c.share = new(share)
+	}
 	c.store(policy.Closed, 0)
 	c.word.And(^uint64(touchedBit))
 	return c
@@ -134,30 +140,15 @@ func New(config *Config, observer Observer) *Circuit {
 
 // place is what a call let through while open or half-open takes up.
 type place struct {
-	index   int // in Circuit.places; -1 when given back
-	expiry  time.Time
-	mark    int
-	headers bool   // they came well
-	expired bool   // its lease ended before the call did, and it was settled then
-	opened  uint64 // Circuit.opened when it expired
+	index    int // in Circuit.places; -1 when given back
+	expiry   time.Time
+	mark     int
+	probe    bool   // it goes to see how the upstream does
+	hastened bool   // it is a probe for that reason
+	headers  bool   // they came well
+	expired  bool   // its lease ended before the call did, and it was settled then
+	opened   uint64 // Circuit.opened when it expired
 }
-
-// Permit is the right to make one call. Its holder gives it back exactly once by Done. The zero value is no permit.
-type Permit struct {
-	circuit    *Circuit
-	generation uint64
-	place      *place   // nil if the circuit was closed
-	watched    *watched // nil if nobody watched it then
-}
-
-// Granted reports whether p is a permit at all.
-func (p Permit) Granted() bool { return p.circuit != nil }
-
-// Watched reports whether the call is one that is timed, or counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.watched != nil }
-
-// Probing reports whether the call is one of those that decide about an open or half-open circuit.
-func (p Permit) Probing() bool { return p.place != nil }
 
 // AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
 // that the circuit is in use, if that was not known.
@@ -185,139 +176,142 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 }
 
 // Acquire gives a permit, or says why not. Deadline is when the caller will be gone; zero if never.
-func (c *Circuit) Acquire(now, deadline time.Time) (permit Permit, refusal Refusal) {
+func (c *Circuit) Acquire(now, deadline time.Time) (Permit, Refusal) {
+	return c.acquire(now, deadline, true)
+}
+
+// AcquireNoProbe is Acquire for a call that is not to be a probe.
+func (c *Circuit) AcquireNoProbe(now, deadline time.Time) (Permit, Refusal) {
+	return c.acquire(now, deadline, false)
+}
+
+func (c *Circuit) acquire(now, deadline time.Time, probe bool) (permit Permit, refusal Refusal) {
 	c.mu.Lock()
-	permit, refusal = c.decide(now, deadline)
-	told := false
+	decided, told := false, false
 	defer func() {
-		if !told && permit.place != nil { // an observer panicked, and nobody gets the permit
-			c.mu.Lock()
-			c.giveBack(permit.place)
-			c.mu.Unlock()
+		if told {
+			return
 		}
+		if decided { // an observer panicked, and nobody gets the permit
+			c.mu.Lock()
+		} // else a rule did
+		if permit.place != nil {
+			c.giveBack(permit.place)
+		}
+		c.mu.Unlock()
 	}()
+	permit, refusal = c.decide(now, deadline, probe)
+	decided = true
 	c.unlock()
 	told = true
 	return permit, refusal
 }
 
-func (c *Circuit) decide(now, deadline time.Time) (Permit, Refusal) {
+func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) {
 	if c.gone() {
 		return Permit{}, Refusal{Gone: true}
 	}
 	c.expire(now)
 	switch c.state() {
 	case policy.Closed:
-		watched, held := c.watch.admit(now, deadline, c.config.Hold)
+		watched, held := c.watch.admit(now, deadline, c.rules().Hold)
 		if held {
-			return Permit{}, c.refuse(now)
+			return Permit{}, c.refuse(now, policy.RefusedHeld)
 		}
 		return Permit{circuit: c, generation: c.generation(), watched: watched}, Refusal{}
 	case policy.Open:
-		if due := c.probe.Ask(now); !due || len(c.places) > 0 {
-			return Permit{}, c.refuse(now)
+		if c.forced {
+			return Permit{}, c.refuse(now, policy.RefusedForced)
 		}
-		if c.config.Rules.Recover.AfterProbe() {
-			return c.admit(now.Add(c.watch.lease(c.probe.Lease())), 0), Refusal{}
+		if c.joins() {
+			c.change(policy.HalfOpen, now, FleetAnswered, policy.Result{})
+			break
+		}
+		if due := c.ask(now); !due || !probe || len(c.places) > 0 {
+			c.tellOpened(now)
+			return Permit{}, c.refuse(now, policy.RefusedOpen)
+		}
+		hastened := c.hastened
+		c.hastened = false
+		if c.share != nil {
+			c.share.due, c.share.foreign = time.Time{}, 0
+		}
+		if c.rules().Recover.AfterProbe() {
+			lease := c.watch.lease(c.probe.Lease())
+			c.tellFleet(fleet.ProbeStarted, lease)
+			permit := c.admit(now.Add(lease), 0, true)
+			permit.place.hastened = hastened
+			return permit, Refusal{}
 		}
 		c.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
 	}
-	mark, ok := c.recover.Admit(len(c.places))
-	if !ok {
-		return Permit{}, c.refuse(now)
+	trial := !c.recoverOf.Rules.Recover.AfterProbe() // the half-open calls are the probes
+	if trial && !probe {
+		return Permit{}, c.refuse(now, policy.RefusedRamp)
 	}
-	return c.admit(now.Add(c.recover.Lease()), mark), Refusal{}
+	inFlight, together := len(c.places), c.share != nil && !trial
+	if together {
+		inFlight = c.inFlightOfAll(now)
+	}
+	mark, ok := c.recover.Admit(inFlight)
+	if !ok {
+		return Permit{}, c.refuse(now, policy.RefusedRamp)
+	}
+	if together {
+		c.share.joint.admitted = now
+		c.tellWaiting()
+	}
+	return c.admit(now.Add(c.recover.Lease()), mark, trial), Refusal{}
 }
 
-func (c *Circuit) admit(expiry time.Time, mark int) Permit {
-	p := &place{index: len(c.places), expiry: expiry, mark: mark}
+func (c *Circuit) admit(expiry time.Time, mark int, probe bool) Permit {
+	p := &place{index: len(c.places), expiry: expiry, mark: mark, probe: probe}
 	c.places = append(c.places, p)
 	c.expireBy(expiry)
 	c.counts.Probes++
 	return Permit{circuit: c, generation: c.generation(), place: p}
 }
 
-func (c *Circuit) refuse(now time.Time) Refusal {
+// Refuse counts a request that is refused for a reason that is not the circuit's.
+func (c *Circuit) Refuse(now time.Time, reason policy.Refusal) Refusal {
+	c.mu.Lock()
+	defer c.unlock()
+	return c.refuse(now, reason)
+}
+
+func (c *Circuit) refuse(now time.Time, reason policy.Refusal) Refusal {
 	c.counts.Refusals++
-	r := Refusal{State: c.state(), At: now, Since: c.since, Due: now, Cause: c.cause}
-	if r.State == policy.Open {
+	r := Refusal{
+		Reason: reason, State: c.state(), At: now, Since: c.since, Due: now, Cause: c.cause, Samples: c.samples.list(),
+	}
+	if r.State == policy.Open && !c.forced {
 		r.Due = c.probe.Due()
 	}
-	if c.observer != nil && len(c.events) < mostWaiting {
+	if c.observer != nil && len(c.events) < mostWaiting && c.observer.WantsRefusals() {
 		told := r // what the event keeps, so that without an observer nothing is kept
 		c.tell(func(o Observer) { o.Refused(told) })
 	}
 	return r
 }
 
-// Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
-func (p Permit) Quiet() bool {
-	word := p.circuit.word.Load()
-	return word&(stateBits|quietBit|goneBit|watchBit) == uint64(policy.Closed)|quietBit &&
-		word>>generation == p.generation && p.watched == nil
-}
-
-// WantsHeaders reports whether Headers would do anything. It takes no lock.
-func (p Permit) WantsHeaders() bool {
-	return p.place != nil || p.watched != nil || p.circuit.word.Load()&watchBit != 0
-}
-
-// Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
-// settle a probe, and the failure of a later Done counts as one more call.
-func (p Permit) Headers(now time.Time) {
-	c := p.circuit
-	c.mu.Lock()
-	defer c.unlock()
-	if p.generation != c.generation() || c.gone() {
-		return
-	}
-	if p.place == nil && p.watched == nil {
-		c.watch.heard = true // its end counts as the answer, but silence this is not
-		return
-	}
-	if p.place == nil {
-		c.cameBack(now, p.watched, true)
-		return
-	}
-	if p.place.index < 0 {
-		return
-	}
-	p.place.headers = true
-	if expiry := now.Add(bodyLease); expiry.Before(p.place.expiry) {
-		p.place.expiry = expiry
-		c.expireBy(expiry)
+// answered takes notice of whether there is such an upstream at all.
+func (c *Circuit) answered(r policy.Result) {
+	if (r.Outcome == policy.Success || r.Cause.Status != 0) && c.word.Load()&knownBit == 0 {
+		c.word.Or(knownBit)
 	}
 }
 
-// Done gives the permit back. The outcome is Success, Failure or Ignored. Opened reports that this call
-// opened the circuit; gone that the circuit was forgotten meanwhile and a failure belongs to the one that took
-// its place.
-func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
-	c := p.circuit
+// Blame takes a failure that a call of this key found out while the circuit was another one.
+func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.gone() {
-		return false, true
+		return false
 	}
-	switch r.Outcome {
-	case policy.Failure:
-		c.counts.Failures++
-		c.cause, c.failedAt = r.Cause, now
-	case policy.Ignored:
-		c.counts.Ignored++
-	}
-	switch {
-	case p.place != nil && p.place.expired:
-		return c.late(now, p, r), false
-	case p.generation != c.generation():
-		c.counts.LateCalls++
-		return false, false
-	case p.place == nil:
-		c.cameBack(now, p.watched, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
-		return c.record(now, r), false
-	}
-	c.giveBack(p.place)
-	return c.settle(now, p.place, r), false
+	c.answered(r)
+	c.counts.Failures++
+	c.failed(now, r)
+	return c.state() == policy.Closed && c.record(now, r)
 }
 
 // late takes the result of a call that its lease has settled already. Two things are new in it: that the body broke
@@ -338,11 +332,15 @@ func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (opened bool) {
 
 // record takes the result of a call that started while the circuit was closed.
 func (c *Circuit) record(now time.Time, r policy.Result) (opened bool) {
-	if r.Outcome == policy.Ignored {
+	if r.Outcome == policy.Ignored || c.forced {
 		return false
 	}
 	if c.trip.Record(now, r) {
 		c.change(policy.Open, now, Tripped, r)
+		return true
+	}
+	if c.share != nil && c.shareResult(now, r) {
+		c.change(policy.Open, now, TrippedByFleet, r)
 		return true
 	}
 	c.store(policy.Closed, c.generation())
@@ -359,9 +357,13 @@ func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool)
 			c.change(policy.HalfOpen, now, ProbeSucceeded, r)
 		} else {
 			c.failedProbes++
-			c.probe.Fail(now, r, c.config.Random())
+			c.probe.Fail(now, r, c.config.Load().Random())
+			c.tellFleet(fleet.ProbeFailed, 0)
 		}
 		return false
+	}
+	if c.share != nil {
+		c.shareRecovery(r)
 	}
 	switch c.recover.Record(now, p.mark, r) {
 	case policy.Close:
@@ -396,9 +398,15 @@ func (c *Circuit) expire(now time.Time) {
 			c.settle(now, first, policy.Result{Outcome: policy.Success})
 			continue
 		}
-		c.cause, c.failedAt = policy.Cause{Kind: policy.Lease}, now
-		c.settle(now, first, policy.Result{Outcome: policy.Failure, Cause: c.cause})
+		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
+		c.failed(now, r)
+		c.settle(now, first, r)
 	}
+}
+
+func (c *Circuit) failed(now time.Time, r policy.Result) {
+	c.cause, c.failedAt = r.Cause, now
+	c.samples.add(now, r)
 }
 
 func (c *Circuit) expireBy(expiry time.Time) {
@@ -417,135 +425,105 @@ func (c *Circuit) giveBack(p *place) {
 	c.places[last] = nil
 	c.places = c.places[:last]
 	p.index = -1
+	if c.share != nil && c.state() == policy.HalfOpen {
+		c.tellWaiting()
+	}
 }
 
 // change is the one place where a state changes.
 func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy.Result) {
-	change := Change{From: c.state(), To: to, At: now, Reason: reason}
+	at := now
+	if at.Before(c.since) { // whoever read the clock later was here first
+		at = c.since
+	}
+	change := Change{From: c.state(), To: to, At: at, Reason: reason}
 	change.Failures, change.Successes = c.inView()
 	if r.Outcome == policy.Failure {
 		change.Cause = r.Cause
 	}
 	if c.probe == nil {
-		c.probe, c.recover = c.config.Rules.Probe.NewProbe(), c.config.Rules.Recover.NewRecover()
+		c.probe = c.rules().Probe.NewProbe()
+	}
+	if config := c.config.Load(); c.recoverOf != config {
+		c.recover, c.recoverOf = config.Rules.Recover.NewRecover(), config
 	}
 	for _, p := range c.places {
 		p.index = -1
 	}
 	c.places, c.nextExpiry = nil, time.Time{}
+	c.forced, c.hastened = reason == Forced, false
 	c.watch.stop()
 	switch to {
 	case policy.Closed:
-		if reason == ByHand {
-			c.failedProbes = math.MaxInt // whoever closes it by hand does not say that the trip was a false alarm
+		switch reason {
+		case ByHand, Forced, Released:
+			c.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
+		case Reset:
+			c.trip, c.failedProbes = c.rules().Trip.NewTrip(), math.MaxInt/2
+			c.counts, c.samples, c.cause, c.failedAt = Counts{}, samples{}, policy.Cause{}, time.Time{}
 		}
 		c.trip.Start(now, c.failedProbes)
+		c.trouble = time.Time{}
 	case policy.Open:
 		c.opened++
+		random := c.config.Load().Random
 		switch {
 		case reason == Restored:
 			c.failedProbes = 0
 			c.probe.Resume(now, now.Add(r.RetryAfter))
-		case change.From == policy.Closed, reason == ByHand:
+		case reason == Released:
+			c.probe.Resume(now, now)
+		case change.From == policy.Closed, reason == ByHand, reason == Forced:
 			c.failedProbes = 0
 			c.counts.Trips++
-			c.probe.Trip(now, r, c.config.Random())
+			c.probe.Trip(now, r, random())
 		default:
 			c.failedProbes++
-			c.probe.Fail(now, r, c.config.Random())
+			c.probe.Fail(now, r, random())
 		}
-		change.Due = c.probe.Due()
+		if !c.forced {
+			change.Due = c.probe.Due()
+		}
+		change.Samples = c.samples.list()
 	case policy.HalfOpen:
 		c.recover.Start(now, r)
 	}
-	c.since = now
+	if to != policy.Closed && c.trouble.IsZero() {
+		c.trouble = at
+	}
+	c.since = at
+	if c.share != nil {
+		c.shareChange(&change)
+	}
 	c.store(to, c.generation()+1)
 	c.tell(func(o Observer) { o.Changed(change) })
 }
 
-// Set puts the circuit into a state by hand; its rules go on from there.
-func (c *Circuit) Set(to policy.State, now time.Time) (gone bool) {
+// Hush keeps back what the observer would be told, until Tell. It is for a circuit that nobody else has yet.
+func (c *Circuit) Hush() { c.hushed, c.delivering = true, true }
+
+// Tell tells the observer what was kept back, and what an earlier one left over by a panic.
+func (c *Circuit) Tell() {
 	c.mu.Lock()
-	defer c.unlock()
-	if c.gone() {
-		return true
+	if c.hushed {
+		c.hushed, c.delivering = false, false
 	}
-	c.change(to, now, ByHand, policy.Result{})
-	return false
+	c.unlock()
 }
 
-// Restore opens a circuit that has changed nothing yet, as it was elsewhere, until due.
-func (c *Circuit) Restore(now, due time.Time) {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.generation() == 0 && !c.gone() {
-		c.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
-	}
-}
-
-// Forget tells the circuit that it is no longer that of its key, if it can be spared: it is closed, it was not used
-// since the last time it was asked, and, unless evidence is true, its rule has nothing in view. With idle, one
-// that has been due for a probe that long, with no request to make one, can be spared too.
-func (c *Circuit) Forget(now time.Time, evidence bool, idle time.Duration) bool {
-	if c.word.And(^uint64(touchedBit))&touchedBit != 0 {
-		return false
-	}
-	c.mu.Lock()
-	defer c.unlock()
-	word := c.word.Load()
-	spare := word&stateBits == uint64(policy.Closed) && (evidence || word&quietBit != 0)
-	if idle > 0 && c.state() != policy.Closed && len(c.places) == 0 {
-		asked := c.since
-		if c.state() == policy.Open {
-			asked = c.probe.Due()
-		}
-		spare = now.Sub(asked) >= idle
-	}
-	if word&touchedBit != 0 || !spare {
-		return false
-	}
-	c.word.Or(goneBit)
-	return true
-}
-
-// Snapshot returns the circuit as it is now.
-func (c *Circuit) Snapshot(now time.Time) Snapshot {
-	c.mu.Lock()
-	defer c.unlock()
-	c.expire(now)
-	s := Snapshot{
-		State: c.state(), Since: c.since, Generation: c.generation(),
-		Counts: c.counts, Cause: c.cause, FailedAt: c.failedAt,
-	}
-	s.Failures, s.Successes = c.inView()
-	switch s.State {
-	case policy.Open:
-		s.Due, s.InFlight, s.Limit = c.probe.Due(), len(c.places), 1
-	case policy.HalfOpen:
-		s.InFlight, s.Limit = len(c.places), c.recover.Limit()
-	}
-	return s
-}
-
-func (c *Circuit) inView() (failures, successes int) {
-	switch c.state() {
-	case policy.Closed:
-		return c.trip.Counts()
-	case policy.HalfOpen:
-		return c.recover.Counts()
-	}
-	return 0, 0
-}
+func (c *Circuit) rules() *policy.Rules { return &c.config.Load().Rules }
 
 func (c *Circuit) gone() bool          { return c.word.Load()&goneBit != 0 }
 func (c *Circuit) state() policy.State { return policy.State(c.word.Load() & stateBits) }
 func (c *Circuit) generation() uint64  { return c.word.Load() >> generation }
 
 func (c *Circuit) store(state policy.State, gen uint64) {
-	word := gen<<generation | uint64(state) | touchedBit | c.word.Load()&goneBit
+	word := gen<<generation | uint64(state) | touchedBit | c.word.Load()&(goneBit|knownBit)
 	if state == policy.Closed {
-		word |= c.watch.bits(c.config.Hold)
-		if c.trip.Quiet() {
+		if !c.forced {
+			word |= c.watch.bits(c.rules().Hold)
+		}
+		if c.trip.Quiet() && (c.share == nil || c.share.score == 0) {
 			word |= quietBit
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -67,8 +68,12 @@ func (r *rig) do(at time.Duration, operation string) string {
 	permit := r.permits[words[1]]
 	came := ""
 	switch words[0] {
-	case "ask":
-		p, refusal := r.Acquire(now, time.Time{})
+	case "ask", "noprobe":
+		acquire := r.Acquire
+		if words[0] == "noprobe" {
+			acquire = r.AcquireNoProbe
+		}
+		p, refusal := acquire(now, time.Time{})
 		r.permits[words[1]] = p
 		switch {
 		case refusal.Gone:
@@ -108,10 +113,31 @@ func (r *rig) do(at time.Duration, operation string) string {
 		}
 	case "restore":
 		due, _ := time.ParseDuration(words[1])
-		r.Restore(now, epoch.Add(due))
+		r.Restore(now, epoch.Add(due), time.Time{})
 	case "forget":
+		spare := map[string]Spare{"unknown": Unknown, "quiet": Quiet, "any": AnyClosed, "idle": Idle}[words[1]]
 		idle, _ := time.ParseDuration(words[2])
-		came = fmt.Sprint(r.Forget(now, words[1] == "evidence", idle))
+		came = fmt.Sprint(r.Forget(now, spare, idle))
+	case "return":
+		permit.Return(now)
+	case "refuse":
+		came = r.Refuse(now, policy.RefusedLimit).Reason.String()
+	case "force":
+		var to policy.State
+		if err := to.UnmarshalText([]byte(words[1])); err != nil {
+			panic(err)
+		}
+		if r.Force(to, now) {
+			came = "gone"
+		}
+	case "release":
+		r.Release(now)
+	case "reset":
+		if !r.Reset(now) {
+			came = "no"
+		}
+	case "hasten":
+		r.Hasten()
 	default:
 		panic(operation)
 	}
@@ -132,6 +158,13 @@ type step struct {
 	at        time.Duration
 	operation string
 	want      string
+}
+
+func (r *rig) run(t *testing.T, steps ...step) {
+	t.Helper()
+	for i, step := range steps {
+		require.Equal(t, step.want, r.do(step.at, step.operation), "step %d: %v %s", i, step.at, step.operation)
+	}
 }
 
 func TestTheWayOfACircuit(t *testing.T) {
@@ -361,9 +394,7 @@ func TestTheWayOfACircuit(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(c.rules)
-			for i, step := range c.steps {
-				require.Equal(t, step.want, r.do(step.at, step.operation), "step %d: %v %s", i, step.at, step.operation)
-			}
+			r.run(t, c.steps...)
 			var events []string
 			for _, line := range r.told.lines {
 				if !strings.HasPrefix(line, "refused") {
@@ -450,15 +481,15 @@ func TestForgetRules(t *testing.T) {
 		op    string
 		want  string
 	}{
-		{"a circuit in rest", nil, 0, "forget -", "true, closed"},
-		{"one with failures in view stays", failed, 0, "forget -", "false, closed"},
-		{"unless it must be", failed, 0, "forget evidence", "true, closed"},
-		{"an open one stays", []string{"set open"}, 10*time.Second + hour - 1, "forget evidence 1h", "false, open"},
-		{"even with evidence", []string{"set open"}, 1000 * hour, "forget evidence", "false, open"},
-		{"until nobody has asked for long", []string{"set open"}, 10*time.Second + hour, "forget evidence 1h", "true, open"},
-		{"a half-open one stays", []string{"set half-open"}, hour - 1, "forget evidence 1h", "false, half-open"},
-		{"until nobody has asked for long, half-open", []string{"set half-open"}, hour, "forget evidence 1h", "true, half-open"},
-		{"one with a probe in flight stays", []string{"set half-open", "ask p"}, 1000 * hour, "forget evidence 1h", "false, half-open"},
+		{"a circuit in rest", nil, 0, "forget quiet", "true, closed"},
+		{"one with failures in view stays", failed, 0, "forget quiet", "false, closed"},
+		{"unless it must be", failed, 0, "forget any", "true, closed"},
+		{"an open one stays", []string{"set open"}, 10*time.Second + hour - 1, "forget idle 1h", "false, open"},
+		{"even with evidence", []string{"set open"}, 1000 * hour, "forget any", "false, open"},
+		{"until nobody has asked for long", []string{"set open"}, 10*time.Second + hour, "forget idle 1h", "true, open"},
+		{"a half-open one stays", []string{"set half-open"}, hour - 1, "forget idle 1h", "false, half-open"},
+		{"until nobody has asked for long, half-open", []string{"set half-open"}, hour, "forget idle 1h", "true, half-open"},
+		{"one with a probe in flight stays", []string{"set half-open", "ask p"}, 1000 * hour, "forget idle 1h", "false, half-open"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -478,8 +509,8 @@ func TestForgetRules(t *testing.T) {
 func TestAQuickAcquireSavesACircuitFromBeingForgotten(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "quick a")
-	require.Equal(t, "false, closed", r.do(0, "forget -"), "it was just used")
-	require.Equal(t, "true, closed", r.do(0, "forget -"))
+	require.Equal(t, "false, closed", r.do(0, "forget quiet"), "it was just used")
+	require.Equal(t, "true, closed", r.do(0, "forget quiet"))
 }
 
 // Its calls said nothing, so it never left its state, but it was asked just now.
@@ -492,7 +523,7 @@ func TestACircuitInTroubleThatIsAskedForIsNotForgotten(t *testing.T) {
 				r.do(at, "quick p") // as transport asks
 				require.Equal(t, "probe, "+name, r.do(at, "ask p"))
 				require.Equal(t, name, r.do(at, "ignore p"))
-				require.Equal(t, "false, "+name, r.do(at, "forget evidence 1h"), "%v", at)
+				require.Equal(t, "false, "+name, r.do(at, "forget idle 1h"), "%v", at)
 			}
 		})
 	}
@@ -502,8 +533,8 @@ func TestAForgottenCircuitDoesNothingMore(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "ask a")
 	r.do(0, "ask b")
-	r.do(0, "forget -") // it may say that it was used
-	require.Equal(t, "true, closed", r.do(0, "forget -"))
+	r.do(0, "forget quiet") // it may say that it was used
+	require.Equal(t, "true, closed", r.do(0, "forget quiet"))
 	require.Equal(t, "gone, closed", r.do(0, "ask c"))
 	require.Equal(t, "no, closed", r.do(0, "quick c"))
 	require.Equal(t, "gone, closed", r.do(0, "fail a"))
@@ -519,6 +550,9 @@ func TestQuietIsWhenASuccessWouldChangeNothing(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "ask a")
 	r.do(0, "ask b")
+	r.do(0, "ask c")
+	require.False(t, r.permits["a"].Quiet(), "nobody knows that there is such an upstream")
+	r.do(0, "ok c")
 	require.True(t, r.permits["a"].Quiet())
 	r.do(0, "fail b")
 	require.False(t, r.permits["a"].Quiet(), "a success would zero the count")
@@ -537,6 +571,10 @@ func TestTheZeroPermitIsNone(t *testing.T) {
 	require.False(t, Permit{}.Probing())
 }
 
+func samplesOf(count uint64, last time.Time) []policy.Sample {
+	return []policy.Sample{{Cause: statusOf, Count: count, At: last}}
+}
+
 func TestWhatIsToldOfAChange(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "ask a")
@@ -550,9 +588,9 @@ func TestWhatIsToldOfAChange(t *testing.T) {
 	r.do(15*time.Second, "set closed")
 	at := func(d time.Duration) time.Time { return epoch.Add(d) }
 	require.Equal(t, []Change{
-		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: Tripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second)},
+		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: Tripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second), Samples: samplesOf(2, at(2*time.Second))},
 		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: OpenTimePassed},
-		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: RecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second)},
+		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: RecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second), Samples: samplesOf(3, at(14*time.Second))},
 		{From: policy.Open, To: policy.Closed, At: at(15 * time.Second), Reason: ByHand},
 	}, r.told.changes)
 }
@@ -566,21 +604,32 @@ func TestWhatIsToldOfARefusal(t *testing.T) {
 	r.do(12*time.Second, "ask c")
 	at := func(d time.Duration) time.Time { return epoch.Add(d) }
 	require.Equal(t, []Refusal{
-		{State: policy.Open, At: at(2 * time.Second), Since: at(time.Second), Due: at(11 * time.Second), Cause: statusOf},
-		{State: policy.HalfOpen, At: at(12 * time.Second), Since: at(11 * time.Second), Due: at(12 * time.Second), Cause: statusOf},
+		{
+			Reason: policy.RefusedOpen, State: policy.Open, At: at(2 * time.Second), Since: at(time.Second), Due: at(11 * time.Second),
+			Cause: statusOf, Samples: samplesOf(1, at(time.Second)),
+		},
+		{
+			Reason: policy.RefusedRamp, State: policy.HalfOpen, At: at(12 * time.Second), Since: at(11 * time.Second), Due: at(12 * time.Second),
+			Cause: statusOf, Samples: samplesOf(1, at(time.Second)),
+		},
 	}, r.told.refusals)
 }
 
 func TestASnapshotShowsWhatIsKnown(t *testing.T) {
 	r := newRig(classic)
-	require.Equal(t, Snapshot{}, r.Snapshot(epoch))
+	require.Equal(t, Snapshot{Trips: 2}, r.Snapshot(epoch))
 	r.do(0, "ask a")
 	r.do(0, "ask b")
 	r.do(time.Second, "fail a")
+	require.Equal(t, Snapshot{
+		Failures: 1, Gauge: 1, Trips: 2, Counts: Counts{Failures: 1}, Cause: statusOf, FailedAt: epoch.Add(time.Second),
+		Samples: samplesOf(1, epoch.Add(time.Second)),
+	}, r.Snapshot(epoch.Add(time.Second)))
 	r.do(2*time.Second, "fail b")
 	require.Equal(t, Snapshot{
-		State: policy.Open, Since: epoch.Add(2 * time.Second), Due: epoch.Add(12 * time.Second), Generation: 1, Limit: 1,
-		Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
+		State: policy.Open, Since: epoch.Add(2 * time.Second), Trouble: epoch.Add(2 * time.Second), Due: epoch.Add(12 * time.Second),
+		Generation: 1, Limit: 1, Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
+		Samples: samplesOf(2, epoch.Add(2*time.Second)),
 	}, r.Snapshot(epoch.Add(3*time.Second)))
 }
 
@@ -612,3 +661,6 @@ func TestResultsReachTheRules(t *testing.T) {
 	p.Done(epoch, policy.Result{Outcome: policy.Failure, RetryAfter: 2 * time.Minute})
 	require.Equal(t, epoch.Add(2*time.Minute), c.Snapshot(epoch).Due)
 }
+
+func (*told) WantsRefusals() bool { return true }
+func (*told) Share(fleet.Message) {}

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -22,6 +24,9 @@ func (l *listening) Changed(c Change) {
 		l.changed(c)
 	}
 }
+
+func (*listening) WantsRefusals() bool { return true }
+func (*listening) Share(fleet.Message) {}
 
 func (l *listening) Refused(r Refusal) {
 	if l.refused != nil {
@@ -60,7 +65,7 @@ func TestAnObserverCanCallAnything(t *testing.T) {
 			p.Headers(change.At)
 			p.Done(change.At, policy.Result{Outcome: policy.Ignored})
 		}
-		c.Forget(change.At, false, 0)
+		c.Forget(change.At, Quiet, 0)
 		if len(seen) < 4 {
 			before := len(seen)
 			c.Set((change.To+1)%3, change.At)
@@ -225,13 +230,48 @@ func TestWithoutAnObserverNothingIsKept(t *testing.T) {
 	require.Empty(t, c.events)
 }
 
-// requireOneHistory checks that every change starts where the one before it ended.
+// ways are the changes of state that a circuit makes by itself, and why.
+var ways = map[[2]policy.State][]Reason{
+	{policy.Closed, policy.Open}:     {Tripped},
+	{policy.Open, policy.HalfOpen}:   {OpenTimePassed, ProbeSucceeded},
+	{policy.HalfOpen, policy.Open}:   {RecoveryFailed},
+	{policy.HalfOpen, policy.Closed}: {Recovered},
+}
+
+// requireOneHistory checks that every change starts where the one before it ended, for a reason that leads there.
 func requireOneHistory(t *testing.T, changes []Change, end policy.State) {
 	t.Helper()
 	state := policy.Closed
 	for i, c := range changes {
 		require.Equal(t, state, c.From, "change %d of %d: %+v", i, len(changes), c)
+		if c.Reason != ByHand {
+			require.Contains(t, ways[[2]policy.State{c.From, c.To}], c.Reason, "change %d of %d: %+v", i, len(changes), c)
+		}
 		state = c.To
 	}
 	require.Equal(t, end, state)
+}
+
+// Nobody could recover a panic of an observer there, and the process would end.
+func TestObserversAreNotToldByATimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Circuit
+		var seen []policy.State
+		rules := policy.Adaptive{}.Rules()
+		o := &listening{changed: func(change Change) {
+			seen = append(seen, change.To)
+			if len(seen) == 1 {
+				c.Set(policy.Closed, change.At) // this one waits
+				c.AcquireClosed()
+				c.AcquireClosed() // a canary, which has a timer
+				panic("ouch")
+			}
+		}}
+		c = New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, o)
+		require.Panics(t, func() { c.Set(policy.Open, time.Now()) })
+		time.Sleep(time.Minute)
+		require.Equal(t, []policy.State{policy.Open}, seen)
+		c.Snapshot(time.Now())
+		require.Equal(t, []policy.State{policy.Open, policy.Closed}, seen)
+	})
 }

@@ -137,7 +137,7 @@ func TestForgettingWhileInUse(t *testing.T) {
 		}
 		all.Go(func() {
 			for !forgotten.Load() {
-				if c.Forget(epoch, true, 1) {
+				if c.Forget(epoch, Idle, 1) {
 					forgotten.Store(true)
 				}
 				if c.state() != policy.Closed {

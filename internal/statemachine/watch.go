@@ -46,8 +46,9 @@ const (
 )
 
 const (
-	leastLate = 250 * time.Millisecond // no canary is late before
+	leastLate = 100 * time.Millisecond // no canary is late before
 	rest      = 100 * time.Millisecond // between canaries
+	leastTerm = 250 * time.Millisecond // of a probe's lease
 	patience  = 3                      // silence lasts this many times the usual time at least
 	holdStep  = time.Second            // between calls let through while holding
 	paceSpan  = 2 * time.Second        // the pace of answers is taken of the last second or two
@@ -71,8 +72,8 @@ func (c *Circuit) takeCanary(gen uint64) *watched {
 	return w.canary
 }
 
-// late is how long a canary may take. Twice the usual time is nothing unusual.
-func (w *watch) late() time.Duration { return max(leastLate, 2*w.usual) }
+// late is how long a canary may take. Half as long again as usual may be a queue that begins, and it costs little to look.
+func (w *watch) late() time.Duration { return max(leastLate, w.usual+w.usual/2) }
 
 func (w *watch) wait(d time.Duration, then func()) {
 	if w.timer == nil {
@@ -83,10 +84,10 @@ func (w *watch) wait(d time.Duration, then func()) {
 }
 
 // timeIsUp runs on the timer's goroutine. A timer that was reset too late finds another phase, and at worst ends a
-// rest early.
+// rest early. It tells observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
 	c.mu.Lock()
-	defer c.unlock()
+	defer c.mu.Unlock()
 	if c.state() != policy.Closed || c.gone() {
 		return
 	}
@@ -126,11 +127,14 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	c.store(policy.Closed, c.generation())
 }
 
-func (w *watch) learn(took time.Duration) {
-	if w.usual == 0 {
-		w.usual = took
+func (w *watch) learn(took time.Duration) { w.usual = smoothed(w.usual, took) }
+
+// smoothed is the moving mean of the times that calls take, with one more in it. A mean of 0 is of none yet.
+func smoothed(mean, took time.Duration) time.Duration {
+	if mean == 0 {
+		return took
 	}
-	w.usual += (took - w.usual) / smoothOf
+	return mean + (took-mean)/smoothOf
 }
 
 // answered counts an answer while watching, and reports whether it is of a call that started since and took no
@@ -160,7 +164,7 @@ func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
 	if w.usual == 0 {
 		w.usual = took
 	}
-	if w.steady() && now.Sub(w.held) > calm {
+	if w.level() && now.Sub(w.held) > calm && (w.steady() || now.Sub(w.since) > calm) {
 		w.usual = max(w.usual, min(took, w.usual+w.usual/64)) // slow from now on, it seems
 	}
 	return call != w.canary && took <= w.late()
@@ -190,11 +194,12 @@ func (w *watch) admit(now, deadline time.Time, hold policy.Hold) (call *watched,
 // queue: they are lost, or slow by themselves.
 func (w *watch) ahead() int { return w.number - w.newest }
 
-// steady reports whether calls do not take ever longer: a slow upstream, and no growing queue. A canary that was very late
-// may have been in a queue already.
-func (w *watch) steady() bool {
-	return w.least > 0 && w.smooth < growth*min(w.least, 2*w.late())
-}
+// level reports whether calls take no longer than they did at first, since the canary was late.
+func (w *watch) level() bool { return w.least > 0 && w.smooth < growth*w.least }
+
+// steady reports whether they are level and not so late that the canary may have been in a queue already: a slow upstream,
+// and no growing queue.
+func (w *watch) steady() bool { return w.level() && w.smooth < growth*2*w.late() }
 
 // silent reports whether nothing has been heard for too long, of enough calls, by an upstream that is known to answer.
 func (w *watch) silent(now time.Time, hold policy.Hold) bool {
@@ -238,5 +243,5 @@ func (w *watch) lease(most time.Duration) time.Duration {
 	if w.usual == 0 {
 		return most
 	}
-	return min(most, max(leastLate, 4*w.usual))
+	return min(most, max(leastTerm, 4*w.usual))
 }

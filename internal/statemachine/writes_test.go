@@ -15,29 +15,43 @@ import (
 // TestAHealthyCallChangesNoByteOfTheCircuit compares every byte of a circuit before and after calls that go well. What it points to
 // is made when a circuit is new or in trouble, and its rule is not asked, which the rule below would not forgive.
 func TestAHealthyCallChangesNoByteOfTheCircuit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rules := policy.Adaptive{}.Rules()
-		rules.Trip = untouchable{}
-		c := New(&Config{Rules: rules, Hold: rules.Hold.Validated(), Random: func() float64 { return 0 }}, nil)
-		call := func() {
-			p, ok := c.AcquireClosed()
-			require.True(t, ok)
-			if p.WantsHeaders() {
-				p.Headers(time.Now())
-			}
-			if !p.Quiet() {
-				p.Done(time.Now(), policy.Result{Outcome: policy.Ignored})
-			}
+	for name, inFleet := range map[string]bool{"by itself": false, "in a fleet": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testHealthyCalls(t, inFleet) })
+		})
+	}
+}
+
+func testHealthyCalls(t *testing.T, inFleet bool) {
+	rules := policy.Adaptive{}.Rules()
+	rules.Trip = untouchable{}
+	c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }, Fleet: inFleet}, nil)
+	require.Equal(t, inFleet, c.share != nil)
+	call := func() {
+		p, ok := c.AcquireClosed()
+		require.True(t, ok)
+		if p.WantsHeaders() {
+			p.Headers(time.Now())
 		}
+		if !p.Quiet() {
+			p.Done(time.Now(), policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Status: 200}})
+		}
+	}
+	call()
+	call() // the canary; for the next 100 ms there is no other
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
+	before := slices.Clone(memory)
+	var shared share
+	if inFleet {
+		shared = *c.share
+	}
+	for range 1000 {
 		call()
-		call() // the canary; for the next 100 ms there is no other
-		memory := unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
-		before := slices.Clone(memory)
-		for range 1000 {
-			call()
-		}
-		require.Equal(t, before, memory)
-	})
+	}
+	require.Equal(t, before, memory)
+	if inFleet {
+		require.Equal(t, shared, *c.share)
+	}
 }
 
 // untouchable is quiet, and fails the test if it is asked nevertheless.

@@ -1,0 +1,135 @@
+package fleet
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Memory is a Bus for the Transports of one process. The zero value is ready to use and has no delay.
+type Memory struct {
+	// Delay is the time from Send to hear. It is not to be changed once somebody has joined.
+	Delay time.Duration
+
+	mu      sync.Mutex
+	members []*memoryLink
+	opened  []open // at most mostOpen
+}
+
+// open is an Opened message that holds until then.
+type open struct {
+	Message
+	until time.Time
+}
+
+// mostWaiting bounds what waits for a member that hears slowly.
+const mostWaiting = 4096
+
+// mostOpen bounds what is kept for those who join late.
+const mostOpen = 4096
+
+// Join makes a member of the caller.
+func (m *Memory) Join(member string, hear func(Message)) Link {
+	l := &memoryLink{memory: m, member: member, hear: hear}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.members = append(m.members, l)
+	now := time.Now()
+	for _, o := range m.opened {
+		if left := o.until.Sub(now); left > 0 && o.From != member {
+			o.Ago += o.For - left
+			o.For = left
+			l.put(o.Message, now.Add(m.Delay))
+		}
+	}
+	return l
+}
+
+type memoryLink struct {
+	memory *Memory
+	member string
+	hear   func(Message)
+
+	mu      sync.Mutex
+	waiting []delayed
+	running bool // a goroutine delivers
+	closed  bool
+	done    sync.WaitGroup
+}
+
+type delayed struct {
+	Message
+	due time.Time
+}
+
+func (l *memoryLink) Send(msg Message) {
+	m := l.memory
+	now := time.Now()
+	msg.From = l.member
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Contains(m.members, l) {
+		return
+	}
+	if msg.Kind == Opened || msg.Kind == Recovered || msg.Kind == Withdrawn {
+		m.opened = slices.DeleteFunc(m.opened, func(o open) bool {
+			return o.From == msg.From && o.Key == msg.Key || !now.Before(o.until)
+		})
+	}
+	if msg.Kind == Opened && len(m.opened) < mostOpen {
+		m.opened = append(m.opened, open{msg, now.Add(msg.For)})
+	}
+	for _, other := range m.members {
+		if other.member != l.member {
+			other.put(msg, now.Add(m.Delay))
+		}
+	}
+}
+
+// put keeps a message for the goroutine that delivers, and starts it if there is none.
+func (l *memoryLink) put(msg Message, due time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.waiting) >= mostWaiting {
+		return
+	}
+	l.waiting = append(l.waiting, delayed{msg, due})
+	if !l.running {
+		l.running = true
+		l.done.Go(l.deliver)
+	}
+}
+
+// deliver ends when nothing waits any more.
+func (l *memoryLink) deliver() {
+	for {
+		l.mu.Lock()
+		if l.closed || len(l.waiting) == 0 {
+			l.running = false
+			l.mu.Unlock()
+			return
+		}
+		next := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.mu.Unlock()
+		if wait := time.Until(next.due); wait > 0 {
+			time.Sleep(wait)
+		}
+		l.mu.Lock()
+		closed := l.closed
+		l.mu.Unlock()
+		if !closed {
+			l.hear(next.Message)
+		}
+	}
+}
+
+func (l *memoryLink) Close() {
+	l.memory.mu.Lock()
+	l.memory.members = slices.DeleteFunc(l.memory.members, func(have *memoryLink) bool { return have == l })
+	l.memory.mu.Unlock()
+	l.mu.Lock()
+	l.closed, l.waiting = true, nil
+	l.mu.Unlock()
+	l.done.Wait()
+}

@@ -1,0 +1,119 @@
+package statemachine
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// Permit is the right to make one call. Its holder gives it back exactly once by Done. The zero value is no permit.
+type Permit struct {
+	circuit    *Circuit
+	generation uint64
+	place      *place   // nil if the circuit was closed
+	watched    *watched // nil if nobody watched it then
+}
+
+// Granted reports whether p is a permit at all.
+func (p Permit) Granted() bool { return p.circuit != nil }
+
+// Watched reports whether the call is one that is timed, or counted because an upstream may have fallen silent or behind.
+func (p Permit) Watched() bool { return p.watched != nil }
+
+// Probing reports whether the call is one of those that decide about an open or half-open circuit.
+func (p Permit) Probing() bool { return p.place != nil }
+
+// Probe reports whether the call is a probe: let through while open, or as one of the few of a trial, and not as part of
+// a ramp.
+func (p Permit) Probe() bool { return p.place != nil && p.place.probe }
+
+// Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
+func (p Permit) Quiet() bool {
+	word := p.circuit.word.Load()
+	return word&(stateBits|quietBit|goneBit|watchBit|knownBit) == uint64(policy.Closed)|quietBit|knownBit &&
+		word>>generation == p.generation && p.watched == nil
+}
+
+// WantsHeaders reports whether Headers would do anything. It takes no lock.
+func (p Permit) WantsHeaders() bool {
+	return p.place != nil || p.watched != nil || p.circuit.word.Load()&watchBit != 0
+}
+
+// Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
+// settle a probe, and the failure of a later Done counts as one more call.
+func (p Permit) Headers(now time.Time) {
+	c := p.circuit
+	c.mu.Lock()
+	defer c.unlock()
+	if p.generation != c.generation() || c.gone() {
+		return
+	}
+	if p.place == nil && p.watched == nil {
+		c.watch.heard = true // its end counts as the answer, but silence this is not
+		return
+	}
+	if p.place == nil {
+		c.cameBack(now, p.watched, true)
+		return
+	}
+	if p.place.index < 0 {
+		return
+	}
+	p.place.headers = true
+	c.answered(policy.Result{Outcome: policy.Success})
+	if expiry := now.Add(bodyLease); expiry.Before(p.place.expiry) {
+		p.place.expiry = expiry
+		c.expireBy(expiry)
+	}
+}
+
+// Return gives the permit back as if it had not been asked for: no call was made with it.
+func (p Permit) Return(now time.Time) {
+	c := p.circuit
+	c.mu.Lock()
+	defer c.unlock()
+	if p.generation != c.generation() || c.gone() {
+		return
+	}
+	if p.place == nil {
+		c.cameBack(now, p.watched, false)
+		return
+	}
+	if p.place.index >= 0 && p.place.hastened {
+		c.hastened = true
+	}
+	c.giveBack(p.place)
+	c.counts.Probes--
+}
+
+// Done gives the permit back. The outcome is Success, Failure or Ignored. Opened reports that this call
+// opened the circuit; gone that the circuit was forgotten meanwhile and a failure belongs to the one that took
+// its place.
+func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
+	c := p.circuit
+	c.mu.Lock()
+	defer c.unlock()
+	if c.gone() {
+		return false, true
+	}
+	c.answered(r)
+	switch r.Outcome {
+	case policy.Failure:
+		c.counts.Failures++
+		c.failed(now, r)
+	case policy.Ignored:
+		c.counts.Ignored++
+	}
+	switch {
+	case p.place != nil && p.place.expired:
+		return c.late(now, p, r), false
+	case p.generation != c.generation():
+		c.counts.LateCalls++
+		return false, false
+	case p.place == nil:
+		c.cameBack(now, p.watched, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
+		return c.record(now, r), false
+	}
+	c.giveBack(p.place)
+	return c.settle(now, p.place, r), false
+}

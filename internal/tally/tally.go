@@ -1,0 +1,373 @@
+// Package tally counts what a Transport tells its observers, key by key and in bounded memory, for the adapters that show it
+// as metrics.
+package tally
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+const (
+	DefaultMaxKeys = 100       // for New
+	OtherKey       = "other"   // the text of what keys without an entry of their own are called
+	quietFor       = time.Hour // how long nothing was told of an entry before it may give way
+	mostTroubled   = 1 << 16   // whose time in trouble is taken; those forgotten in trouble are only found out by a read
+)
+
+// Event is what a Tally counts.
+type Event uint8
+
+const (
+	Transitions    Event = iota // by from, to and reason
+	Refusals                    // by reason
+	Failures                    // by class
+	Probes                      // by outcome
+	ShadowRefusals              // by reason
+	ShadowCalls                 // by outcome
+)
+
+// Series is one thing that is counted: an Event, and the values by which it is told apart.
+type Series struct {
+	Event   Event
+	A, B, C string
+}
+
+// lifecycle is what every circuit in trouble goes through. These are there as zeros before they happen, since the rise of a Series
+// from nothing to one is none to those who read it.
+var lifecycle = []Series{
+	{Transitions, "closed", "open", "tripped"}, // of circuits never in trouble this one alone
+	{Transitions, "open", "half-open", "open time passed"},
+	{Transitions, "open", "half-open", "probe succeeded"},
+	{Transitions, "closed", "open", "tripped by fleet"},
+	{Transitions, "open", "half-open", "answered in fleet"},
+	{Transitions, "half-open", "open", "recovery failed"},
+	{Transitions, "half-open", "closed", "recovered"},
+}
+
+// Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory is
+// bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are
+// for whoever comes first, and half for keys whose circuits open; if these are taken too, one that was not in trouble for an
+// hour gives way to one that is. Its methods can be called by many goroutines at once, but for Observe.
+type Tally struct {
+	t       *transport.Transport
+	most    int
+	started time.Time
+	stop    func()
+
+	mu       sync.Mutex
+	entries  map[string]*entry        // by the text of a key: different keys can have the same
+	known    map[transport.Key]*entry // some of them, found without making the text
+	other    *entry
+	troubled map[transport.Key]trouble
+	shadows  map[transport.Key]transport.Shadow // as they were when they were last read
+	changes  uint64
+	reading  bool
+	local    bool // the last that was told of local trouble is that there is some
+	locals   uint64
+}
+
+type trouble struct {
+	entry *entry
+	since time.Time
+}
+
+type entry struct {
+	key     transport.Key // the first of those with this text
+	text    string
+	counts  map[Series]uint64
+	trouble int           // how many of its circuits are not closed
+	spent   time.Duration // not closed, by circuits that are closed again
+	shown   time.Duration // what was last read of it
+	last    time.Time     // of the latest news; zero if there was none
+}
+
+// New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from Observe on.
+func New(t *transport.Transport, most int) *Tally {
+	return &Tally{
+		t: t, most: most, started: time.Now(),
+		entries: make(map[string]*entry), known: make(map[transport.Key]*entry),
+		other:    &entry{text: OtherKey, counts: make(map[Series]uint64)},
+		troubled: make(map[transport.Key]trouble), shadows: make(map[transport.Key]transport.Shadow),
+	}
+}
+
+// Observe begins to count. No observer is added that costs a healthy call anything.
+func (ta *Tally) Observe() {
+	ta.stop = ta.t.Observe(transport.Observer{
+		OnStateChange: ta.changed,
+		OnRefusal:     ta.refused,
+		OnFailure: func(c transport.CallEnd) {
+			ta.count(c.Key, Series{Event: Failures, A: classOf(c.Cause)})
+		},
+		OnProbe: func(c transport.CallEnd) {
+			ta.count(c.Key, Series{Event: Probes, A: c.Outcome.String()})
+		},
+		OnLocalTrouble: ta.localTrouble,
+	})
+}
+
+// Stop ends the counting. What was counted stays.
+func (ta *Tally) Stop() { ta.stop() }
+
+func (ta *Tally) changed(c transport.StateChange) {
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	ta.changes++
+	e := ta.entry(c.Key, c.To != policy.Closed, c.At)
+	e.counts[Series{Transitions, c.From.String(), c.To.String(), c.Reason}]++
+	if c.To == policy.Closed {
+		ta.troubleOver(c.Key, c.At)
+	} else {
+		ta.inTrouble(c.Key, e, c.At)
+	}
+}
+
+func (ta *Tally) inTrouble(k transport.Key, e *entry, since time.Time) {
+	if _, ok := ta.troubled[k]; !ok && len(ta.troubled) < mostTroubled {
+		ta.troubled[k] = trouble{e, since}
+		e.trouble++
+	}
+}
+
+func (ta *Tally) troubleOver(k transport.Key, at time.Time) {
+	if was, ok := ta.troubled[k]; ok {
+		delete(ta.troubled, k)
+		was.entry.trouble--
+		was.entry.spent += max(0, at.Sub(was.since))
+	}
+}
+
+func (ta *Tally) refused(r transport.Refusal) {
+	of := Refusals
+	if r.Shadow {
+		of = ShadowRefusals
+	}
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	ta.entry(r.Key, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
+}
+
+func (ta *Tally) count(k transport.Key, s Series) {
+	now := time.Now()
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	ta.entry(k, false, now).counts[s]++
+}
+
+func (ta *Tally) localTrouble(l transport.LocalTrouble) {
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	ta.local = !l.Over
+	if ta.local {
+		ta.locals++
+	}
+}
+
+// entry returns the entry for news of a key, and makes one if there is room.
+func (ta *Tally) entry(k transport.Key, inTrouble bool, at time.Time) *entry {
+	e := ta.find(k)
+	if e == nil {
+		e = ta.make(k, inTrouble, at)
+	}
+	if at.After(e.last) {
+		e.last = at
+	}
+	return e
+}
+
+func (ta *Tally) find(k transport.Key) *entry {
+	if e := ta.known[k]; e != nil {
+		return e
+	}
+	e := ta.entries[k.String()]
+	if e != nil {
+		ta.know(k, e)
+	}
+	return e
+}
+
+func (ta *Tally) know(k transport.Key, e *entry) {
+	if len(ta.known) >= 2*ta.most {
+		clear(ta.known) // more keys than texts
+	}
+	ta.known[k] = e
+}
+
+func (ta *Tally) make(k transport.Key, inTrouble bool, now time.Time) *entry {
+	room := len(ta.entries) < (ta.most+1)/2 || inTrouble && (len(ta.entries) < ta.most || ta.giveWay(now))
+	text := k.String()
+	if !room || text == OtherKey {
+		return ta.other
+	}
+	e := &entry{key: k, text: text, counts: make(map[Series]uint64)}
+	ta.entries[text] = e
+	ta.know(k, e)
+	return e
+}
+
+// giveWay drops the entry that was quiet the longest, if that is long enough.
+func (ta *Tally) giveWay(now time.Time) bool {
+	var quiet *entry
+	for _, e := range ta.entries {
+		if e.trouble == 0 && now.Sub(e.last) >= quietFor && (quiet == nil || e.last.Before(quiet.last)) {
+			quiet = e
+		}
+	}
+	if quiet == nil {
+		return false
+	}
+	delete(ta.entries, quiet.text)
+	maps.DeleteFunc(ta.known, func(_ transport.Key, e *entry) bool { return e == quiet })
+	return true
+}
+
+// Row is what there is to say of one entry.
+type Row struct {
+	Key     transport.Key
+	Text    string             // of the key
+	Circuit *transport.Circuit // nil if none is kept, and of the entry that keys share
+	Counts  map[Series]uint64
+	Trouble time.Duration // time spent not closed
+}
+
+// Summary is what there is to say at one moment.
+type Summary struct {
+	At     time.Time
+	Rows   []Row
+	States [policy.HalfOpen + 1]int // how many circuits are in each
+	Forced [policy.HalfOpen + 1]int // how many overrides there are to each, whatever they match
+	Local  bool                     // there is local trouble
+	Locals uint64                   // how many times there was
+}
+
+// Read returns what there is to say now.
+func (ta *Tally) Read() Summary {
+	ta.mu.Lock()
+	changes, alone := ta.changes, !ta.reading
+	ta.reading = true
+	ta.mu.Unlock()
+	if alone {
+		defer func() {
+			ta.mu.Lock()
+			ta.reading = false
+			ta.mu.Unlock()
+		}()
+	}
+	circuits := ta.t.Circuits() // outside the lock: it may have observers told
+	overrides := ta.t.Overrides()
+	now := time.Now()
+
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	if alone {
+		ta.readShadows(circuits, now)
+		if ta.changes == changes {
+			ta.correct(circuits, now)
+		}
+	}
+	s := Summary{At: now, Local: ta.local, Locals: ta.locals}
+	for _, o := range overrides {
+		s.Forced[o.State]++
+	}
+	byEntry := make(map[*entry]*transport.Circuit)
+	for i := range circuits {
+		c := &circuits[i]
+		s.States[c.State]++
+		e := ta.find(c.Key)
+		if e == nil {
+			e = ta.make(c.Key, c.State != policy.Closed, now)
+		}
+		if have := byEntry[e]; e != ta.other && (have == nil || have.State == policy.Closed) {
+			byEntry[e] = c
+		}
+	}
+	spent := make(map[*entry]time.Duration)
+	for _, t := range ta.troubled {
+		spent[t.entry] += max(0, now.Sub(t.since))
+	}
+	for _, e := range ta.entries {
+		s.Rows = append(s.Rows, e.row(byEntry[e], spent[e]))
+	}
+	s.Rows = append(s.Rows, ta.other.row(nil, spent[ta.other]))
+	return s
+}
+
+func (e *entry) row(c *transport.Circuit, spent time.Duration) Row {
+	e.shown = max(e.shown, e.spent+spent) // what happened before now may be told after
+	r := Row{e.key, e.text, c, maps.Clone(e.counts), e.shown}
+	if e.text == OtherKey {
+		return r
+	}
+	zeros := lifecycle[:1]
+	if len(e.counts) > 0 {
+		zeros = lifecycle
+	}
+	for _, s := range zeros {
+		r.Counts[s] += 0
+	}
+	return r
+}
+
+// correct brings the times of trouble in line with the circuits as they are: some were in trouble before anybody was told,
+// and those forgotten in trouble tell nobody.
+func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
+	kept := make(map[transport.Key]bool, len(circuits))
+	for _, c := range circuits {
+		if c.State == policy.Closed {
+			continue
+		}
+		kept[c.Key] = true
+		since := c.Trouble
+		if since.Before(ta.started) {
+			since = ta.started
+		}
+		ta.inTrouble(c.Key, ta.entry(c.Key, true, since), since)
+	}
+	for k := range ta.troubled {
+		if !kept[k] {
+			ta.troubleOver(k, now)
+		}
+	}
+}
+
+// readShadows counts what became of calls in shadow since the last time. Only the circuits know.
+func (ta *Tally) readShadows(circuits []transport.Circuit, at time.Time) {
+	before := ta.shadows
+	ta.shadows = make(map[transport.Key]transport.Shadow)
+	for _, c := range circuits {
+		if c.Shadow == nil {
+			continue
+		}
+		now, last := *c.Shadow, before[c.Key]
+		if now.Succeeded < last.Succeeded || now.Failed < last.Failed {
+			last = transport.Shadow{} // it was reset, or made anew
+		}
+		ta.shadows[c.Key] = now
+		if succeeded, failed := now.Succeeded-last.Succeeded, now.Failed-last.Failed; succeeded+failed > 0 {
+			e := ta.entry(c.Key, false, at)
+			e.counts[Series{Event: ShadowCalls, A: policy.Success.String()}] += succeeded
+			e.counts[Series{Event: ShadowCalls, A: policy.Failure.String()}] += failed
+		}
+	}
+}
+
+// classOf says what a failure is like, in a few words of which there are few: phase or kind.
+func classOf(c policy.Cause) string {
+	switch {
+	case c.Phase == policy.PhaseBody:
+		return "body"
+	case c.Phase == policy.PhaseDNS, c.Kind == policy.NotFound:
+		return "dns"
+	case c.Phase == policy.PhaseTLS, c.Kind == policy.Certificate:
+		return "tls"
+	case c.Kind == policy.Status && c.Status < 600:
+		return "5xx"
+	case c.Kind == policy.Judged:
+		return "judged"
+	}
+	return c.Kind.String()
+}

@@ -1,0 +1,49 @@
+package tally
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+func TestTimeThatWasReadIsNotTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := transport.New(nil)
+		ta := New(rt, DefaultMaxKeys)
+		key := transport.Key{Scheme: "http", Host: "sick.test"}
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, At: time.Now()})
+		time.Sleep(9 * time.Second)
+		closed := time.Now()
+		time.Sleep(time.Second)
+		spent := func() time.Duration {
+			for _, r := range ta.Read().Rows {
+				if r.Key == key {
+					return r.Trouble
+				}
+			}
+			return -1
+		}
+		ta.reading = true // another scrape is under way, and this one corrects nothing
+		require.Equal(t, 10*time.Second, spent())
+		ta.changed(transport.StateChange{Key: key, From: policy.Open, To: policy.Closed, At: closed}) // told late
+		require.Equal(t, 10*time.Second, spent())
+	})
+}
+
+func TestTimesOfTroubleAreTakenInBoundedMemory(t *testing.T) {
+	ta := New(transport.New(nil), DefaultMaxKeys)
+	for i := range mostTroubled + 10 {
+		ta.inTrouble(transport.Key{Detail: strconv.Itoa(i)}, ta.other, time.Now())
+	}
+	require.LessOrEqual(t, len(ta.troubled), mostTroubled)
+	for i := range 1000 {
+		ta.know(transport.Key{Detail: strconv.Itoa(i)}, ta.other)
+	}
+	require.LessOrEqual(t, len(ta.known), 2*DefaultMaxKeys)
+}

@@ -1,0 +1,177 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// attempt is a call under policy.Limits: it has a place among the calls in flight, and a deadline of its own. It lasts to
+// the end of the response's body. A nil attempt has neither.
+type attempt struct {
+	c      *circuit // whose inFlight it is in; nil if in none
+	limits policy.Limits
+	ctx    context.Context
+	cancel context.CancelCauseFunc // nil if there is no deadline
+	timer  *time.Timer
+	left   atomic.Bool // its place
+	over   atomic.Bool
+}
+
+// timeIsUp is the cause of the end of an attempt's context. It is the attempt's own, since a context can be inside that of
+// another one.
+type timeIsUp struct{ of *attempt }
+
+func (timeIsUp) Error() string { return "fusebox: time is up" }
+
+// newAttempt returns nil if nothing is limited, and false if as many calls are in flight as may be: then the attempt, if
+// it is made all the same, has only a deadline.
+func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
+	ok = true
+	if limits.InFlight > 0 {
+		if ok = c.inFlight.Add(1) <= int64(limits.InFlight); ok {
+			return &attempt{c: c, limits: limits}, true
+		}
+		c.inFlight.Add(-1)
+	}
+	if limits.Timeout > 0 {
+		return &attempt{limits: limits}, ok
+	}
+	return nil, ok
+}
+
+// start starts the clock and returns the request to send.
+func (a *attempt) start(req *http.Request) *http.Request {
+	if a == nil || a.limits.Timeout == 0 {
+		return req
+	}
+	a.ctx, a.cancel = context.WithCancelCause(req.Context())
+	a.timer = time.AfterFunc(a.limits.Timeout, func() { a.cancel(timeIsUp{a}) })
+	return req.WithContext(a.ctx)
+}
+
+// headers takes what the base returned and returns what the caller gets.
+func (a *attempt) headers(resp *http.Response, err error) (*http.Response, error) {
+	if a == nil {
+		return resp, err
+	}
+	if resp == nil || err != nil {
+		a.end()
+		return resp, a.blame(err, false)
+	}
+	_, duplex := resp.Body.(io.Writer)
+	if a.timer != nil && (!a.limits.TimeoutBody || duplex) && !a.timer.Stop() {
+		a.end()
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
+		return nil, a.timedOut(false)
+	}
+	switch {
+	case duplex:
+		a.leave() // the connection is the caller's from now on
+		if a.cancel != nil {
+			resp.Body = attemptDuplex{resp.Body.(io.ReadWriteCloser), a}
+		}
+	case resp.Body == nil || resp.Body == http.NoBody:
+		a.end()
+	default:
+		if a.ctx != nil {
+			context.AfterFunc(a.ctx, a.leave) // nobody may ever read or close it
+		}
+		b := &attemptBody{resp.Body, a}
+		resp.Body = b
+		if _, ok := b.ReadCloser.(io.WriterTo); ok {
+			resp.Body = attemptWriterTo{b}
+		}
+	}
+	return resp, nil
+}
+
+// end ends the attempt if it has not ended.
+func (a *attempt) end() {
+	if a == nil || a.over.Swap(true) {
+		return
+	}
+	a.leave()
+	if a.cancel != nil {
+		a.timer.Stop()
+		a.cancel(nil)
+	}
+}
+
+// leave gives the place among the calls in flight back.
+func (a *attempt) leave() {
+	if a != nil && a.c != nil && !a.left.Swap(true) {
+		a.c.inFlight.Add(-1)
+	}
+}
+
+// blame returns a *policy.TimeoutError in place of what the base made of the end of its context.
+func (a *attempt) blame(err error, inBody bool) error {
+	if err != nil && err != io.EOF && a.ctx != nil && context.Cause(a.ctx) == error(timeIsUp{a}) {
+		return a.timedOut(inBody)
+	}
+	return err
+}
+
+func (a *attempt) timedOut(inBody bool) error {
+	return &policy.TimeoutError{After: a.limits.Timeout, Body: inBody}
+}
+
+// attemptBody is a body at whose end the attempt ends.
+type attemptBody struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+// attemptWriterTo is one whose base can write itself to an io.Writer.
+type attemptWriterTo struct{ *attemptBody }
+
+func (b *attemptBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		err = b.attempt.blame(err, true)
+		b.attempt.end()
+	}
+	return n, err
+}
+
+func (b *attemptBody) Close() error {
+	defer b.attempt.end()
+	return b.ReadCloser.Close()
+}
+
+func (b attemptWriterTo) WriteTo(w io.Writer) (int64, error) {
+	sink := &sink{Writer: w}
+	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
+	if sink.failed {
+		return n, err // and there may be more to read
+	}
+	b.attempt.end()
+	return n, b.attempt.blame(err, true)
+}
+
+// attemptDuplex is the connection of a protocol upgrade. Its context lasts to its end.
+type attemptDuplex struct {
+	io.ReadWriteCloser
+	attempt *attempt
+}
+
+func (d attemptDuplex) Close() error {
+	defer d.attempt.end()
+	return d.ReadWriteCloser.Close()
+}
+
+// CloseWrite does what net/http's own body does.
+func (d attemptDuplex) CloseWrite() error {
+	if half, ok := d.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
+}

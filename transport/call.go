@@ -1,0 +1,310 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// call is one call from its permit to its outcome.
+type call struct {
+	t       *Transport
+	c       *circuit
+	permit  statemachine.Permit // none if the call is made in shadow
+	shadow  bool
+	check   *policy.Outcome // where the outcome of a health check goes; nil for a caller's request
+	attempt *attempt        // nil if nothing limits the call
+	req     *http.Request
+	sent    *http.Request // req, or a copy with a body or a deadline that is watched; nil before the base gets it
+	bodyErr *bodyErrors
+	started time.Time // zero if nobody asks for the time
+	ended   time.Time
+	trace   string         // of a call that failed
+	resp    *http.Response // while it is not the caller's yet
+	over    bool           // the permit is given back, or the response's body will do it
+}
+
+// gaveUp is the Reason if the caller went away while a health check was made for it.
+const gaveUp policy.Refusal = math.MaxUint8
+
+// acquire gets the call a place among those in flight and a permit, or says why not.
+func (k *call) acquire() (refusal statemachine.Refusal) {
+	var ok bool
+	if refusal, ok = k.enter(); !ok {
+		if k.permit.Granted() {
+			k.permit.Return(time.Now())
+			k.permit = statemachine.Permit{}
+		}
+		return refusal
+	}
+	if k.permit.Granted() {
+		return statemachine.Refusal{}
+	}
+	refusal = k.ask(!k.t.safeProbes || k.t.check != nil || canBeLost(k.req))
+	for k.permit.Probe() && k.t.check != nil {
+		switch k.probeByCheck() {
+		case policy.Success:
+			refusal = k.ask(true) // a trial may need more of them
+		case policy.Undecided: // there is no check
+			if !k.t.safeProbes || canBeLost(k.req) {
+				return refusal
+			}
+			k.permit.Return(time.Now())
+			refusal = k.ask(false)
+		default:
+			refusal = k.ask(false)
+		}
+		if k.req.Context().Err() != nil && refusal.Reason != policy.NotRefused {
+			return statemachine.Refusal{Reason: gaveUp}
+		}
+	}
+	if refusal.Reason != policy.NotRefused {
+		k.attempt.leave() // but in shadow the call is made all the same, and keeps its deadline
+	}
+	return refusal
+}
+
+// enter takes a place among the calls in flight of the circuit, and gives one of another circuit back.
+func (k *call) enter() (refusal statemachine.Refusal, ok bool) {
+	k.attempt.leave()
+	if k.attempt, ok = newAttempt(k.c, k.limits()); !ok {
+		return k.c.Refuse(time.Now(), policy.RefusedLimit), false
+	}
+	return statemachine.Refusal{}, true
+}
+
+func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }
+
+// ask asks a circuit that is not simply closed for a permit, and if it was forgotten, the one that took its place.
+func (k *call) ask(probe bool) (refusal statemachine.Refusal) {
+	now := time.Now()
+	deadline, _ := k.req.Context().Deadline()
+	if timeout := k.limits().Timeout; timeout > 0 && (deadline.IsZero() || now.Add(timeout).Before(deadline)) {
+		deadline = now.Add(timeout)
+	}
+	for {
+		if probe {
+			k.permit, refusal = k.c.Acquire(now, deadline)
+		} else {
+			k.permit, refusal = k.c.AcquireNoProbe(now, deadline)
+		}
+		if !refusal.Gone {
+			return refusal
+		}
+		key := k.c.key
+		k.t.circuits.forgotten(k.c) // it may have come back there after it was forgotten
+		if k.c = k.t.circuits.add(key); k.c == nil {
+			k.c = k.t.passing(key)
+		}
+		if refusal, ok := k.enter(); !ok {
+			return refusal
+		}
+	}
+}
+
+func (k *call) start() {
+	t := k.t
+	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Probing() || t.classify.Load() != nil {
+		k.started = time.Now()
+	}
+	for _, o := range t.observers.all() {
+		if o.OnCall != nil {
+			o.OnCall(CallStart{Key: k.c.key, Request: k.req, Probe: k.permit.Probing()})
+		}
+	}
+	k.sent, k.bodyErr = watchBody(k.req)
+	k.sent = k.attempt.start(k.sent)
+}
+
+// finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
+func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
+	if resp == nil && err == nil {
+		k.attempt.end()
+		return nil, nil // no RoundTripper may do that; http.Client has an error for it
+	}
+	k.resp = resp
+	resp, err = k.attempt.headers(resp, err)
+	k.resp = resp
+	if resp != nil && resp.Request == k.sent {
+		resp.Request = k.req
+	}
+	if err != nil || !k.started.IsZero() {
+		k.ended = time.Now()
+	}
+	outcome, cause := k.judge(resp, err, false)
+	k.over = true
+	if outcome == policy.Success && hasBody(k.req, resp) {
+		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
+			b.call.permit.Headers(time.Now())
+		}
+	} else if tripped := k.done(outcome, cause, resp); tripped && k.t.refuseTripper && !k.c.shadow.Load() && k.check == nil {
+		return k.refuseTripping(resp)
+	}
+	k.resp = nil
+	return resp, err
+}
+
+// judge says what a finished call tells of its upstream.
+func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcome, policy.Cause) {
+	classify := k.t.classify.Load()
+	if err == nil && classify == nil && resp.StatusCode < 500 && !Refused(resp) {
+		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
+	}
+	if err != nil {
+		awaitClientTimeout(k.req)
+	}
+	ended := k.ended
+	if inBody {
+		ended = time.Now()
+	}
+	facts := policy.Call{
+		Request: k.req, Response: resp, Err: err, InBody: inBody, BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
+	}
+	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
+	if classify != nil {
+		outcome = ask(*classify, facts)
+	}
+	if outcome == policy.Undecided {
+		outcome = cause.Outcome()
+	} else if outcome == policy.Failure && cause.Kind == policy.NoKind {
+		cause.Kind = policy.Judged
+	}
+	if err != nil && errors.As(err, new(*OpenError)) || err == nil && Refused(resp) {
+		outcome = policy.Ignored // a circuit between here and the upstream refused: the upstream knows nothing of it
+	}
+	if outcome == policy.Success {
+		cause = policy.Cause{Status: cause.Status}
+	}
+	if outcome == policy.Failure {
+		k.trace = k.t.traceOf(k.req)
+	}
+	return outcome, cause
+}
+
+// ask has facts of its own, so that only calls with a custom classifier pay for the memory.
+func ask(classify policy.Classifier, facts policy.Call) policy.Outcome {
+	outcome := classify(&facts)
+	if outcome > policy.Ignored { // there is no such
+		return policy.Undecided
+	}
+	return outcome
+}
+
+// awaitClientTimeout gives http.Client a moment to say that it was its Timeout that passed: it ends the request's
+// context, and tells by Request.Cancel in another goroutine, which can be late on a busy machine. The call has just been
+// waited for until its deadline.
+func awaitClientTimeout(req *http.Request) {
+	//lint:ignore SA1019 http.Client still uses it
+	canceled := req.Cancel
+	if canceled == nil || req.Context().Err() != context.DeadlineExceeded {
+		return
+	}
+	moment := time.NewTimer(10 * time.Millisecond)
+	defer moment.Stop()
+	select {
+	case <-canceled:
+	case <-moment.C:
+	}
+}
+
+// done gives the permit back and tells who asked.
+func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+	if k.check != nil {
+		*k.check = outcome
+	}
+	switch {
+	case k.shadow:
+		k.c.shadowed.count(outcome)
+	case outcome != policy.Success || !k.permit.Quiet():
+		tripped = k.giveBack(outcome, cause, resp)
+	}
+	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
+		k.tell(outcome, cause)
+	}
+	return tripped
+}
+
+func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
+	observers := k.t.observers.all()
+	if len(observers) == 0 {
+		return
+	}
+	end := CallEnd{
+		Key: k.c.key, Request: k.req, Probe: k.permit.Probing(), Shadow: k.shadow,
+		Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace,
+	}
+	for _, o := range observers {
+		if o.OnOutcome != nil {
+			o.OnOutcome(end)
+		}
+		if o.OnFailure != nil && outcome == policy.Failure {
+			o.OnFailure(end)
+		}
+		if o.OnProbe != nil && end.Probe {
+			o.OnProbe(end)
+		}
+	}
+}
+
+func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+	now := time.Now()
+	result := policy.Result{Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace}
+	if outcome == policy.Failure && resp != nil {
+		result.RetryAfter = retryAfter(resp.Header, now)
+	}
+	tripped, gone := k.permit.Done(now, result)
+	if !gone || outcome != policy.Failure {
+		return tripped
+	}
+	// The circuit was forgotten while the call was out. What the call found out belongs to the one in its place.
+	if successor := k.t.circuits.add(k.c.key); successor != nil {
+		if tripped = successor.Blame(now, result); tripped {
+			k.c = successor // whose refusal it gets
+		}
+	}
+	return tripped
+}
+
+func (k *call) elapsed() time.Duration {
+	if k.started.IsZero() {
+		return 0
+	}
+	return k.ended.Sub(k.started)
+}
+
+// refuseTripping answers the call that opened the circuit as the circuit answers from now on.
+func (k *call) refuseTripping(resp *http.Response) (*http.Response, error) {
+	k.resp = nil
+	if resp != nil && resp.Body != nil {
+		resp.Body.Close()
+	}
+	snapshot := k.c.Snapshot(time.Now())
+	return k.t.refuse(k.req, k.c, statemachine.Refusal{
+		Reason: policy.RefusedOpen, State: snapshot.State, At: snapshot.Since, Since: snapshot.Since, Due: snapshot.Due,
+		Cause: snapshot.Cause, Samples: snapshot.Samples,
+	})
+}
+
+// abandon ends a call that did not get to its end: the base, a classifier or an observer panicked, or the
+// goroutine exits.
+func (k *call) abandon() {
+	if k.resp != nil && k.resp.Body != nil {
+		k.resp.Body.Close()
+	}
+	if k.over {
+		return
+	}
+	k.over = true
+	k.attempt.end()
+	if k.sent == nil {
+		closeBody(k.req)
+	}
+	if k.permit.Granted() || k.shadow {
+		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
+	}
+}

@@ -1,0 +1,172 @@
+package transport
+
+import (
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+const (
+	localSpan  = 10 * time.Second // how far apart circuits may trip and still do so together
+	localLook  = time.Second      // from the trip that makes one look to the look: who is in use shows by then
+	localLeast = 3                // circuits that trip together, or it means nothing
+	localMost  = 1024             // circuits remembered
+	localFor   = time.Hour        // how long a suspicion lasts if no upstream answers again
+)
+
+// LocalTrouble says that most of the upstreams in use began to fail together, within ten seconds and three of them at
+// least: the cause is most likely on this side, such as the network, the resolver or a processor that is too busy. The
+// circuits open as ever, since waiting for what cannot come helps nobody. But the first upstream that answers again is
+// taken as a sign for all of them: the next request to each is a probe.
+type LocalTrouble struct {
+	At      time.Time
+	Since   time.Time // the first of them opened
+	Tripped int       // how many have a circuit that opened: of those that had answered before, or of all if none is well
+	Well    int       // how many others were called since, and show no failure; while it is not Over
+	Over    bool      // one of them has answered again, somebody has closed them all, or an hour has passed
+}
+
+// local looks for local trouble. It is told of every circuit that opens or recovers, which is seldom.
+type local struct {
+	off bool
+
+	mu        sync.Mutex
+	since     time.Time
+	tripped   map[*circuit]struct{} // since then
+	looking   bool                  // a look is to come
+	suspected bool
+	expiry    *time.Timer  // of the suspicion
+	trouble   LocalTrouble // that was told, while suspected
+	waiting   []LocalTrouble
+	telling   bool
+}
+
+func (l *local) observe(t *Transport, c *circuit, change statemachine.Change) {
+	switch {
+	case l.off:
+	case change.Reason == statemachine.Tripped:
+		l.trip(t, c, change.At)
+	case change.Reason == statemachine.ProbeSucceeded, change.Reason == statemachine.Recovered:
+		l.leave(t, c, change.At, true)
+	case change.To == policy.Closed:
+		l.leave(t, c, change.At, false)
+	}
+}
+
+func (l *local) trip(t *Transport, c *circuit, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	age := at.Sub(l.since)
+	if l.since.IsZero() || !l.suspected && age > localSpan {
+		l.since, l.tripped, l.suspected = at, make(map[*circuit]struct{}), false
+		age = 0
+		for _, other := range t.circuits.all() {
+			other.Untouch()
+		}
+	}
+	if age <= localSpan && len(l.tripped) < localMost {
+		l.tripped[c] = struct{}{}
+	}
+	if len(l.tripped) >= localLeast && !l.suspected && !l.looking {
+		l.looking = true
+		time.AfterFunc(localLook, func() { l.look(t) })
+	}
+}
+
+func (l *local) look(t *Transport) {
+	l.mu.Lock()
+	l.looking = false
+	well, tripped, known := make(upstreams), make(upstreams), make(upstreams)
+	for _, other := range t.circuits.all() {
+		if _, ok := l.tripped[other]; !ok && other.Well() {
+			well.add(other)
+		}
+	}
+	for c := range l.tripped {
+		tripped.add(c)
+		if c.Known() {
+			known.add(c)
+		}
+	}
+	if len(well) > 0 {
+		tripped = known // others may be made up
+	}
+	l.suspected = len(tripped) >= localLeast && len(tripped) > len(well)
+	if l.suspected {
+		since := l.since
+		l.expiry = time.AfterFunc(localFor, func() { l.expire(t, since) })
+		l.trouble = LocalTrouble{At: time.Now(), Since: since, Tripped: len(tripped), Well: len(well)}
+		l.waiting = append(l.waiting, l.trouble)
+	}
+	l.unlock(t)
+}
+
+// upstreams are those of some circuits, of which one can have several (PerTenant).
+type upstreams map[Key]struct{}
+
+func (u upstreams) add(c *circuit) { u[Key{Scheme: c.key.Scheme, Host: c.key.Host}] = struct{}{} }
+
+// leave takes a circuit out of those that have tripped together: by the answer of its upstream, which is a sign for the
+// others, or by hand.
+func (l *local) leave(t *Transport, c *circuit, at time.Time, answered bool) {
+	l.mu.Lock()
+	_, ok := l.tripped[c]
+	delete(l.tripped, c)
+	if !ok || !l.suspected || !answered && len(l.tripped) > 0 {
+		l.mu.Unlock()
+		return
+	}
+	others := l.tripped
+	l.end(at)
+	l.mu.Unlock()
+	for other := range others {
+		other.Hasten()
+	}
+	l.mu.Lock()
+	l.unlock(t)
+}
+
+func (l *local) expire(t *Transport, since time.Time) {
+	l.mu.Lock()
+	if l.suspected && l.since.Equal(since) {
+		l.end(time.Now())
+	}
+	l.unlock(t)
+}
+
+func (l *local) end(at time.Time) {
+	l.expiry.Stop()
+	l.waiting = append(l.waiting, LocalTrouble{At: at, Since: l.since, Tripped: l.trouble.Tripped, Over: true})
+	l.since, l.tripped, l.suspected = time.Time{}, nil, false
+}
+
+// unlock tells observers, outside the lock, and in order by one goroutine at a time.
+func (l *local) unlock(t *Transport) {
+	defer l.mu.Unlock()
+	if l.telling {
+		return
+	}
+	l.telling = true
+	defer func() { l.telling = false }()
+	for len(l.waiting) > 0 {
+		next := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.tell(t, next)
+	}
+}
+
+func (l *local) tell(t *Transport, trouble LocalTrouble) {
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	t.tellLocal(trouble)
+}
+
+func (t *Transport) tellLocal(trouble LocalTrouble) {
+	for _, o := range t.observers.all() {
+		if o.OnLocalTrouble != nil {
+			o.OnLocalTrouble(trouble)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package transport
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// policies is what circuits go by.
+type policies struct {
+	config *statemachine.Config    // of the policy for all
+	forKey func(Key) policy.Policy // nil if that is all
+}
+
+// SetPolicy replaces the policies of WithPolicy and WithPolicyFor (nil for none) while calls are under way. The circuits
+// kept now go on in their states, with the new rules: a closed one weighs calls afresh, an open one is due for a probe when
+// it was, or sooner if the new rule does not wait as long, and a recovery under way goes on by the rule by which it
+// began. It panics if a policy makes no sense, and then changes nothing.
+func (t *Transport) SetPolicy(p policy.Policy, policyFor func(Key) policy.Policy) {
+	if p == nil {
+		panic("fusebox/transport: SetPolicy got nil; write policy.Adaptive{} for the default")
+	}
+	t.configuring.Lock()
+	defer t.configuring.Unlock()
+	next := &policies{t.newConfig(p), policyFor}
+	for _, c := range t.circuits.all() {
+		t.configOf(next, c.key) // panics here, where nothing has changed
+	}
+	t.policies.Store(next)
+	for _, c := range t.circuits.all() {
+		t.configure(c, next)
+	}
+}
+
+func (t *Transport) configureLatest(c *circuit) {
+	t.configuring.Lock()
+	defer t.configuring.Unlock()
+	t.configure(c, t.policies.Load())
+}
+
+// configure makes a circuit go by policies, unless it does.
+func (t *Transport) configure(c *circuit, by *policies) {
+	if c.by.Load() != by {
+		c.Configure(t.configOf(by, c.key), time.Now())
+		c.by.Store(by)
+	}
+}
+
+func (t *Transport) configOf(by *policies, k Key) *statemachine.Config {
+	if by.forKey != nil {
+		if p := by.forKey(k); p != nil {
+			return t.newConfig(p)
+		}
+	}
+	return by.config
+}
+
+func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
+	rules := p.Rules()
+	if rules.Trip == nil || rules.Probe == nil || rules.Recover == nil {
+		panic("fusebox/transport: a policy has a nil rule; write all three of Trip, Probe and Recover")
+	}
+	// Rules look at their parameters when they are used; better now than at the first trouble.
+	rules.Trip.NewTrip()
+	rules.Probe.NewProbe()
+	rules.Recover.NewRecover()
+	rules.Limits = rules.Limits.Validated()
+	timed := rules.Trip.Timed()
+	rules.Hold = rules.Hold.Validated()
+	return &statemachine.Config{
+		Rules: rules, Random: t.random,
+		Fleet: t.bus != nil, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
+	}
+}

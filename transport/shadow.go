@@ -1,0 +1,51 @@
+package transport
+
+import (
+	"sync/atomic"
+
+	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// SetShadow puts the circuits into shadow for which shadow is true, and takes all others out; nil takes all out. In
+// shadow a circuit decides and changes its state as ever, but refuses nothing: a call that it would have refused is made,
+// changes nothing, and is counted with what became of it (Circuit.Shadow). A circuit that somebody forced open refuses
+// all the same. It can be called while calls are under way; shadow is called by many goroutines at once.
+func (t *Transport) SetShadow(shadow func(Key) bool) {
+	if shadow == nil {
+		shadow = func(Key) bool { return false }
+	}
+	t.configuring.Lock()
+	defer t.configuring.Unlock()
+	t.shadow.Store(&shadow)
+	for _, c := range t.circuits.all() {
+		c.shadow.Store(shadow(c.key))
+	}
+}
+
+// shadowed counts the calls that were made though the circuit had refused them.
+type shadowed struct{ refused, succeeded, failed atomic.Uint64 }
+
+func (s *shadowed) reset() {
+	s.refused.Store(0)
+	s.succeeded.Store(0)
+	s.failed.Store(0)
+}
+
+func (s *shadowed) count(outcome policy.Outcome) {
+	switch outcome {
+	case policy.Success:
+		s.succeeded.Add(1)
+	case policy.Failure:
+		s.failed.Add(1)
+	}
+}
+
+// shadows reports whether a request is made although it was refused, and counts it.
+func (c *circuit) shadows(r statemachine.Refusal) bool {
+	if r.Reason == policy.RefusedForced || !c.shadow.Load() {
+		return false
+	}
+	c.shadowed.refused.Add(1)
+	return true
+}
