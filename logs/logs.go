@@ -1,0 +1,134 @@
+// Package logs tells a slog.Logger what happens to the circuits of a transport.Transport.
+//
+//	transport.New(nil, transport.WithObserver(logs.Observer(slog.Default())))
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+const (
+	refusalEvery = 10 * time.Second // a line about refusals, for one circuit
+	mostKeys     = 1024             // whose refusals are counted apart
+)
+
+// Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as when
+// one that was forced open is released; local trouble at Warn, and its end at Info; errors of the storage at Error; and refusals
+// at Info, a line in ten seconds for each circuit, with the number of those in between.
+//
+// The refusals of 1,024 circuits at a time are counted apart. Those of all others have a line in ten seconds together, whose key
+// is "others"; its attribute latest is the key of the last one, and reason, wait and cause are that one's.
+//
+// What operators do on the dashboard is logged by dashboard.LogActions.
+func Observer(logger *slog.Logger) transport.Observer {
+	if logger == nil {
+		panic("fusebox/logs: Observer got a nil logger; write slog.Default()")
+	}
+	r := refusals{logger: logger, seen: make(map[transport.Key]*refused)}
+	return transport.Observer{
+		OnStateChange: func(c transport.StateChange) { logChange(logger, c) },
+		OnRefusal:     r.observe,
+		OnLocalTrouble: func(l transport.LocalTrouble) {
+			if l.Over {
+				logger.Info("the upstreams that began to fail together are looked at one by one again", "tripped", l.Tripped, "since", l.Since)
+				return
+			}
+			logger.Warn("most upstreams in use began to fail together: the cause is most likely here",
+				"tripped", l.Tripped, "well", l.Well, "since", l.Since)
+		},
+		OnStorageError: func(e transport.StorageError) {
+			logger.Error("circuit storage", "key", e.Key.String(), "err", e.Err)
+		},
+	}
+}
+
+func logChange(logger *slog.Logger, c transport.StateChange) {
+	level, text := slog.LevelInfo, "circuit "+c.To.String()
+	switch {
+	case c.Reason == "released":
+		text = "circuit released" // by hand, into the state in which it is
+	case c.To == policy.Open:
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("key", c.Key.String()), slog.String("from", c.From.String()), slog.String("to", c.To.String()),
+		slog.String("reason", c.Reason), slog.Int("failures", c.Failures), slog.Int("successes", c.Successes),
+	}
+	if c.Cause != (policy.Cause{}) {
+		attrs = append(attrs, slog.String("cause", c.Cause.String()))
+	}
+	if len(c.Samples) > 0 && c.Samples[0].Trace != "" {
+		attrs = append(attrs, slog.String("trace_id", c.Samples[0].Trace))
+	}
+	if !c.NextProbe.IsZero() {
+		attrs = append(attrs, slog.Time("next_probe", c.NextProbe))
+	}
+	if c.Shadow {
+		attrs = append(attrs, slog.Bool("shadow", true))
+	}
+	logger.LogAttrs(context.Background(), level, text, attrs...)
+}
+
+type refused struct {
+	next time.Time // a line is due
+	held int       // refusals since the last one
+}
+
+type refusals struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	seen   map[transport.Key]*refused
+	rest   refused // of keys that are not among seen
+	swept  time.Time
+}
+
+func (r *refusals) observe(e transport.Refusal) {
+	held, others, due := r.count(e.Key, e.At)
+	if !due {
+		return
+	}
+	attrs := []slog.Attr{slog.String("key", e.Key.String())}
+	if others {
+		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
+	}
+	attrs = append(attrs, slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.Wait))
+	if e.Error.Cause != (policy.Cause{}) {
+		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
+	}
+	r.logger.LogAttrs(context.Background(), slog.LevelInfo, "requests refused", append(attrs, slog.Bool("shadow", e.Shadow))...)
+}
+
+// count returns how many refusals a line is about, if one is due, and whether they are those of many keys.
+func (r *refusals) count(k transport.Key, now time.Time) (n int, others, due bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.seen[k]
+	if s == nil {
+		if len(r.seen) >= mostKeys && now.Sub(r.swept) >= refusalEvery {
+			r.swept = now
+			for key, old := range r.seen {
+				if now.After(old.next) {
+					delete(r.seen, key)
+				}
+			}
+		}
+		if others = len(r.seen) >= mostKeys; others {
+			s = &r.rest
+		} else {
+			s = new(refused)
+			r.seen[k] = s
+		}
+	}
+	s.held++
+	if now.Before(s.next) {
+		return 0, others, false
+	}
+	n, s.held, s.next = s.held, 0, now.Add(refusalEvery)
+	return n, others, true
+}

@@ -1,0 +1,291 @@
+package logs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/logs"
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// site is a Transport whose log is read, and upstreams that answer unless they are down.
+type site struct {
+	testing.TB
+	rt   *transport.Transport
+	mu   sync.Mutex
+	text bytes.Buffer
+	down map[string]bool
+}
+
+func newSite(tb testing.TB, opts ...transport.Option) *site {
+	s := &site{TB: tb, down: make(map[string]bool)}
+	logger := slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.rt = transport.New(s, append([]transport.Option{
+		transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Minute}),
+		transport.WithObserver(logs.Observer(logger)),
+	}, opts...)...)
+	return s
+}
+
+func (s *site) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
+	if s.down[req.URL.Host] {
+		return nil, syscall.ECONNREFUSED
+	}
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
+}
+
+func (s *site) call(host string) {
+	req, err := http.NewRequest(http.MethodGet, "http://"+host+"/", nil)
+	require.NoError(s, err)
+	req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	s.rt.RoundTrip(req)
+}
+
+func (s *site) trip(host string) {
+	s.down[host] = true
+	for range 3 {
+		s.call(host)
+	}
+}
+
+// read returns the lines since the last time.
+func (s *site) read() (lines []map[string]any) {
+	s.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for text := range strings.Lines(s.text.String()) {
+		var line map[string]any
+		require.NoError(s, json.Unmarshal([]byte(text), &line))
+		delete(line, "time")
+		lines = append(lines, line)
+	}
+	s.text.Reset()
+	return lines
+}
+
+func TestChangesOfStateAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.call("a.test")
+		require.Empty(t, s.read(), "what is well is not news")
+		s.trip("a.test")
+		require.Equal(t, []map[string]any{{
+			"level": "WARN", "msg": "circuit open", "key": "http://a.test", "from": "closed", "to": "open", "reason": "tripped",
+			"failures": 3.0, "successes": 0.0, "cause": "headers: refused", "trace_id": "0af7651916cd43dd8448eb211c80319c",
+			"next_probe": time.Now().Add(time.Minute).Format(time.RFC3339Nano),
+		}}, s.read())
+
+		s.down["a.test"] = false
+		time.Sleep(time.Minute)
+		s.call("a.test")
+		require.Equal(t, []map[string]any{
+			{
+				"level": "INFO", "msg": "circuit half-open", "key": "http://a.test", "from": "open", "to": "half-open",
+				"reason": "open time passed", "failures": 0.0, "successes": 0.0,
+			},
+			{
+				"level": "INFO", "msg": "circuit closed", "key": "http://a.test", "from": "half-open", "to": "closed",
+				"reason": "recovered", "failures": 0.0, "successes": 1.0,
+			},
+		}, s.read())
+	})
+}
+
+func TestWhatIsForcedHasNoNextProbe(t *testing.T) {
+	s := newSite(t)
+	s.rt.SetState(transport.Key{Scheme: "http", Host: "a.test"}, policy.Closed)
+	s.read()
+	s.rt.Force("*", policy.Open)
+	require.Equal(t, []map[string]any{{
+		"level": "WARN", "msg": "circuit open", "key": "http://a.test", "from": "closed", "to": "open", "reason": "forced",
+		"failures": 0.0, "successes": 0.0,
+	}}, s.read())
+}
+
+func TestWhatIsReleasedIsNoWarning(t *testing.T) {
+	s := newSite(t)
+	s.rt.SetState(transport.Key{Scheme: "http", Host: "a.test"}, policy.Closed)
+	s.rt.Force("*", policy.Open)
+	s.read()
+	s.rt.Release("*")
+	lines := s.read()
+	require.Len(t, lines, 1)
+	require.Equal(t, "INFO circuit released open", fmt.Sprint(lines[0]["level"], " ", lines[0]["msg"], " ", lines[0]["to"]))
+}
+
+func TestShadowIsSaid(t *testing.T) {
+	s := newSite(t, transport.WithShadow())
+	s.trip("a.test")
+	s.call("a.test")
+	lines := s.read()
+	require.Len(t, lines, 2)
+	for _, line := range lines {
+		require.Equal(t, true, line["shadow"], line["msg"])
+	}
+}
+
+func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.trip("a.test")
+		s.trip("b.test")
+		s.read()
+		wait := time.Minute
+		line := func(key string, refused int) map[string]any {
+			return map[string]any{
+				"level": "INFO", "msg": "requests refused", "key": key, "refused": float64(refused), "reason": "open",
+				"wait": float64(wait), "cause": "headers: refused", "shadow": false,
+			}
+		}
+		for range 5 {
+			s.call("a.test")
+		}
+		s.call("b.test")
+		require.Equal(t, []map[string]any{line("http://a.test", 1), line("http://b.test", 1)}, s.read())
+
+		time.Sleep(10*time.Second - 1)
+		s.call("a.test")
+		require.Empty(t, s.read())
+		time.Sleep(time.Nanosecond)
+		wait = 50 * time.Second
+		s.call("a.test")
+		s.call("a.test")
+		require.Equal(t, []map[string]any{line("http://a.test", 6)}, s.read(), "with those in between")
+	})
+}
+
+func TestManyCircuitsAreLoggedInBoundedMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys, apart = 5000, 1024
+		s := newSite(t)
+		refuse := func() {
+			for i := range keys {
+				s.call(fmt.Sprintf("host%d.test", i))
+			}
+		}
+		refuse() // so that there are circuits
+		s.rt.Force("*", policy.Open)
+		s.read()
+		refuse()
+		require.Len(t, s.read(), apart+1, "the first ones apart, and all others together")
+
+		// What the others did in between is on one line.
+		time.Sleep(10 * time.Second)
+		refuse()
+		lines := s.read()
+		total, others := 0.0, 0
+		for _, line := range lines {
+			total += line["refused"].(float64)
+			require.NotContains(t, line, "cause", "no call has failed")
+			if line["key"] == "others" {
+				others++
+				require.Equal(t, float64(keys-apart-1+1), line["refused"])
+				require.Contains(t, line["latest"], "http://host", "which does not pass for the one that all are of")
+			}
+		}
+		require.Equal(t, 1, others)
+		require.Len(t, lines, apart+1)
+		require.Equal(t, float64(apart+(keys-apart-1)+1), total)
+	})
+}
+
+func TestWhoIsNotRefusedAnyMoreMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		for round := range 3 {
+			for i := range 1000 {
+				s.rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprintf("host%d-%d.test", round, i)}, policy.Open)
+			}
+			s.read()
+			for i := range 1000 {
+				s.call(fmt.Sprintf("host%d-%d.test", round, i))
+			}
+			require.Len(t, s.read(), 1000)
+			time.Sleep(11 * time.Second)
+		}
+	})
+}
+
+func TestLocalTroubleIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		began := time.Now()
+		for _, host := range []string{"a.test", "b.test", "c.test"} {
+			s.trip(host)
+		}
+		s.read()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []map[string]any{{
+			"level": "WARN", "msg": "most upstreams in use began to fail together: the cause is most likely here",
+			"tripped": 3.0, "well": 0.0, "since": began.Format(time.RFC3339Nano),
+		}}, s.read())
+		clear(s.down)
+		time.Sleep(time.Minute)
+		s.call("a.test")
+		var told bool
+		for _, line := range s.read() {
+			told = told || line["msg"] == "the upstreams that began to fail together are looked at one by one again"
+		}
+		require.True(t, told)
+	})
+}
+
+// broken is a storage that has no way to work.
+type broken struct{}
+
+var errStorage = errors.New("disk full")
+
+func (broken) Load(transport.Key) (transport.Record, error) {
+	return transport.Record{}, transport.ErrNoRecord
+}
+func (broken) Save(transport.Record) error { return errStorage }
+
+func TestErrorsOfTheStorageAreLogged(t *testing.T) {
+	s := newSite(t, transport.WithStorage(broken{}))
+	s.trip("a.test")
+	require.Contains(t, s.read(), map[string]any{"level": "ERROR", "msg": "circuit storage", "key": "http://a.test", "err": "disk full"})
+}
+
+func TestManyAtOnceAreLogged(t *testing.T) {
+	s := newSite(t)
+	for i := range 50 {
+		s.rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprintf("host%d.test", i)}, policy.Open)
+	}
+	s.read()
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for i := range 50 {
+				s.call(fmt.Sprintf("host%d.test", i))
+			}
+		})
+	}
+	callers.Wait()
+	lines := s.read()
+	require.GreaterOrEqual(t, len(lines), 50)
+	require.LessOrEqual(t, len(lines), 400)
+}
+
+func TestANilLoggerPanics(t *testing.T) {
+	require.PanicsWithValue(t, "fusebox/logs: Observer got a nil logger; write slog.Default()", func() { logs.Observer(nil) })
+}

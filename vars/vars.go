@@ -1,0 +1,24 @@
+// Package vars publishes the circuits of a transport.Transport with expvar, whose handler serves them as JSON at
+// /debug/vars. Importing it registers that handler with http.DefaultServeMux, as importing expvar does.
+package vars
+
+import (
+	"expvar"
+
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// Publish publishes the circuits under a name, as an object with a member for each key. Like expvar.Publish it panics if
+// the name is taken.
+func Publish(name string, t *transport.Transport) {
+	if t == nil {
+		panic("fusebox/vars: Publish got a nil Transport; write the one that transport.New returned")
+	}
+	expvar.Publish(name, expvar.Func(func() any {
+		circuits := make(map[string]transport.Circuit)
+		for _, c := range t.Circuits() {
+			circuits[c.Key.String()] = c
+		}
+		return circuits
+	}))
+}
