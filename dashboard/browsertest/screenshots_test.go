@@ -1,0 +1,127 @@
+package browsertest
+
+import (
+	"flag"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+var (
+	screenshots = flag.String("screenshots", "", "the directory for dashboard.png and dashboard-phone.png; empty for one that is thrown away")
+	scene       = flag.Duration("scene", 4*time.Second, "how long upstreams misbehave before the screenshots are taken")
+)
+
+// TestScreenshots takes the screenshots of the documentation: real circuits of real upstreams after a while.
+func TestScreenshots(t *testing.T) {
+	dir := *screenshots
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	w := newWorld(t, transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+		if k.Host == "search.example" { // stays half-open for long
+			return policy.Classic{Failures: 5, OpenFor: time.Second, Probes: 4, Successes: 1 << 20}
+		}
+		return nil
+	}))
+	hosts := map[string]time.Duration{ // from call to call
+		"auth.example": 30 * time.Millisecond, "catalog.example": 20 * time.Millisecond, "images.example": 45 * time.Millisecond,
+		"inventory.example": 90 * time.Millisecond, "legacy-crm.example": 150 * time.Millisecond, "payments.example": 40 * time.Millisecond,
+		"search.example": 50 * time.Millisecond, "shipping.example": 80 * time.Millisecond,
+	}
+	quit := make(chan struct{})
+	var callers sync.WaitGroup
+	upstreams := make(map[string]*upstream)
+	for host, every := range hosts {
+		u := w.upstream(host)
+		u.takes.Store(int64(5 * time.Millisecond))
+		upstreams[host] = u
+		callers.Go(func() { callNowAndThen(w, u, every, quit) })
+	}
+	defer callers.Wait()
+	defer close(quit)
+	w.breaker.SetShadow(func(k transport.Key) bool { return k.Host == "shipping.example" })
+
+	until := time.Now().Add(*scene)
+	part := func(share float64) { time.Sleep(time.Until(until.Add(-time.Duration((1 - share) * float64(*scene))))) }
+	part(0.3)
+	upstreams["shipping.example"].status.Store(http.StatusBadGateway)
+	part(0.4)
+	upstreams["shipping.example"].status.Store(http.StatusOK)
+	w.breaker.Force("http://legacy-crm.example", policy.Open)
+	part(0.55)
+	upstreams["search.example"].status.Store(http.StatusServiceUnavailable)
+	part(0.7)
+	upstreams["payments.example"].status.Store(http.StatusInternalServerError)
+	part(0.85)
+	upstreams["search.example"].takes.Store(int64(100 * time.Millisecond))
+	upstreams["search.example"].status.Store(http.StatusOK)
+	part(1)
+
+	b := open(t, w.url)
+	b.awaitState("http://payments.example", "open")
+	b.awaitState("http://search.example", "half-open")
+	b.awaitState("http://legacy-crm.example", "forced-open")
+	b.do(chromedp.EmulateViewport(1280, 900))
+	b.click(`#circuits tr[data-key="http://payments.example"] .more`)
+	b.prefer("light")
+	b.await(`document.querySelector(".detail .acts")`)
+	b.do(chromedp.EmulateViewport(1280, eval[int64](b, `document.querySelector("footer").offsetTop`), chromedp.EmulateScale(1.2)))
+	b.await(row("http://payments.example") + `.innerText.match(/next try in \d+ requests/)`)
+	b.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1))
+	eval[chromedp.Void](b, "document.activeElement.blur()")
+	shoot(b, filepath.Join(dir, "dashboard.png"))
+	b.click(`#circuits tr[data-key="http://payments.example"] .more`)
+	eval[chromedp.Void](b, "document.activeElement.blur()")
+	b.prefer("dark")
+	b.phone()
+	b.await(`innerWidth === 390`)
+	shoot(b, filepath.Join(dir, "dashboard-phone.png"))
+	assert.Empty(t, b.complaints())
+}
+
+func callNowAndThen(w *world, u *upstream, every time.Duration, quit chan struct{}) {
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+		}
+		calls.Go(func() {
+			if rand.IntN(3) == 0 { // traffic is never even
+				return
+			}
+			req, _ := http.NewRequest(http.MethodGet, u.url, nil)
+			req.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+			if resp, err := w.client.Do(req); err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+func shoot(b *browser, name string) {
+	b.t.Helper()
+	png := run(b, chromedp.CaptureScreenshot())
+	require.NoError(b.t, os.WriteFile(name, png, 0o644))
+	assert.Less(b.t, len(png), 300<<10, "bytes of "+name)
+	assert.Greater(b.t, len(png), 10<<10, "bytes of "+name)
+}

@@ -1,0 +1,179 @@
+package dashboard
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+const (
+	barFor          = 5 * time.Second
+	mostBars        = 60 // five minutes
+	mostTransitions = 16
+	mostSeries      = 8192
+	mostGoodSeries  = mostSeries * 3 / 4 // good calls leave room for circuits in trouble
+	sweepEvery      = 12                 // slots, at the soonest
+)
+
+// series is what the dashboard itself counts of one circuit.
+type series struct {
+	made   uint32 // slot
+	bars   [mostBars]bar
+	reason atomic.Uint32 // a policy.Refusal, of the last refusal
+
+	mu          sync.Mutex
+	transitions []transition // the latest last
+	changes     uint64       // how many there were
+}
+
+// bar counts the calls that ended, and the refusals, in five seconds. Its place is that of its slot modulo mostBars.
+type bar struct{ slot, good, failed, refused atomic.Uint32 }
+
+// transition is a transport.StateChange as the page gets it.
+type transition struct {
+	At        time.Time    `json:"at"`
+	From      policy.State `json:"from"`
+	To        policy.State `json:"to"`
+	Reason    string       `json:"reason"`
+	Cause     policy.Cause `json:"cause,omitzero"`
+	Failures  int          `json:"failures"`
+	Successes int          `json:"successes"`
+	Shadow    bool         `json:"shadow,omitempty"`
+}
+
+// at returns the bar of a slot, emptied if it was that of an older one.
+func (s *series) at(slot uint32) *bar {
+	b := &s.bars[slot%mostBars]
+	if b.slot.Load() != slot {
+		s.mu.Lock()
+		if b.slot.Load() != slot {
+			b.good.Store(0)
+			b.failed.Store(0)
+			b.refused.Store(0)
+			b.slot.Store(slot)
+		}
+		s.mu.Unlock()
+	}
+	return b
+}
+
+// store has the series of all circuits. What it counts is counted on the goroutines of calls: nothing here waits.
+type store struct {
+	kept  func() map[transport.Key]bool // the keys that have circuits
+	clock clock
+	all   sync.Map // transport.Key -> *series
+
+	mu    sync.Mutex
+	n     atomic.Int64  // written under mu
+	swept atomic.Uint32 // slot of the last sweep because there were too many
+}
+
+// of finds or makes the series of a key. It returns nil if there are as many as may be.
+func (s *store) of(k transport.Key, slot uint32, most int64) *series {
+	if found, ok := s.all.Load(k); ok {
+		return found.(*series)
+	}
+	if s.n.Load() >= most {
+		if swept := s.swept.Load(); slot-swept >= sweepEvery && s.swept.CompareAndSwap(swept, slot) {
+			go func() { s.sweep(s.kept(), slot) }() // it takes a while, and a call is waiting
+		}
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found, ok := s.all.Load(k); ok {
+		return found.(*series)
+	}
+	if s.n.Load() >= most {
+		return nil
+	}
+	made := &series{made: slot}
+	s.all.Store(k, made)
+	s.n.Add(1)
+	return made
+}
+
+// sweep drops the series of circuits that the transport has dropped.
+func (s *store) sweep(kept map[transport.Key]bool, slot uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all.Range(func(k, v any) bool {
+		if v.(*series).made != slot && !kept[k.(transport.Key)] { // one of this slot may be newer than kept
+			s.all.Delete(k)
+			s.n.Add(-1)
+		}
+		return true
+	})
+}
+
+func (s *store) ended(e transport.CallEnd) {
+	slot := s.clock.slot()
+	switch e.Outcome {
+	case policy.Success:
+		if in := s.of(e.Key, slot, mostGoodSeries); in != nil {
+			in.at(slot).good.Add(1)
+		}
+	case policy.Failure:
+		if in := s.of(e.Key, slot, mostSeries); in != nil {
+			in.at(slot).failed.Add(1)
+		}
+	}
+}
+
+// refused leaves those in shadow out, whose callers got an answer.
+func (s *store) refused(r transport.Refusal) {
+	slot := s.clock.slot()
+	if in := s.of(r.Key, slot, mostSeries); in != nil && !r.Shadow {
+		in.at(slot).refused.Add(1)
+		in.reason.Store(uint32(r.Error.Reason))
+	}
+}
+
+func (s *store) changed(c transport.StateChange) {
+	in := s.of(c.Key, s.clock.slot(), mostSeries)
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.changes++
+	if len(in.transitions) == mostTransitions {
+		copy(in.transitions, in.transitions[1:])
+		in.transitions = in.transitions[:mostTransitions-1]
+	}
+	in.transitions = append(in.transitions, transition{
+		At: c.At, From: c.From, To: c.To, Reason: c.Reason, Cause: c.Cause,
+		Failures: c.Failures, Successes: c.Successes, Shadow: c.Shadow,
+	})
+}
+
+// clock tells the slot that it is, without a reading of the system's clock at every call.
+type clock struct {
+	now   atomic.Uint32
+	known atomic.Bool // until a timer says that the slot is over
+}
+
+func (c *clock) slot() uint32 {
+	if !c.known.Load() {
+		now := time.Now()
+		c.now.Store(slotOf(now))
+		if c.known.CompareAndSwap(false, true) {
+			time.AfterFunc(now.Truncate(barFor).Add(barFor).Sub(now), func() { c.known.Store(false) })
+		}
+	}
+	return c.now.Load()
+}
+
+func slotOf(t time.Time) uint32 { return uint32(t.Unix() / int64(barFor/time.Second)) }
+
+// in returns what the bar of a slot has counted: calls that were good, and those that failed or were refused.
+func (s *series) in(slot uint32) (good, bad uint32) {
+	b := &s.bars[slot%mostBars]
+	if b.slot.Load() != slot {
+		return 0, 0
+	}
+	return b.good.Load(), b.failed.Load() + b.refused.Load()
+}

@@ -1,0 +1,166 @@
+package dashboard
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+func keyOf(i int) transport.Key {
+	return transport.Key{Scheme: "http", Host: fmt.Sprintf("host-%d.test", i)}
+}
+
+// pass lets time pass, and the clock's timer be heard.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestBarsAreOfFiveSecondsAndForgottenAfterFiveMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		count := func() (bars []numbers) {
+			in, _ := s.all.Load(keyOf(1))
+			return (&row{series: in.(*series)}).barsSince(0, slotOf(time.Now()))
+		}
+		first := slotOf(time.Now())
+		for range 3 {
+			s.ended(transport.CallEnd{Key: keyOf(1), Outcome: policy.Success})
+		}
+		s.ended(transport.CallEnd{Key: keyOf(1), Outcome: policy.Ignored})
+		pass(barFor)
+		s.ended(transport.CallEnd{Key: keyOf(1), Outcome: policy.Failure})
+		s.refused(transport.Refusal{Key: keyOf(1), Error: &transport.OpenError{Reason: policy.RefusedOpen}})
+		s.refused(transport.Refusal{Key: keyOf(1), Error: &transport.OpenError{Reason: policy.RefusedOpen}, Shadow: true})
+		assert.Equal(t, []numbers{{first, 3, 0, 0}, {first + 1, 0, 1, 1}}, count())
+		pass((mostBars - 1) * barFor)
+		assert.Equal(t, []numbers{{first + 1, 0, 1, 1}}, count())
+		s.ended(transport.CallEnd{Key: keyOf(1), Outcome: policy.Success})
+		assert.Equal(t, []numbers{{first + 1, 0, 1, 1}, {first + mostBars, 1, 0, 0}}, count(), "in the place of the oldest")
+		pass(time.Hour)
+		assert.Empty(t, count())
+	})
+}
+
+func TestSeriesAreBoundedAndLeaveRoomForTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept, asked := map[transport.Key]bool{}, 0
+		for i := range 2 * mostSeries {
+			kept[keyOf(i)] = true
+		}
+		s := &store{kept: func() map[transport.Key]bool { asked++; return kept }}
+		for i := range mostSeries {
+			s.ended(transport.CallEnd{Key: keyOf(i), Outcome: policy.Success})
+		}
+		assert.EqualValues(t, mostGoodSeries, s.n.Load())
+		for i := range 2 * mostSeries {
+			s.ended(transport.CallEnd{Key: keyOf(i), Outcome: policy.Failure})
+		}
+		assert.EqualValues(t, mostSeries, s.n.Load())
+		synctest.Wait()
+		assert.Equal(t, 1, asked, "all circuits are looked at once in a minute")
+		for i := range 100 {
+			delete(kept, keyOf(i))
+		}
+		pass(sweepEvery * barFor)
+		s.changed(transport.StateChange{Key: keyOf(2*mostSeries - 1), To: policy.Closed})
+		synctest.Wait()
+		assert.EqualValues(t, mostSeries-100, s.n.Load())
+		s.changed(transport.StateChange{Key: keyOf(2*mostSeries - 1), To: policy.Open})
+		in, ok := s.all.Load(keyOf(2*mostSeries - 1))
+		require.True(t, ok, "what the transport has dropped makes room")
+		assert.Len(t, in.(*series).transitions, 1)
+		assert.EqualValues(t, mostSeries-99, s.n.Load())
+	})
+}
+
+func TestWatchingNobodyKeepsNoTable(t *testing.T) {
+	d := Handler(transport.New(nil))
+	defer d.Close()
+	require.True(t, d.join())
+	d.refresh()
+	require.NotNil(t, d.table.rows)
+	d.leave()
+	assert.Nil(t, d.table.rows)
+}
+
+func TestNothingIsKeptOfACircuitThatIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breaker := transport.New(nil, transport.WithMaxCircuits(1))
+		d := Handler(breaker)
+		defer d.Close()
+		for i := range 3 {
+			require.True(t, breaker.SetState(keyOf(i), policy.Open))
+			require.True(t, breaker.SetState(keyOf(i), policy.Closed))
+			pass(barFor)
+			d.refresh()
+			assert.Len(t, d.table.rows, 1)
+			assert.EqualValues(t, 1, d.store.n.Load())
+		}
+	})
+}
+
+func TestClosedDashboardObservesNothing(t *testing.T) {
+	breaker := transport.New(good{&http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}})
+	open, closed := Handler(breaker), Handler(breaker)
+	defer open.Close()
+	closed.Close()
+	req, err := http.NewRequest(http.MethodGet, "http://a.test/", nil)
+	require.NoError(t, err)
+	breaker.RoundTrip(req)
+	assert.EqualValues(t, 1, open.store.n.Load())
+	assert.Zero(t, closed.store.n.Load())
+}
+
+type good struct{ resp *http.Response }
+
+func (g good) RoundTrip(*http.Request) (*http.Response, error) { return g.resp, nil }
+
+// BenchmarkCall is a healthy call, whose base costs nothing, and a refusal.
+func BenchmarkCall(b *testing.B) {
+	for _, with := range []struct {
+		name string
+		opts []Option
+		none bool
+	}{{name: "no dashboard", none: true}, {name: "dashboard"}, {name: "without good calls", opts: []Option{WithoutGoodCalls()}}} {
+		for _, state := range []policy.State{policy.Closed, policy.Open} {
+			b.Run(with.name+"/"+state.String(), func(b *testing.B) {
+				t := transport.New(good{&http.Response{StatusCode: http.StatusOK, Body: http.NoBody}})
+				if !with.none {
+					defer Handler(t, with.opts...).Close()
+				}
+				if state == policy.Open {
+					t.Force("*", policy.Open)
+				}
+				req, err := http.NewRequest(http.MethodGet, "http://a.test/", nil)
+				require.NoError(b, err)
+				b.ReportAllocs()
+				for b.Loop() {
+					t.RoundTrip(req)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkRefresh is what a watcher costs in a second, with 5,000 circuits of which nothing has changed.
+func BenchmarkRefresh(b *testing.B) {
+	t := transport.New(nil)
+	for i := range 5000 {
+		t.SetState(keyOf(i), policy.Closed)
+	}
+	d := Handler(t)
+	defer d.Close()
+	for b.Loop() {
+		d.refresh()
+		d.table.pause = 0
+	}
+}
