@@ -1,0 +1,36 @@
+package rulecheck
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// badDay is one on which everything happens.
+func badDay(t *testing.T) *shop {
+	t.Helper()
+	hosts := []string{"a.test", "b.test", "c.test"}
+	var s *shop
+	synctest.Test(t, func(t *testing.T) {
+		s = newShop(t)
+		s.run(5*time.Minute, hosts...)
+		for _, host := range hosts {
+			s.down[host] = true
+		}
+		s.run(5*time.Minute, hosts...)
+		clear(s.down)
+		s.run(5*time.Minute, hosts...)
+		s.rt.Force("http://a.test", policy.Open)
+		s.down["b.test"] = true
+		s.rt.SetShadow(func(k transport.Key) bool { return k.Host == "b.test" })
+		s.run(5*time.Minute, hosts...)
+		s.down["b.test"] = false
+		s.run(5*time.Minute, hosts...)
+	})
+	s.TB = t
+	s.done()
+	return s
+}
