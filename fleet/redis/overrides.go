@@ -1,0 +1,134 @@
+package fleetredis
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/fusebox-go/fusebox/transport"
+)
+
+// lookEvery is how often overrides are read though nothing was heard: what is lost of them should not hold for hours.
+const lookEvery = 30 * time.Second
+
+// FollowOverrides forces and releases circuits of the Transport as the overrides in Redis say (Admin.Force), until ctx is
+// done; then it releases what it has forced, and returns. Without it nobody can: who may write to that Redis can open every circuit of
+// those who follow. It listens on a connection, and reads the overrides when it hears of a change, and every half minute.
+//
+// While Redis cannot be reached, what was forced stays so until its time is over. Transport.Save leaves it out: it is in
+// Redis. FollowOverrides panics as New does.
+func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.UniversalClient, o Options) {
+	p := newPlace("FollowOverrides", client, &o)
+	tr := trouble{logger: o.Logger, what: "what is forced stays so until its time is over"}
+	changed := make(chan struct{}, 1)
+	change := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	l := listener{
+		client: client, channel: p.overrides(), again: make(chan struct{}, 1),
+		ready: func(context.Context) error { change(); return nil },
+		heard: func(string) { change() },
+		told:  func(err error) { tr.tell(listening, err) },
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { l.run(ctx) })
+
+	f := follower{t: t, applied: make(map[string]applied)}
+	defer f.apply(nil)
+	var over <-chan struct{} // a call of Redis that is under way
+	next := time.Now()       // to read
+	for {
+		timer := time.NewTimer(time.Until(f.soonest(next)))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-changed:
+			next = time.Now()
+		case <-timer.C:
+		}
+		timer.Stop()
+		f.expire()
+		if time.Now().Before(next) {
+			continue
+		}
+		next = time.Now().Add(retryMost)
+		if over != nil {
+			select {
+			case <-over:
+			default:
+				continue // it is stuck, and one is enough
+			}
+		}
+		var all []Override
+		var err error
+		over, err = within(ctx, func(ctx context.Context) (err error) {
+			all, err = p.listOverrides(ctx)
+			return err
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if tr.tell(keeping, err); err == nil {
+			f.apply(all)
+			next = time.Now().Add(lookEvery)
+		}
+	}
+}
+
+// follower brings what is forced on a Transport in line with what is to be.
+type follower struct {
+	t       *transport.Transport
+	applied map[string]applied // by pattern
+}
+
+type applied struct {
+	transport.Override
+	until time.Time
+}
+
+func (f *follower) apply(all []Override) {
+	gone := maps.Clone(f.applied)
+	for _, o := range all {
+		delete(gone, o.Pattern)
+		have, ok := f.applied[o.Pattern]
+		if !ok || have.Override != o.Override {
+			f.t.ForceUnsaved(o.Pattern, o.State)
+		}
+		f.applied[o.Pattern] = applied{o.Override, time.Now().Add(o.Left)}
+	}
+	for pattern := range gone {
+		f.release(pattern)
+	}
+}
+
+func (f *follower) release(pattern string) {
+	f.t.Release(pattern)
+	delete(f.applied, pattern)
+}
+
+// expire releases what is over, whether Redis can be asked or not.
+func (f *follower) expire() {
+	for pattern, a := range f.applied {
+		if !time.Now().Before(a.until) {
+			f.release(pattern)
+		}
+	}
+}
+
+// soonest returns when there is something to do.
+func (f *follower) soonest(next time.Time) time.Time {
+	for _, a := range f.applied {
+		if a.until.Before(next) {
+			next = a.until
+		}
+	}
+	return next
+}
