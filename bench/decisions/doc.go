@@ -44,7 +44,7 @@
 //
 // # Seeds
 //
-// Seeds 1 to 9 are for tuning a policy, 201 to 205 are held out to judge it by, and are what a run uses unless told
+// Seeds 1 to 9 are for tuning a policy, 301 to 305 are held out to judge it by, and are what a run uses unless told
 // otherwise. The table should also hold at scales 0.5 and 2 (-scale 0.5,1,2), which multiply all rates and, with them,
 // the capacity of queues.
 package main

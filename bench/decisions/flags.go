@@ -13,7 +13,7 @@ import (
 // otherwise.
 const (
 	firstTuningSeed  = 1 // to 9
-	firstHeldOutSeed = 201
+	firstHeldOutSeed = 301
 	heldOutSeeds     = 5
 )
 
@@ -34,6 +34,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		o         options
 		subject   = fs.String("subject", "", "run only subjects whose name matches this regular expression (the oracle always runs)")
 		scenario  = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
+		fleets    = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
 		seeds     = fs.Int("seeds", heldOutSeeds, fmt.Sprintf("number of held-out `seeds`, from %d on", firstHeldOutSeed))
 		seedList  = fs.String("seed", "", fmt.Sprintf("comma-separated `seeds` instead; those from %d on are for tuning", firstTuningSeed))
 		scaleList = fs.String("scale", "1", "comma-separated `factors` of every rate and capacity")
@@ -60,7 +61,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		return nil, err
 	}
 	for _, sc := range scenarios() {
-		if name.MatchString(sc.name) {
+		if name.MatchString(sc.name) && (sc.clients > 1 || !*fleets) && (*fleets || !sc.apart) {
 			o.table.scenarios = append(o.table.scenarios, sc)
 		}
 	}

@@ -21,8 +21,12 @@ func simulate(t *testing.T, w world, arrivals []arrival, s subject) *trace {
 		clock := &clock{}
 		base := &wire{clock: clock, log: &tr.calls}
 		clients := make([]http.RoundTripper, w.clients)
+		newClient := s.new
+		if s.fleet != nil {
+			newClient = s.fleet()
+		}
 		for i := range clients {
-			clients[i] = s.new(base)
+			clients[i] = newClient(base)
 			time.Sleep(1234567 * time.Nanosecond) // processes do not start, nor their tickers tick, in one instant
 		}
 		clock.start = time.Now()

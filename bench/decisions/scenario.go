@@ -10,6 +10,8 @@ type scenario struct {
 	name  string
 	about string
 
+	apart bool // not one of the table's, but of -fleets
+
 	clients int     // processes, each with a breaker of its own
 	rate    float64 // requests a second that each client offers, Poisson
 

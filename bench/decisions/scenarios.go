@@ -47,7 +47,11 @@ func scenarios() []scenario {
 
 		{name: "metastable", about: "a queue at 70 % load; 5 s of four times that, and retries keep it full", rate: 70,
 			load: spike(4), peak: 4, trouble: 5 * s, tail: 2 * min, retries: 2, upstream: queued(10, 600)},
+		{name: "metastable-fleet", about: "the same, for 20 clients", apart: true, clients: 20, rate: 3.5,
+			load: spike(4), peak: 4, trouble: 5 * s, tail: 2 * min, retries: 2, upstream: queued(10, 600)},
 		{name: "overload", about: "a queue is offered twice its capacity for a minute", rate: 50,
+			load: spike(4), peak: 4, trouble: min, upstream: queued(10, 600)},
+		{name: "overload-fleet", about: "the same, for 20 clients", apart: true, clients: 20, rate: 2.5,
 			load: spike(4), peak: 4, trouble: min, upstream: queued(10, 600)},
 		{name: "cold-restart", about: "down 20 s, then capacity grows from 5 % in 30 s; a flood crashes it", rate: 100,
 			trouble: 50 * s, upstream: restart},

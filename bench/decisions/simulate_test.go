@@ -94,7 +94,7 @@ func TestOracleIsNotBeatenByItsOwnMeasure(t *testing.T) {
 		t.Skip("runs most of the table")
 	}
 	const noise = 0.5
-	queues := []string{"metastable", "overload", "cold-restart", "cold-restart-fleet"}
+	queues := []string{"metastable", "metastable-fleet", "overload", "overload-fleet", "cold-restart", "cold-restart-fleet"}
 	all := subjects()
 	for _, sc := range scenarios() {
 		if slices.Contains(queues, sc.name) || sc.name == "outage-10m" || sc.name == "fleet-10m" {

@@ -24,6 +24,8 @@ type subject struct {
 
 	// new returns a breaker, as one client process would have it.
 	new func(base http.RoundTripper) http.RoundTripper
+	// fleet, in place of new, is called once for all clients of a simulation and returns their new.
+	fleet func() func(base http.RoundTripper) http.RoundTripper
 }
 
 // subjects returns all of them. The oracle comes first: the others are measured against it.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -25,6 +26,7 @@ func fuseboxFlags(fs *flag.FlagSet) {
 	fs.DurationVar(&adaptive.Wait, "adaptive.wait", 0, "`Wait`")
 	fs.DurationVar(&adaptive.RetryAfterMax, "adaptive.retryaftermax", 0, "`RetryAfterMax`")
 	fs.DurationVar(&adaptive.ProbeLease, "adaptive.probelease", 0, "`ProbeLease`")
+	fs.DurationVar(&adaptive.MaxGap, "adaptive.maxgap", 0, "`MaxGap`")
 	fs.IntVar(&adaptive.Reopen, "adaptive.reopen", 0, "`Reopen`")
 	fs.IntVar(&adaptive.Health, "adaptive.health", 0, "`Health`")
 	fs.DurationVar(&adaptive.Lease, "adaptive.lease", 0, "`Lease`")
@@ -44,6 +46,12 @@ func init() {
 				options = append(options, transport.WithPolicy(adaptive))
 			}
 			return transport.New(base, options...)
+		}},
+		subject{name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms", role: roleOwn, fleet: func() func(http.RoundTripper) http.RoundTripper {
+			bus := &fleet.Memory{Delay: 2 * time.Millisecond}
+			return func(base http.RoundTripper) http.RoundTripper {
+				return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
+			}
 		}},
 		subject{name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
 			return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(classic))

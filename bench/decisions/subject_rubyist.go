@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -15,34 +14,20 @@ import (
 func init() {
 	register(
 		subject{name: "rubyist-consecutive", about: "rubyist/circuitbreaker: 10 in a row, waits from 0.5 s to 60 s", dice: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newRubyist(base, circuit.NewConsecutiveBreaker(10))
+			return peer.Rubyist(base, circuit.NewConsecutiveBreaker(10))
 		}},
 		subject{name: "rubyist-threshold", about: "rubyist/circuitbreaker: 10 in 10 s, waits from 0.5 s to 60 s", dice: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newRubyist(base, circuit.NewThresholdBreaker(10))
+			return peer.Rubyist(base, circuit.NewThresholdBreaker(10))
 		}},
 		subject{name: "rubyist-rate", about: "rubyist/circuitbreaker: 95 % of 100 in 10 s, waits from 0.5 s to 60 s", dice: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newRubyist(base, circuit.NewRateBreaker(0.95, 100))
+			return peer.Rubyist(base, circuit.NewRateBreaker(0.95, 100))
 		}},
 		subject{name: "rubyist-tuned", about: "rubyist/circuitbreaker: 50 % of 10 in 10 s, waits from 0.5 s to 5 s", dice: true, new: func(base http.RoundTripper) http.RoundTripper {
 			waits := backoff.NewExponentialBackOff()
 			waits.MaxInterval, waits.MaxElapsedTime = 5*time.Second, 0
-			return newRubyist(base, circuit.NewBreakerWithOptions(&circuit.Options{
+			return peer.Rubyist(base, circuit.NewBreakerWithOptions(&circuit.Options{
 				ShouldTrip: circuit.RateTripFunc(0.5, 10), BackOff: waits,
 			}))
 		}},
 	)
-}
-
-func newRubyist(base http.RoundTripper, cb *circuit.Breaker) http.RoundTripper {
-	return peer.RoundTripper(func(req *http.Request) (resp *http.Response, err error) {
-		err = cb.CallContext(req.Context(), func() error {
-			var err error
-			resp, err = base.RoundTrip(req)
-			return peer.Error(resp, err)
-		}, 0)
-		if errors.Is(err, peer.ErrFailed) {
-			err = nil
-		}
-		return resp, err
-	})
 }

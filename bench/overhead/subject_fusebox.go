@@ -1,9 +1,15 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
+	"time"
 
+	"github.com/fusebox-go/fusebox/dashboard"
+	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
+	fuseboxprom "github.com/fusebox-go/fusebox/prometheus"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
@@ -12,6 +18,12 @@ func fuseboxes() []subject {
 		fusebox("fusebox", "Fusebox with no options", nil),
 		fusebox("fusebox-classic", "Fusebox with policy.Classic", nil, transport.WithPolicy(policy.Classic{})),
 		fusebox("fusebox-observer", "Fusebox with an observer of everything, which does nothing", nil, transport.WithObserver(observer)),
+		watched("fusebox-logs", "Fusebox with logs.Observer", func(t *transport.Transport) { t.Observe(logs.Observer(slog.New(slog.DiscardHandler))) }),
+		watched("fusebox-prometheus", "Fusebox with the Collector of module prometheus", func(t *transport.Transport) { fuseboxprom.NewCollector(t) }),
+		watched("fusebox-dashboard", "Fusebox with dashboard.Handler, which counts good calls, too", func(t *transport.Transport) { dashboard.Handler(t) }),
+		fusebox("fusebox-fleet", "Fusebox with WithFleet, and another member", []string{"serial", "parallel", "body"}, transport.WithFleet(busOfTwo())),
+		fusebox("fusebox-limits", "Fusebox with Limits of 1000 calls in flight and a minute", []string{"serial", "parallel", "body"},
+			transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 1000, Timeout: time.Minute}})),
 		fusebox("fusebox-error", "Fusebox with WithRefusalError", []string{"refusal"}, transport.WithRefusalError()),
 		fusebox("fusebox-unbounded", "Fusebox with WithMaxCircuits(1 << 20), as the peers forget no host", []string{"hosts-100000"},
 			transport.WithMaxCircuits(1<<20)),
@@ -22,6 +34,22 @@ func fusebox(name, about string, only []string, opts ...transport.Option) subjec
 	return subject{name: name, about: about, own: true, perHost: true, native: true, only: only, new: func(base http.RoundTripper) http.RoundTripper {
 		return transport.New(base, opts...)
 	}}
+}
+
+func watched(name, about string, watch func(*transport.Transport)) subject {
+	s := fusebox(name, about, []string{"serial", "parallel", "body", "refusal"})
+	s.new = func(base http.RoundTripper) http.RoundTripper {
+		t := transport.New(base)
+		watch(t)
+		return t
+	}
+	return s
+}
+
+func busOfTwo() fleet.Bus {
+	bus := new(fleet.Memory)
+	bus.Join("the other", func(fleet.Message) {})
+	return bus
 }
 
 var observer = transport.Observer{

@@ -11,20 +11,5 @@ import (
 // rubyist has the breaker of its own HTTPClient, which has circuits per host but is no RoundTripper, sees no status, and
 // finds a host by printing and parsing the URL.
 var rubyist = subject{name: "rubyist", about: "rubyist/circuitbreaker, 10 failures", perHost: true, new: func(base http.RoundTripper) http.RoundTripper {
-	return perHost(func() http.RoundTripper { return newRubyist(base) })
+	return perHost(func() http.RoundTripper { return peer.Rubyist(base, circuit.NewThresholdBreaker(10)) })
 }}
-
-func newRubyist(base http.RoundTripper) http.RoundTripper {
-	cb := circuit.NewThresholdBreaker(10)
-	return peer.RoundTripper(func(req *http.Request) (resp *http.Response, err error) {
-		err = cb.CallContext(req.Context(), func() error {
-			var err error
-			resp, err = base.RoundTrip(req)
-			return peer.Error(resp, err)
-		}, 0)
-		if err == peer.ErrFailed {
-			err = nil
-		}
-		return resp, err
-	})
-}

@@ -27,6 +27,14 @@ func Error(resp *http.Response, err error) error {
 	return err
 }
 
+// withoutFailed is what a caller gets of an error that a breaker has passed on: an answer of 500 is none.
+func withoutFailed(err error) error {
+	if err == ErrFailed {
+		return nil
+	}
+	return err
+}
+
 // A RoundTripper is a function as an http.RoundTripper.
 type RoundTripper func(*http.Request) (*http.Response, error)
 
