@@ -25,7 +25,7 @@ var (
 
 // imports are the packages that a piece of code may use without importing them.
 var imports = map[string]string{
-	"errors": "errors", "fmt": "fmt", "http": "net/http", "slog": "log/slog", "time": "time",
+	"bytes": "bytes", "errors": "errors", "fmt": "fmt", "log": "log", "os": "os", "http": "net/http", "slog": "log/slog", "time": "time",
 	"policy": "github.com/fusebox-go/fusebox/policy", "transport": "github.com/fusebox-go/fusebox/transport",
 }
 
@@ -106,7 +106,7 @@ func TestReadmeNamesEveryOption(t *testing.T) {
 }
 
 func TestFilesThatReadmeNamesExist(t *testing.T) {
-	for _, name := range regexp.MustCompile(`\b(?:docs|examples)/[\w.]+`).FindAllString(readFile(t, "README.md"), -1) {
+	for _, name := range regexp.MustCompile(`\b(?:docs|examples)/[\w.-]+`).FindAllString(readFile(t, "README.md"), -1) {
 		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
 			t.Error(err)
 		}
