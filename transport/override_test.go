@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/policy"
@@ -340,6 +341,31 @@ func TestForceAndReleaseThatMeetEndAsOverridesSays(t *testing.T) {
 			require.False(t, c.Forced, "%v", c.Key)
 		}
 	}
+}
+
+// Another may have forgotten a circuit, and tells its observers, before who made it does.
+func TestCircuitsOfForcedHostsAreForgottenAsTheyAreMade(t *testing.T) {
+	var told atomic.Int64
+	rt := transport.New(answer(200, ""), transport.WithMaxCircuits(2), transport.WithObserver(transport.Observer{
+		OnStateChange: func(c transport.StateChange) {
+			told.Add(1)
+			assert.Equal(t, "forced", c.Reason)
+		},
+	}))
+	rt.Force("*", policy.Closed)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range 1000 {
+				resp, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, fmt.Sprintf("http://host-%d.test/", (n*7+i)%40), nil))
+				if assert.NoError(t, err) {
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.Greater(t, told.Load(), int64(40), "circuits came and went")
 }
 
 func TestForceAndReleaseMeetRequests(t *testing.T) {
