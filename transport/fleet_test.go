@@ -513,12 +513,14 @@ func lies(random *rand.Rand) fleet.Message {
 	}
 }
 
-// liar sends what it is told to, thousands of times, until the time is over.
+const lieEvery = 20 * time.Millisecond
+
+// liar sends what it is told to, hundreds of times or more, until the time is over.
 func liar(bus fleet.Bus, name string, say func(*rand.Rand) fleet.Message, length time.Duration) {
 	link := bus.Join(name, func(fleet.Message) {})
 	defer link.Close()
 	random := rand.New(rand.NewPCG(uint64(len(name)), 7))
-	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(length / 3000) {
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(lieEvery) {
 		link.Send(say(random))
 	}
 }
@@ -556,11 +558,11 @@ func TestLiarsDoNotHoldTheCircuitsOfOthersOpen(t *testing.T) {
 		held    time.Duration // without a call, at most
 		length  time.Duration
 	}{
-		{"adaptive", policy.Adaptive{}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 20 * time.Second},
-		{"without hold", withoutHold, 50 * time.Millisecond, 0, 1, 3 * time.Second, 20 * time.Second},
-		{"one in a hundred fails", policy.Adaptive{}, 50 * time.Millisecond, 100, 15, 3 * time.Second, 20 * time.Second},
-		{"classic", policy.Classic{OpenFor: time.Second}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 20 * time.Second},
-		{"thin traffic", policy.Adaptive{}, 3 * time.Second, 0, 5, 20 * time.Second, 5 * time.Minute},
+		{"adaptive", policy.Adaptive{}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
+		{"without hold", withoutHold, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
+		{"one in a hundred fails", policy.Adaptive{}, 50 * time.Millisecond, 100, 15, 3 * time.Second, 10 * time.Second},
+		{"classic", policy.Classic{OpenFor: time.Second}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
+		{"thin traffic", policy.Adaptive{}, 3 * time.Second, 0, 30, 45 * time.Second, 2 * time.Minute},
 	} {
 		for name, say := range lied {
 			t.Run(c.name+", "+name, func(t *testing.T) {

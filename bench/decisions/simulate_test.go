@@ -102,7 +102,7 @@ func TestOracleIsNotBeatenByItsOwnMeasure(t *testing.T) {
 		}
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()
-			w := sc.world(1, 1)
+			w := sc.world(1, 0.5)
 			arrivals := w.arrivals()
 			worth := func(s subject) float64 {
 				tr := simulate(t, w, arrivals, s)

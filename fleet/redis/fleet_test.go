@@ -180,8 +180,8 @@ func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 		tr := transport.New(base, transport.WithFleet(fleetredis.New(s.client(t), fleetredis.Options{})), transport.WithoutLocalTrouble())
 		fleet = append(fleet, tr)
 		t.Cleanup(tr.LeaveFleet)
-		calling.Go(func() { // all together make 25,000 calls a second
-			tick := time.NewTicker(time.Duration(members) * time.Millisecond / 5)
+		calling.Go(func() { // all together make 5,000 calls a second
+			tick := time.NewTicker(time.Duration(members) * time.Millisecond)
 			defer tick.Stop()
 			for n := 0; ; {
 				select {
