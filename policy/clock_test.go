@@ -155,7 +155,7 @@ func TestSquaresAfterABillionRequests(t *testing.T) {
 				requests++
 			}
 			require.LessOrEqual(t, requests, 6*math.Sqrt(came), "up to three gaps, and each is the root")
-			require.InEpsilon(t, s.probe*s.probe/2, s.came, 0.001, "and the probe at the square")
+			require.InEpsilon(t, s.probe*s.probe, s.came, 0.001, "and the probe at the square")
 			s.Fail(now, bad, 0)
 			now = s.Due()
 			if came > 1e9 {

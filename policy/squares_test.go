@@ -30,11 +30,11 @@ func TestProbesComeAtTheSquares(t *testing.T) {
 		rule   policy.Squares
 		probes []int
 	}{
-		{"default", policy.Squares{}, []int{1, 4, 9, 14, 21, 28, 37, 46, 57, 68, 81, 94}},
-		{"one", policy.Squares{Spacing: 1}, []int{1, 8, 17, 28, 41, 56, 73, 92}},
-		{"ten", policy.Squares{Spacing: 10}, []int{10, 80}},
-		{"a third", policy.Squares{Spacing: 1. / 3}, []int{1, 3, 6, 10, 14, 19, 25, 31, 38, 46, 54, 63, 73, 83, 94}},
-		{"one request is one probe at most", policy.Squares{Spacing: 0.25}, []int{1, 2, 5, 7, 11, 14, 19, 23, 29, 34, 41, 47, 55, 62, 71, 79, 89, 98}},
+		{"default", policy.Squares{}, []int{1, 6, 13, 22, 33, 46, 61, 78, 97}},
+		{"a half", policy.Squares{Spacing: 0.5}, []int{1, 3, 7, 11, 17, 23, 31, 39, 49, 59, 71, 83, 97}},
+		{"ten", policy.Squares{Spacing: 10}, []int{10, 60}},
+		{"a third", policy.Squares{Spacing: 1. / 3}, []int{1, 2, 5, 8, 11, 16, 21, 26, 33, 40, 47, 56, 65, 74, 85, 96}},
+		{"one request is one probe at most", policy.Squares{Spacing: 0.25}, []int{1, 2, 4, 6, 9, 12, 16, 20, 25, 30, 36, 42, 49, 56, 64, 72, 81, 90, 100}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestTheKthProbeIsTheRequestOfItsSquare(t *testing.T) {
 		last := 0
 		for i, request := range probesOf(probe, 1000) {
 			k := float64(i + 1)
-			require.Equal(t, max(last+1, int(math.Ceil(spacing*((k+2)*(k+2)-8)))), request, "probe %v", k)
+			require.Equal(t, max(last+1, int(math.Ceil(spacing*((k+1)*(k+1)-3)))), request, "probe %v", k)
 			last = request
 		}
 	})
@@ -64,7 +64,7 @@ func TestTheShareOfProbesFallsWithTheRootOfTheOutage(t *testing.T) {
 		for _, n := range []int{10, 100, 10_000, 200_000} {
 			probe := policy.Squares{Spacing: spacing}.NewProbe()
 			probe.Trip(epoch, failure, 0)
-			require.InDelta(t, math.Sqrt(float64(n)/spacing+8)-2, len(probesOf(probe, n)), 1, "%v requests, spacing %v", n, spacing)
+			require.InDelta(t, math.Sqrt(float64(n)/spacing+3)-1, len(probesOf(probe, n)), 1, "%v requests, spacing %v", n, spacing)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func TestNoProbeBeforeTheWait(t *testing.T) {
 	probe.Fail(epoch.Add(150*ms), failure, 0)
 	require.Equal(t, epoch.Add(250*ms), probe.Due())
 	for request := 5; request <= 20; request++ {
-		require.Equal(t, request >= 16, probe.Ask(epoch.Add(time.Second)), "request %d", request)
+		require.Equal(t, request >= 12, probe.Ask(epoch.Add(time.Second)), "request %d", request)
 	}
 }
 
@@ -198,9 +198,9 @@ func TestFailGoesOnCountingAndTripStartsAnew(t *testing.T) {
 	probe := policy.Squares{Spacing: 1}.NewProbe()
 	for range 3 {
 		probe.Trip(epoch, failure, 0)
-		require.Equal(t, []int{1, 8, 17}, probesOf(probe, 24))
+		require.Equal(t, []int{1, 6, 13}, probesOf(probe, 20))
 	}
-	require.Equal(t, []int{28 - 24, 41 - 24}, probesOf(probe, 49-24), "a trip is what starts anew, and not the time")
+	require.Equal(t, []int{22 - 20, 33 - 20}, probesOf(probe, 40-20), "a trip is what starts anew, and not the time")
 }
 
 func TestResumeOfSquares(t *testing.T) {
@@ -287,8 +287,8 @@ func TestCircuitsOfOneSquaresShareNoMemory(t *testing.T) {
 	one, other := rule.NewProbe(), rule.NewProbe()
 	one.Trip(epoch, failure, 0)
 	other.Trip(epoch, failure, 0)
-	require.Equal(t, []int{1, 8}, probesOf(one, 10))
-	require.Equal(t, []int{1, 8}, probesOf(other, 10))
+	require.Equal(t, []int{1, 6}, probesOf(one, 10))
+	require.Equal(t, []int{1, 6}, probesOf(other, 10))
 }
 
 func TestSenselessSquaresPanic(t *testing.T) {
@@ -296,7 +296,7 @@ func TestSenselessSquaresPanic(t *testing.T) {
 		rule    policy.Squares
 		message string
 	}{
-		{policy.Squares{Spacing: -1}, "Squares.Spacing is -1; write a positive number of requests, or 0 for 0.5"},
+		{policy.Squares{Spacing: -1}, "Squares.Spacing is -1; write a positive number of requests, or 0 for 1"},
 		{policy.Squares{Spacing: math.NaN()}, "Squares.Spacing is NaN; write"},
 		{policy.Squares{Spacing: math.Inf(1)}, "Squares.Spacing is +Inf; write"},
 		{policy.Squares{Spacing: math.Inf(-1)}, "Squares.Spacing is -Inf; write"},

@@ -562,7 +562,7 @@ func TestLiarsDoNotHoldTheCircuitsOfOthersOpen(t *testing.T) {
 		{"without hold", withoutHold, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
 		{"one in a hundred fails", policy.Adaptive{}, 50 * time.Millisecond, 100, 15, 3 * time.Second, 10 * time.Second},
 		{"classic", policy.Classic{OpenFor: time.Second}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
-		{"thin traffic", policy.Adaptive{}, 3 * time.Second, 0, 30, 45 * time.Second, 2 * time.Minute},
+		{"thin traffic", policy.Adaptive{}, 3 * time.Second, 0, 20, 30 * time.Second, 2 * time.Minute},
 	} {
 		for name, say := range lied {
 			t.Run(c.name+", "+name, func(t *testing.T) {

@@ -170,8 +170,8 @@ func TestARecoveryUnderWayGoesOnByItsRule(t *testing.T) {
 			require.Equal(t, policy.Open, c.State)
 			require.LessOrEqual(t, time.Until(c.NextProbe), 100*time.Millisecond, "what comes next is by the new policy")
 			time.Sleep(200 * time.Millisecond)
-			for range 3 {
-				require.Equal(t, policy.RefusedOpen, because(t, rt), "the second probe is the fourth request")
+			for range 5 {
+				require.Equal(t, policy.RefusedOpen, because(t, rt), "the second probe is the sixth request")
 			}
 			probe := upstream.start(t, rt)
 			require.Equal(t, policy.Open, circuit(t, rt, here).State, "open until a probe has succeeded")

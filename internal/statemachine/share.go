@@ -10,9 +10,9 @@ import (
 
 // A share is what a circuit knows of the circuits of its key in other processes (package fleet). Like the rest of a circuit
 // it is under mu. What others say is trusted by half: their failures count half of one's own, no member by itself brings more
-// than half of the evidence that it takes to trip, and a circuit whose own calls succeed is not opened by
-// what others say. So neither a member that is cut off nor one that lies can open the circuits of those who reach
-// the upstream, and what opens by mistake has the next probe within two leases, whoever claims to be probing.
+// than half of the evidence that it takes to trip, a circuit whose own calls succeed is not opened by
+// what others say, and between two own probes no more of theirs that fail count than half as many as there are members. So
+// neither a member that is cut off nor one that lies can open the circuits of those who reach the upstream, and what opens by mistake has the next probe within two leases, whoever claims to be probing.
 type share struct {
 	// While closed:
 	score   int            // evidence of others, in halves of an own failure
@@ -95,7 +95,7 @@ func (c *Circuit) Hear(now time.Time, m fleet.Message) {
 	case fleet.ProbeFailed:
 		if c.state() == policy.Open && s.claimant == m.From && len(c.places) == 0 {
 			s.claim, s.claimant = time.Time{}, ""
-			if s.foreign >= c.members(now)-1 {
+			if s.foreign >= c.members(now)/2 {
 				break
 			}
 			s.foreign++
@@ -290,14 +290,14 @@ func (c *Circuit) ask(now time.Time) (due bool) {
 }
 
 // shareRequest tells the others of a request, or of many with a chance that makes up for it: the longer the gaps between
-// probes, the less exact their count has to be. With Squares a gap is as many requests as probes have failed.
+// probes, the less exact their count has to be. With Squares a gap is twice as many requests as probes have failed.
 func (c *Circuit) shareRequest(now time.Time) {
 	s := c.share
 	s.joint.countRequests(now, 1)
 	if c.members(now) == 1 {
 		return
 	}
-	every := 1 + min(c.failedProbes, mostAsked)/asksInGap
+	every := 1 + min(2*c.failedProbes, mostAsked)/asksInGap
 	if every > 1 && c.config.Load().Random() >= 1/float64(every) {
 		return
 	}

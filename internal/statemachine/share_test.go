@@ -431,7 +431,7 @@ func TestProbesAreAsOftenAsIfAllRequestsWereOwnOnes(t *testing.T) {
 		}
 		return n
 	}
-	squares := func(requests float64) float64 { return math.Sqrt(requests+8) - 2 } // as policy.Squares says
+	squares := func(requests float64) float64 { return math.Sqrt(requests+3) - 1 } // as policy.Squares says
 	require.InDelta(t, squares(200), probes(0), 1)
 	require.InDelta(t, squares(4*200), probes(3), 2, "four times the requests")
 	require.InDelta(t, squares(16*200), probes(15), 3)
