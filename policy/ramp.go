@@ -16,7 +16,8 @@ import (
 //     round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's ProbeRTT; Cardwell and
 //     others, 2016): if that is as slow, it was no queue, and the least is learnt anew.
 //   - A score runs as in Evidence, but below 0 too, down to -Health. At Reopen the limit is halved and then grows by
-//     one a round trip, and only calls that start after the halving count. Below one the circuit opens again.
+//     one a round trip, unless it was among the first dozen calls; only calls that start after the halving count. Below one
+//     the circuit opens again.
 //   - The circuit closes when the score is at -Health, latency is not beyond three times its least, and a round trip
 //     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is offered
 //     more than it can carry keeps a limit that suits it.
@@ -68,6 +69,7 @@ const (
 	firstLimit = 2
 	calmRounds = 1  // before closing
 	calmHalved = 10 // the same after a halving or a look: an upstream at its capacity keeps its limit
+	fewCalls   = 12 // say nothing yet of how much the upstream carries
 	growBelow  = 3  // times the least latency
 	shrinkFrom = 6
 	firstLook  = 128     // slow rounds before the first look; each later one takes twice as many
@@ -98,7 +100,9 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 		if p.score < p.rule.Reopen {
 			return Stay
 		}
+		early := !p.halved && p.failures+p.successes < fewCalls
 		p.halve()
+		p.halved = !early
 		if p.limit < 1 {
 			return Reopen
 		}

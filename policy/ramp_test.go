@@ -196,6 +196,30 @@ func TestAfterAHalvingItGrowsByOneARoundTrip(t *testing.T) {
 	}
 }
 
+// A few calls say nothing of how much the upstream carries, however many of them failed. A dozen do.
+func TestAHalvingAmongTheFirstDozenCallsEndsNoSlowStart(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	fail(ramp, 2)
+	for want := 1; want <= 16; want *= 2 {
+		require.Equal(t, want, ramp.Limit())
+		rounds(t, ramp, 1, time.Second)
+	}
+	for _, successes := range []int{8, 9} { // and three failures, of which the last halves the limit
+		ramp := started(policy.Ramp{Worth: 1, Health: 1})
+		for range successes {
+			mark, _ := ramp.Admit(1)
+			ramp.Record(epoch, mark, took(time.Second))
+		}
+		fail(ramp, 3)
+		halved := ramp.Limit()
+		require.Equal(t, (2+successes)/2, halved)
+		marks := admit(t, ramp, 2)
+		ramp.Record(epoch, marks[1], took(time.Second))
+		ramp.Record(epoch, marks[0], took(time.Second))
+		require.Equal(t, map[int]int{8: halved + 2, 9: halved + 1}[successes], ramp.Limit(), "slow start, or one a round trip")
+	}
+}
+
 // calm lets rounds go by in which one call is out, and returns how many it took until it closed.
 func calm(ramp policy.Recover, most int) int {
 	for n := 1; n <= most; n++ {
@@ -236,7 +260,7 @@ func TestWhenARampCloses(t *testing.T) {
 			require.Zero(t, calm(r, 9))
 			rounds(t, r, 1, time.Second)
 		}, 10},
-		{"of a limit of one no round is calm, and of two one is", policy.Ramp{}, func(r policy.Recover) { fail(r, 2) }, 11},
+		{"of a limit of one no round is calm, and of two one is", policy.Ramp{}, func(r policy.Recover) { fail(r, 2) }, 2},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
