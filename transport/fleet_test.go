@@ -560,7 +560,7 @@ func TestLiarsDoNotHoldTheCircuitsOfOthersOpen(t *testing.T) {
 	}{
 		{"adaptive", policy.Adaptive{}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
 		{"without hold", withoutHold, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
-		{"one in a hundred fails", policy.Adaptive{}, 50 * time.Millisecond, 100, 15, 3 * time.Second, 10 * time.Second},
+		{"one in a hundred fails", policy.Adaptive{}, 50 * time.Millisecond, 100, 20, 3 * time.Second, 40 * time.Second},
 		{"classic", policy.Classic{OpenFor: time.Second}, 50 * time.Millisecond, 0, 1, 3 * time.Second, 10 * time.Second},
 		{"thin traffic", policy.Adaptive{}, 3 * time.Second, 0, 20, 30 * time.Second, 2 * time.Minute},
 	} {
