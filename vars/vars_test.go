@@ -1,6 +1,7 @@
 package vars_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"expvar"
 	"io"
@@ -15,6 +16,9 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 	"github.com/fusebox-go/fusebox/vars"
 )
+
+// unused is a name for one run of a test: expvar keeps what is published.
+func unused() string { return rand.Text() }
 
 // served returns what a server of http.DefaultServeMux has at /debug/vars under a name.
 func served(t *testing.T, name string) map[string]map[string]any {
@@ -41,8 +45,9 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 	defer upstream.Close()
 	breaker := transport.New(nil, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Minute}))
 	defer breaker.CloseIdleConnections()
-	vars.Publish("json", breaker)
-	require.Empty(t, served(t, "json"))
+	name := unused()
+	vars.Publish(name, breaker)
+	require.Empty(t, served(t, name))
 
 	client := &http.Client{Transport: breaker}
 	for range 5 {
@@ -53,14 +58,14 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 	}
 	breaker.SetState(transport.Key{Scheme: "https", Host: "well.test", Detail: "GET /users/{id}"}, policy.Closed)
 
-	circuits := served(t, "json")
+	circuits := served(t, name)
 	require.Len(t, circuits, 2)
 	sick := circuits[upstream.URL]
-	for _, name := range []string{"since", "trouble", "next_probe", "failed_at"} {
-		at, err := time.Parse(time.RFC3339Nano, sick[name].(string))
-		require.NoError(t, err, name)
-		require.WithinDuration(t, time.Now(), at, 2*time.Minute, name)
-		delete(sick, name)
+	for _, field := range []string{"since", "trouble", "next_probe", "failed_at"} {
+		at, err := time.Parse(time.RFC3339Nano, sick[field].(string))
+		require.NoError(t, err, field)
+		require.WithinDuration(t, time.Now(), at, 2*time.Minute, field)
+		delete(sick, field)
 	}
 	samples := sick["samples"].([]any)
 	require.Len(t, samples, 1)
@@ -76,37 +81,40 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 
 	well := circuits["https://well.test GET /users/{id}"]
 	require.Equal(t, "closed", well["state"])
-	for _, name := range []string{"trouble", "next_probe", "failed_at", "cause", "samples", "shadow", "forced"} {
-		require.NotContains(t, well, name, "what is not known is left out")
+	for _, field := range []string{"trouble", "next_probe", "failed_at", "cause", "samples", "shadow", "forced"} {
+		require.NotContains(t, well, field, "what is not known is left out")
 	}
 }
 
 func TestWhatIsServedIsOfNow(t *testing.T) {
 	breaker := transport.New(nil)
-	vars.Publish("now", breaker)
+	name := unused()
+	vars.Publish(name, breaker)
 	key := transport.Key{Scheme: "https", Host: "example.com"}
 	for _, state := range []policy.State{policy.Open, policy.HalfOpen, policy.Closed} {
 		breaker.SetState(key, state)
-		require.Equal(t, state.String(), served(t, "now")[key.String()]["state"])
+		require.Equal(t, state.String(), served(t, name)[key.String()]["state"])
 	}
 	breaker.Force("*", policy.Open)
-	require.Equal(t, true, served(t, "now")[key.String()]["forced"])
+	require.Equal(t, true, served(t, name)[key.String()]["forced"])
 	breaker.SetShadow(func(transport.Key) bool { return true })
-	require.Equal(t, map[string]any{"on": true, "refused": 0.0, "succeeded": 0.0, "failed": 0.0}, served(t, "now")[key.String()]["shadow"])
+	require.Equal(t, map[string]any{"on": true, "refused": 0.0, "succeeded": 0.0, "failed": 0.0}, served(t, name)[key.String()]["shadow"])
 }
 
 func TestHostileKeysAreServedAsValidJSON(t *testing.T) {
 	breaker := transport.New(nil)
-	vars.Publish("hostile", breaker)
+	name := unused()
+	vars.Publish(name, breaker)
 	for _, detail := range []string{"\"}", "\n", "\xff", "<script>", "\u2028"} {
 		breaker.SetState(transport.Key{Scheme: "https", Host: "example.com", Detail: detail}, policy.Open)
 	}
-	require.Len(t, served(t, "hostile"), 5)
+	require.Len(t, served(t, name), 5)
 }
 
 func TestANameThatIsTakenPanics(t *testing.T) {
-	vars.Publish("taken", transport.New(nil))
-	require.Panics(t, func() { vars.Publish("taken", transport.New(nil)) })
+	name := unused()
+	vars.Publish(name, transport.New(nil))
+	require.Panics(t, func() { vars.Publish(name, transport.New(nil)) })
 }
 
 func TestANilTransportPanicsAndTakesNoName(t *testing.T) {
