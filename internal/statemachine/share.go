@@ -12,7 +12,8 @@ import (
 // it is under mu. What others say is trusted by half: their failures count half of one's own, no member by itself brings more
 // than half of the evidence that it takes to trip, a circuit whose own calls succeed is not opened by
 // what others say, and between two own probes no more of theirs that fail count than half as many as there are members. So
-// neither a member that is cut off nor one that lies can open the circuits of those who reach the upstream, and what opens by mistake has the next probe within two leases, whoever claims to be probing.
+// neither a member that is cut off nor one that lies can open the circuits of those who reach the upstream, and what opens
+// by mistake has the next probe within two leases, whoever claims to be probing.
 type share struct {
 	// While closed:
 	score   int            // evidence of others, in halves of an own failure
