@@ -41,6 +41,22 @@ func answer(status int, body string) base {
 	}
 }
 
+// fading is a base that answers within 20 ms, and once it is silent not until it is released.
+type fading struct {
+	silent  atomic.Bool
+	release chan struct{}
+}
+
+func newFading() *fading { return &fading{release: make(chan struct{})} }
+
+func (f *fading) RoundTrip(req *http.Request) (*http.Response, error) {
+	time.Sleep(20 * time.Millisecond)
+	if f.silent.Load() {
+		<-f.release
+	}
+	return answer(204, "")(req)
+}
+
 var here = transport.Key{Scheme: "http", Host: "upstream.test"}
 
 func newRequest(t *testing.T, method string, ctx context.Context) *http.Request {
@@ -575,20 +591,13 @@ func TestARefusalByTheLimitUsesUpNoHaste(t *testing.T) {
 
 func TestRefusalsByTheLimitAreNoQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var silent atomic.Bool
-		release := make(chan struct{})
-		rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
-			time.Sleep(20 * time.Millisecond)
-			if silent.Load() {
-				<-release
-			}
-			return answer(204, "")(req)
-		}), transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 3}}))
+		upstream := newFading()
+		rt := transport.New(upstream, transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 3}}))
 		for range 10 {
 			require.Equal(t, policy.NotRefused, because(t, rt))
 			time.Sleep(150 * time.Millisecond)
 		}
-		silent.Store(true)
+		upstream.silent.Store(true)
 		var out sync.WaitGroup
 		for range 3 {
 			out.Go(func() { rt.RoundTrip(newRequest(t, http.MethodGet, context.Background())) })
@@ -599,7 +608,7 @@ func TestRefusalsByTheLimitAreNoQueue(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			reasons = append(reasons, because(t, rt))
 		}
-		close(release)
+		close(upstream.release)
 		out.Wait()
 		require.NotContains(t, reasons, policy.RefusedHeld, "three are in flight, and Hold needs ten")
 	})

@@ -166,23 +166,16 @@ func TestForcedClosedLetsEverythingThrough(t *testing.T) {
 
 func TestForcedClosedHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var silent atomic.Bool
-		release := make(chan struct{})
-		rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
-			time.Sleep(20 * time.Millisecond)
-			if silent.Load() {
-				<-release
-			}
-			return answer(204, "")(req)
-		}))
+		upstream := newFading()
+		rt := transport.New(upstream)
 		run := func() (held int) {
-			silent.Store(false)
-			release = make(chan struct{})
+			upstream.silent.Store(false)
+			upstream.release = make(chan struct{})
 			for range 10 {
 				call(t, rt)
 				time.Sleep(150 * time.Millisecond)
 			}
-			silent.Store(true)
+			upstream.silent.Store(true)
 			var out sync.WaitGroup
 			var refused atomic.Int64
 			for range 100 {
@@ -194,7 +187,7 @@ func TestForcedClosedHoldsNothing(t *testing.T) {
 				})
 				time.Sleep(50 * time.Millisecond)
 			}
-			close(release)
+			close(upstream.release)
 			out.Wait()
 			return int(refused.Load())
 		}

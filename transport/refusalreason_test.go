@@ -45,20 +45,13 @@ var refusals = map[policy.Refusal]func(t *testing.T, opts ...transport.Option) *
 		return rt
 	},
 	policy.RefusedHeld: func(t *testing.T, opts ...transport.Option) *transport.Transport {
-		var silent atomic.Bool
-		release := make(chan struct{})
-		rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
-			time.Sleep(20 * time.Millisecond)
-			if silent.Load() {
-				<-release
-			}
-			return answer(204, "")(req)
-		}), opts...)
+		upstream := newFading()
+		rt := transport.New(upstream, opts...)
 		for range 10 {
 			rt.RoundTrip(newRequest(t, http.MethodGet, context.Background()))
 			time.Sleep(150 * time.Millisecond)
 		}
-		silent.Store(true)
+		upstream.silent.Store(true)
 		var out sync.WaitGroup
 		var held atomic.Bool
 		for !held.Load() { // and then the next one is held, too: one a second is let through
@@ -70,7 +63,7 @@ var refusals = map[policy.Refusal]func(t *testing.T, opts ...transport.Option) *
 			})
 			time.Sleep(50 * time.Millisecond)
 		}
-		t.Cleanup(func() { close(release); out.Wait() })
+		t.Cleanup(func() { close(upstream.release); out.Wait() })
 		return rt
 	},
 }
