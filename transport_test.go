@@ -582,6 +582,10 @@ func TestAProbeWhoseBodyIsNeverReadHoldsItsPlaceForASecond(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, policy.HalfOpen, stateOf(t, rt, here))
 		time.Sleep(time.Second)
+		require.Equal(t, policy.HalfOpen, stateOf(t, rt, here), "a look changes nothing")
+		next, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://upstream.test/", nil))
+		require.NoError(t, err)
+		require.NoError(t, next.Body.Close())
 		require.Equal(t, policy.Closed, stateOf(t, rt, here), "its headers came well, and they settle it")
 
 		close(release) // hours later the stream breaks
@@ -623,6 +627,8 @@ func TestAProbeThatHangsForGoodDoesNotKeepTheCircuitHalfOpen(t *testing.T) {
 		resp, _ := request(t, rt, t.Context())
 		require.True(t, transport.Refused(resp), "one place, and it is taken")
 		time.Sleep(5 * time.Second)
+		resp, _ = request(t, rt, t.Context())
+		require.True(t, transport.Refused(resp))
 		require.Equal(t, policy.Open, stateOf(t, rt, here), "silence is a failure")
 		hang.Store(false)
 		time.Sleep(10 * time.Second)

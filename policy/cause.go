@@ -51,13 +51,15 @@ const (
 	BadRequest              // the request itself was at fault, or its body failed to read
 	Local                   // trouble of this machine: no file descriptors, ports or route, or its forward proxy refused
 	Panic                   // the call panicked or its goroutine ended
+	Slow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
+	NoAnswer                // callers that waited for an answer went away without one, again and again
 )
 
 // String returns the kind in lower case.
 func (k Kind) String() string {
 	return nameOf(k,
 		"ok", "status", "refused", "reset", "timeout", "certificate", "host not found", "lease expired", "judged so",
-		"error", "canceled", "bad request", "local trouble", "panic")
+		"error", "canceled", "bad request", "local trouble", "panic", "slow", "no answer")
 }
 
 // Deadline is whose deadline passed.

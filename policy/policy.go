@@ -76,6 +76,7 @@ type Result struct {
 	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
 	Trace      string        // the id of the trace that the call belongs to, if it is known
+	Usual      time.Duration // of the probe that a Recover starts with: what calls took before; 0 if that is not known
 }
 
 // Policy says how a circuit behaves. Adaptive and Classic are policies; a Rules value of any three rules is one too.
@@ -189,6 +190,14 @@ const (
 type Gauge interface {
 	// Gauge returns how far the rule has got, and at how much it trips; zeros if it cannot tell.
 	Gauge(now time.Time) (value, trips int)
+}
+
+// Judge is what a Trip can have beside its methods if it holds more against an upstream than that calls fail, such as that they
+// are slow.
+type Judge interface {
+	// Bad reports whether the rule counts a call as bad. A call of an open or half-open circuit that succeeded and is bad counts as
+	// failed, so that what has opened a circuit does not close it.
+	Bad(r Result) bool
 }
 
 // Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.

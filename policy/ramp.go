@@ -11,6 +11,9 @@ import (
 //   - Each success allows one more, which doubles the limit each round trip: slow start (Jacobson, Congestion Avoidance and
 //     Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is never
 //     sent more than twice what it has just carried.
+//   - Where answers take long by nature, doubling would take minutes: a quarter of a second and more, and no more than three times
+//     what calls took before the trouble. There the limit grows to what is asked for within two round trips: by the square root of
+//     the requests that came in the first of them, which are as many as full traffic has in flight (Little's law).
 //   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six times it
 //     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows. After 128 slow
 //     round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's ProbeRTT; Cardwell and
@@ -53,10 +56,13 @@ type ramp struct {
 	calm    int // rounds that needed half of the limit at most
 	slow    int // rounds in a row beyond growBelow
 
-	look     int // rounds to go at a limit of one, to see what makes calls slow
-	before   int // the limit then
-	patience int // rounds until the next look
-	peak     int // calls in flight, in this round
+	look     int  // rounds to go at a limit of one, to see what makes calls slow
+	before   int  // the limit then
+	patience int  // rounds until the next look
+	peak     int  // calls in flight, in this round
+	asked    int  // requests since Start
+	stride   int  // by which each success raises the limit
+	natural  bool // answers are slow, and it is no queue
 	halved   bool
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
@@ -72,17 +78,20 @@ const (
 	fewCalls   = 12 // say nothing yet of how much the upstream carries
 	growBelow  = 3  // times the least latency
 	shrinkFrom = 6
-	firstLook  = 128     // slow rounds before the first look; each later one takes twice as many
-	lookRounds = 16      // until nothing is left in the mean of what was before
-	mostJoint  = 1 << 20 // the limit grows no further by what others say
+	slowAnswer = 250 * time.Millisecond // from which on doubling takes too long
+	firstLook  = 128                    // slow rounds before the first look; each later one takes twice as many
+	lookRounds = 16                     // until nothing is left in the mean of what was before
+	mostJoint  = 1 << 20                // the limit grows no further by what others say
 )
 
 func (p *ramp) Start(_ time.Time, probe Result) {
-	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook}
+	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1}
+	p.natural = probe.Elapsed >= slowAnswer && (probe.Usual == 0 || probe.Elapsed <= growBelow*probe.Usual)
 	p.latency(probe.Elapsed)
 }
 
 func (p *ramp) Admit(inFlight int) (int, bool) {
+	p.asked++
 	p.peak = max(p.peak, inFlight+1)
 	if inFlight >= p.limit {
 		return 0, false
@@ -111,8 +120,11 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	p.successes++
 	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
 	p.latency(r.Elapsed)
+	if p.round == 0 && mark == 0 && p.natural {
+		p.stride = max(1, int(math.Ceil(math.Sqrt(float64(p.asked)/float64(p.limit))))-1)
+	}
 	if p.growing() {
-		p.limit++
+		p.limit += p.stride
 	}
 	if mark == p.round {
 		p.endRound()
@@ -151,7 +163,7 @@ func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 	}
 }
 
-// growing reports whether each success allows one more call.
+// growing reports whether each success allows more calls.
 func (p *ramp) growing() bool { return !p.halved && p.look == 0 && p.slowness() <= growBelow }
 
 func (p *ramp) halve() {

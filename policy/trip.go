@@ -111,6 +111,7 @@ func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip
 func (s *shareTrip) Start(time.Time, int) { s.view.clear() }
 func (s *shareTrip) Quiet() bool          { return false } // a success is part of the share
 func (s *shareTrip) Counts() (int, int)   { bad, total := s.view.counts(); return bad, total - bad }
+func (s *shareTrip) Bad(r Result) bool    { return s.bad(r) }
 func (s *shareTrip) Record(now time.Time, r Result) bool {
 	s.view.add(now, s.bad(r))
 	bad, total := s.view.counts()
@@ -174,6 +175,13 @@ func (a anyTrip) Record(now time.Time, r Result) bool {
 }
 
 func (a anyTrip) Counts() (int, int) { return a[0].Counts() }
+
+func (a anyTrip) Bad(r Result) bool {
+	return slices.ContainsFunc(a, func(t Trip) bool {
+		judge, ok := t.(Judge)
+		return ok && judge.Bad(r)
+	})
+}
 
 func (a anyTrip) Gauge(now time.Time) (value, trips int) {
 	for _, t := range a {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -11,10 +12,16 @@ import (
 // body watches a response's body to its end: its call is over when it ends, breaks or is closed, whichever is first.
 type body struct {
 	io.ReadCloser
-	call call
-	resp *http.Response
-	over atomic.Bool
+	call    call
+	resp    *http.Response
+	over    atomic.Bool
+	reading atomic.Bool  // a Read or WriteTo is under way
+	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds; 0 if nobody asks
 }
+
+// stalled is how long nothing has come of a body whose reader has been waiting, so that it says nothing of the upstream if
+// the reader gives up.
+const stalled = time.Second
 
 // writerToBody is a body whose base can write itself to an io.Writer.
 type writerToBody struct{ *body }
@@ -40,23 +47,47 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
+	b.reading.Store(false)
 	if err != nil {
 		b.end(err)
+	} else if n > 0 {
+		b.came()
 	}
 	return n, err
 }
 
+// came takes notice of bytes, if it makes a difference when they came.
+func (b *body) came() {
+	if b.heard.Load() != 0 {
+		b.heard.Store(time.Now().UnixNano())
+	}
+}
+
 func (b *body) Close() (err error) {
 	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
+	if b.reading.Load() && time.Now().UnixNano()-b.heard.Load() > int64(stalled) {
+		b.gaveUp()
+		return nil
+	}
 	// Whoever closes a body early has seen enough of it, and nothing was wrong with that much.
 	b.end(io.EOF)
 	return nil
 }
 
+// gaveUp ends the call of a body that is closed while its reader waits in vain.
+func (b *body) gaveUp() {
+	if !b.over.Swap(true) {
+		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.resp.StatusCode}, nil, nil)
+	}
+}
+
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
-	sink := &sink{Writer: w}
+	sink := &sink{Writer: w, body: b.body}
+	b.reading.Store(true)
 	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
+	b.reading.Store(false)
 	switch {
 	case err == nil:
 		b.end(io.EOF)
@@ -69,10 +100,14 @@ func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
 // sink tells an error of the caller's writer from one of the body.
 type sink struct {
 	io.Writer
+	body   *body // nil if it is not watched
 	failed bool
 }
 
 func (s *sink) Write(p []byte) (int, error) {
+	if s.body != nil {
+		s.body.came()
+	}
 	n, err := s.Writer.Write(p)
 	s.failed = s.failed || err != nil
 	return n, err
@@ -83,16 +118,16 @@ func (b *body) end(err error) {
 		return
 	}
 	if err == io.EOF {
-		b.call.done(policy.Success, policy.Cause{Status: b.resp.StatusCode}, nil)
+		b.call.done(policy.Success, policy.Cause{Status: b.resp.StatusCode}, nil, nil)
 		return
 	}
 	judged := false
 	defer func() {
 		if !judged { // a classifier panicked
-			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
+			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
 		}
 	}()
 	outcome, cause := b.call.judge(b.resp, err, true)
 	judged = true
-	b.call.done(outcome, cause, b.resp)
+	b.call.done(outcome, cause, b.resp, err)
 }

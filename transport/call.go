@@ -109,7 +109,7 @@ func (k *call) ask(probe bool) (refusal statemachine.Refusal) {
 
 func (k *call) start() {
 	t := k.t
-	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Probing() || t.classify.Load() != nil {
+	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || t.classify.Load() != nil {
 		k.started = time.Now()
 	}
 	for _, o := range t.observers.all() {
@@ -140,9 +140,11 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	k.over = true
 	if outcome == policy.Success && hasBody(k.req, resp) {
 		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
-			b.call.permit.Headers(time.Now())
+			now := time.Now()
+			b.heard.Store(now.UnixNano())
+			b.call.permit.Headers(now)
 		}
-	} else if tripped := k.done(outcome, cause, resp); tripped && k.t.refuseTripper && !k.c.shadow.Load() && k.check == nil {
+	} else if tripped := k.done(outcome, cause, resp, err); tripped && k.t.refuseTripper && !k.c.shadow.Load() && k.check == nil {
 		return k.refuseTripping(resp)
 	}
 	k.resp = nil
@@ -213,7 +215,7 @@ func awaitClientTimeout(req *http.Request) {
 }
 
 // done gives the permit back and tells who asked.
-func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	if k.check != nil {
 		*k.check = outcome
 	}
@@ -221,7 +223,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	case k.shadow:
 		k.c.shadowed.count(outcome)
 	case outcome != policy.Success || !k.permit.Quiet():
-		tripped = k.giveBack(outcome, cause, resp)
+		tripped = k.giveBack(outcome, cause, resp, err)
 	}
 	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
@@ -251,13 +253,20 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 }
 
-func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response) (tripped bool) {
+func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	now := time.Now()
-	result := policy.Result{Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace}
+	result := policy.Result{Outcome: outcome, Cause: cause, Trace: k.trace}
+	if k.check == nil { // how long a check takes says nothing of other calls
+		result.Elapsed = k.elapsed()
+	}
 	if outcome == policy.Failure && resp != nil {
 		result.RetryAfter = retryAfter(resp.Header, now)
 	}
-	tripped, gone := k.permit.Done(now, result)
+	give := k.permit.Done
+	if outcome == policy.Failure && err != nil && cause.Kind != policy.Timeout && k.c.again(err, k.started, now) {
+		give = k.permit.DoneAgain
+	}
+	tripped, gone := give(now, result)
 	if !gone || outcome != policy.Failure {
 		return tripped
 	}
@@ -305,6 +314,6 @@ func (k *call) abandon() {
 		closeBody(k.req)
 	}
 	if k.permit.Granted() || k.shadow {
-		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil)
+		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
 	}
 }

@@ -34,7 +34,8 @@ type circuit struct {
 	inFlight atomic.Int64 // calls, if their number is limited
 	shadow   atomic.Bool
 	shadowed shadowed
-	kept     bool // it can be found by others, or could; does not change from then on
+	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
+	kept     bool                  // it can be found by others, or could; does not change from then on
 }
 
 // text returns the key as text, which is made when it is first asked for: most circuits are never in trouble.

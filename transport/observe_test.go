@@ -196,6 +196,7 @@ func TestTheClockIsReadOnlyIfSomebodyLooksAtCalls(t *testing.T) {
 			call(t, rt)
 			stop()
 		}
-		require.Equal(t, []time.Duration{0, 0, 0, time.Second, 0}, took)
+		// The second call is the one of many that is timed whoever looks.
+		require.Equal(t, []time.Duration{0, time.Second, 0, time.Second, 0}, took)
 	})
 }

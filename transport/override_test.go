@@ -180,7 +180,9 @@ func TestForcedClosedHoldsNothing(t *testing.T) {
 			var refused atomic.Int64
 			for range 100 {
 				out.Go(func() {
-					resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, context.Background()))
+					patient, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+					defer cancel()
+					resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, patient))
 					if err == nil && transport.RefusedBecause(resp) == policy.RefusedHeld {
 						refused.Add(1)
 					}

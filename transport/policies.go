@@ -70,6 +70,6 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 	rules.Hold = rules.Hold.Validated()
 	return &statemachine.Config{
 		Rules: rules, Random: t.random,
-		Fleet: t.bus != nil, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
+		Measured: true, Fleet: t.bus != nil, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
 	}
 }

@@ -130,8 +130,8 @@ func TestAProbeThatIsOutAtTheSwapStillDecides(t *testing.T) {
 				return
 			}
 			require.Equal(t, policy.HalfOpen, c.State)
-			require.Equal(t, 3, c.Limit, "the recovery is the new rule's")
-			for range 3 {
+			require.Equal(t, 2, c.Limit, "the recovery is the new rule's, and this was its first success")
+			for range 2 {
 				done := upstream.start(t, rt)
 				upstream <- 200
 				<-done

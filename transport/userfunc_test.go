@@ -132,6 +132,8 @@ func TestObserversAreNotToldWhilePoliciesAreSet(t *testing.T) {
 	require.PanicsWithValue(t, errDeath, func() { rt.SetState(here, policy.Open) })
 	rt.SetPolicy(policy.Classic{Failures: 3}, nil)
 	require.Len(t, rt.Circuits(), 1)
+	require.Zero(t, refusals, "a look tells nobody anything")
+	rt.SetState(here, policy.Closed)
 	require.Equal(t, 1, refusals)
 }
 

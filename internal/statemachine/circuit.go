@@ -12,9 +12,20 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// bodyLease is how long a half-open call whose headers came well keeps its place for the sake of its body. After
-// it the headers have the say: a body that streams for hours does not hold a probe for hours.
-const bodyLease = time.Second
+const (
+	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body that
+	// streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
+	bodyLease = time.Second
+	// mostWeighed is how many calls of a closed circuit wait for that at a time. The success of further ones counts at their end.
+	mostWeighed = 64
+
+	// What calls say of a failure whose callers could not know. See hint.
+	hintHasty   = 1  // a deadline that passed before half of the time that calls usually take
+	hintGaveUp  = 8  // a caller that went away after many times as long
+	hintsEnough = 32 // of them are one
+	manyTimes   = 8
+	leastGone   = time.Second // and at the soonest
+)
 
 // Config is what circuits of one policy have in common.
 type Config struct {
@@ -23,6 +34,7 @@ type Config struct {
 
 	Timed    bool // a rule looks at the time that a call took
 	Attended bool // the user of the circuit looks at every call
+	Measured bool // calls are timed now and then, also if there is no Hold
 	Fleet    bool // circuits of other processes are told what this one knows
 }
 
@@ -105,6 +117,8 @@ type Circuit struct {
 	failedAt     time.Time
 	cause        policy.Cause
 	samples      samples
+	hints        uint8  // of failures, since the last success
+	failing      bool   // no success since the last failure, or hint of one
 	share        *share // nil without a fleet
 	counts       Counts
 	watch        watch
@@ -116,14 +130,15 @@ type Circuit struct {
 
 // The word: the generation, and below it these bits.
 const (
-	stateBits  = 0b0000011  // a policy.State
-	quietBit   = 0b0000100  // closed, and a success would change nothing
-	touchedBit = 0b0001000  // used since the last Forget
-	goneBit    = 0b0010000  // forgotten: no longer the circuit of its key
-	canaryBit  = 0b0100000  // closed, and the next call is to be a canary
-	watchBit   = 0b1000000  // closed, and every call is counted, because a canary is late
-	knownBit   = 0b10000000 // the upstream has answered a call, or somebody set the state by hand
-	generation = 8          // bits below the generation
+	stateBits  = 0b000000011 // a policy.State
+	quietBit   = 0b000000100 // closed, and a success would change nothing
+	touchedBit = 0b000001000 // used since the last Forget
+	goneBit    = 0b000010000 // forgotten: no longer the circuit of its key
+	canaryBit  = 0b000100000 // closed, and the next call is to be a canary
+	watchBit   = 0b001000000 // closed, and every call is counted, because a canary is late
+	knownBit   = 0b010000000 // the upstream has answered a call, or somebody set the state by hand
+	failingBit = 0b100000000 // closed, and the last call that said something did not succeed
+	generation = 9           // bits below the generation
 )
 
 // New makes a closed circuit. A nil observer is told nothing.
@@ -138,23 +153,28 @@ func New(config *Config, observer Observer) *Circuit {
 	return c
 }
 
-// place is what a call let through while open or half-open takes up.
+// place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came well, while
+// its body may still break.
 type place struct {
 	index    int // in Circuit.places; -1 when given back
+	started  time.Time
+	trouble  time.Time // Circuit.trouble then
 	expiry   time.Time
 	mark     int
-	probe    bool   // it goes to see how the upstream does
-	hastened bool   // it is a probe for that reason
-	headers  bool   // they came well
-	expired  bool   // its lease ended before the call did, and it was settled then
-	opened   uint64 // Circuit.opened when it expired
+	probe    bool          // it goes to see how the upstream does
+	hastened bool          // it is a probe for that reason
+	weighed  bool          // the circuit is closed
+	headers  bool          // they came well
+	took     time.Duration // until they did
+	expired  bool          // its lease ended before the call did, and it was settled then
+	opened   uint64        // Circuit.opened when it expired
 }
 
 // AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
-	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit) == uint64(policy.Closed)|touchedBit {
+	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
 	return c.acquireClosed(word)
@@ -167,7 +187,7 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{circuit: c, generation: word >> generation}
+	permit := Permit{circuit: c, generation: word >> generation, timed: word&failingBit != 0}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.
 		permit.watched = c.takeCanary(permit.generation)
@@ -239,7 +259,7 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 		if c.rules().Recover.AfterProbe() {
 			lease := c.watch.lease(c.probe.Lease())
 			c.tellFleet(fleet.ProbeStarted, lease)
-			permit := c.admit(now.Add(lease), 0, true)
+			permit := c.admit(now, now.Add(lease), 0, true)
 			permit.place.hastened = hastened
 			return permit, Refusal{}
 		}
@@ -261,15 +281,20 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 		c.share.joint.admitted = now
 		c.tellWaiting()
 	}
-	return c.admit(now.Add(c.recover.Lease()), mark, trial), Refusal{}
+	return c.admit(now, now.Add(c.watch.term(c.recover.Lease())), mark, trial), Refusal{}
 }
 
-func (c *Circuit) admit(expiry time.Time, mark int, probe bool) Permit {
-	p := &place{index: len(c.places), expiry: expiry, mark: mark, probe: probe}
-	c.places = append(c.places, p)
-	c.expireBy(expiry)
+func (c *Circuit) admit(now, expiry time.Time, mark int, probe bool) Permit {
+	p := &place{started: now, trouble: c.trouble, expiry: expiry, mark: mark, probe: probe}
+	c.take(p)
 	c.counts.Probes++
 	return Permit{circuit: c, generation: c.generation(), place: p}
+}
+
+func (c *Circuit) take(p *place) {
+	p.index = len(c.places)
+	c.places = append(c.places, p)
+	c.expireBy(p.expiry)
 }
 
 // Refuse counts a request that is refused for a reason that is not the circuit's.
@@ -314,26 +339,105 @@ func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
 	return c.state() == policy.Closed && c.record(now, r)
 }
 
-// late takes the result of a call that its lease has settled already. Two things are new in it: that the body broke
-// after the headers came well, which is one more failure unless the circuit has opened since; and that a probe
-// succeeded after all, if the circuit is still as open as it was.
+// late takes the result of a call that its lease has settled already. Two things can be new in it: that the body broke after the
+// headers came well, which is one more failure unless the circuit has opened since; and that the call succeeded after all, which
+// says that the upstream lives, if it is the trouble still in which the call was let through.
 func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (opened bool) {
+	state, lives := c.state(), c.lives(p.place, r)
 	broke := p.place.headers && r.Outcome == policy.Failure && p.place.opened == c.opened
-	succeeded := !p.place.headers && r.Outcome == policy.Success && p.generation == c.generation()
-	switch state := c.state(); {
+	switch {
 	case broke && state == policy.Closed:
 		return c.record(now, r)
-	case broke && state == policy.HalfOpen, succeeded && state == policy.Open:
+	case broke && state == policy.HalfOpen, lives && p.generation == c.generation():
 		return c.settle(now, p.place, r)
+	case lives && state == policy.Open:
+		r.Usual = c.watch.usual
+		c.learn(now, r)
+		return c.wakeUp(now, r)
+	case lives && !c.recoverOf.Rules.Recover.AfterProbe(): // the probes of a trial are alike, and one of an earlier trial will do
+		return c.settle(now, p.place, r)
+	case lives:
+		c.learn(now, r)
+	case p.place.weighed && r.Outcome != policy.Failure:
+		return false // it has counted
 	}
 	c.counts.LateCalls++
 	return false
+}
+
+// lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble, and its
+// answer has come.
+func (c *Circuit) lives(p *place, r policy.Result) bool {
+	return !p.headers && r.Outcome == policy.Success && !c.forced && !c.trouble.IsZero() && c.trouble.Equal(p.trouble)
+}
+
+// weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or breaks before.
+// It returns nil if a success would change nothing, or if too many calls wait for that.
+func (c *Circuit) weigh(now time.Time) *place {
+	c.expire(now)
+	if c.state() != policy.Closed || c.word.Load()&quietBit != 0 || len(c.places) >= mostWeighed {
+		return nil
+	}
+	p := &place{expiry: now.Add(bodyLease), weighed: true, headers: true}
+	c.take(p)
+	return p
+}
+
+// wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
+func (c *Circuit) wakeUp(now time.Time, r policy.Result) (opened bool) {
+	c.change(policy.HalfOpen, now, ProbeSucceeded, r)
+	if c.recoverOf.Rules.Recover.AfterProbe() {
+		return false
+	}
+	return c.conclude(now, 0, r)
+}
+
+// learn takes notice of how long a call took that was let through in trouble.
+func (c *Circuit) learn(now time.Time, r policy.Result) {
+	if r.Outcome == policy.Success && r.Elapsed > 0 {
+		c.watch.learn(now, r.Elapsed)
+	}
+}
+
+// hint turns what says nothing of the upstream by itself into a failure, if there has been enough of it since the last success. A
+// caller whose deadline passes long before calls usually end could not have had an answer; one that goes away after many times as
+// long as they take may be right to. Either is all that is heard of an upstream whose callers are all like that.
+func (c *Circuit) hint(p Permit, now time.Time, r policy.Result) policy.Result {
+	waited := r.Elapsed
+	if p.watched != nil {
+		waited = now.Sub(p.watched.started)
+	}
+	usual := c.watch.usual
+	if waited == 0 || usual == 0 || r.Cause.Phase == policy.PhaseBody {
+		return r
+	}
+	switch kind, whose := r.Cause.Kind, r.Cause.Deadline; {
+	case r.Outcome == policy.Failure && kind == policy.Timeout && waited < usual/2 &&
+		whose != policy.TransportDeadline && whose != policy.LimitDeadline: // which are for all calls, and somebody chose them
+		c.hints += hintHasty
+	case r.Outcome == policy.Ignored && kind == policy.Canceled && waited >= max(leastGone, manyTimes*usual, c.watch.longest):
+		c.hints += hintGaveUp
+	default:
+		return r
+	}
+	r.Outcome, c.failing = policy.Ignored, true
+	if c.hints >= hintsEnough {
+		c.hints -= hintsEnough
+		r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.NoAnswer}}
+		c.failed(now, r)
+	} else if c.state() == policy.Closed {
+		c.store(policy.Closed, c.generation())
+	}
+	return r
 }
 
 // record takes the result of a call that started while the circuit was closed.
 func (c *Circuit) record(now time.Time, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored || c.forced {
 		return false
+	}
+	if c.failing = r.Outcome == policy.Failure; !c.failing {
+		c.hints = 0
 	}
 	if c.trip.Record(now, r) {
 		c.change(policy.Open, now, Tripped, r)
@@ -352,20 +456,30 @@ func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	if r.Outcome == policy.Ignored {
 		return false
 	}
+	r.Usual = c.watch.usual
+	c.learn(now, r)
+	if judge, ok := c.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
+		c.failed(now, r)
+	}
 	if c.state() == policy.Open {
 		if r.Outcome == policy.Success {
-			c.change(policy.HalfOpen, now, ProbeSucceeded, r)
-		} else {
-			c.failedProbes++
-			c.probe.Fail(now, r, c.config.Load().Random())
-			c.tellFleet(fleet.ProbeFailed, 0)
+			return c.wakeUp(now, r)
 		}
+		c.failedProbes++
+		c.probe.Fail(now, r, c.config.Load().Random())
+		c.tellFleet(fleet.ProbeFailed, 0)
 		return false
 	}
+	return c.conclude(now, p.mark, r)
+}
+
+// conclude has the recovery rule draw its conclusion.
+func (c *Circuit) conclude(now time.Time, mark int, r policy.Result) (opened bool) {
 	if c.share != nil {
 		c.shareRecovery(r)
 	}
-	switch c.recover.Record(now, p.mark, r) {
+	switch c.recover.Record(now, mark, r) {
 	case policy.Close:
 		c.change(policy.Closed, now, Recovered, r)
 	case policy.Reopen:
@@ -395,7 +509,12 @@ func (c *Circuit) expire(now time.Time) {
 		first.expired, first.opened = true, c.opened
 		c.giveBack(first)
 		if first.headers {
-			c.settle(now, first, policy.Result{Outcome: policy.Success})
+			r := policy.Result{Outcome: policy.Success, Elapsed: first.took}
+			if c.state() == policy.Closed {
+				c.record(now, r)
+			} else {
+				c.settle(now, first, r)
+			}
 			continue
 		}
 		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
@@ -452,6 +571,7 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 	}
 	c.places, c.nextExpiry = nil, time.Time{}
 	c.forced, c.hastened = reason == Forced, false
+	c.hints, c.failing = 0, false
 	c.watch.stop()
 	switch to {
 	case policy.Closed:
@@ -521,10 +641,13 @@ func (c *Circuit) store(state policy.State, gen uint64) {
 	word := gen<<generation | uint64(state) | touchedBit | c.word.Load()&(goneBit|knownBit)
 	if state == policy.Closed {
 		if !c.forced {
-			word |= c.watch.bits(c.rules().Hold)
+			word |= c.watch.bits(c.config.Load())
 		}
-		if c.trip.Quiet() && (c.share == nil || c.share.score == 0) {
+		switch {
+		case c.trip.Quiet() && (c.share == nil || c.share.score == 0) && c.hints == 0:
 			word |= quietBit
+		case c.failing:
+			word |= failingBit
 		}
 	}
 	if c.word.Load() != word {

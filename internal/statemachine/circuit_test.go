@@ -101,7 +101,7 @@ func (r *rig) do(at time.Duration, operation string) string {
 	case "headers":
 		permit.Headers(now)
 	case "look":
-		s := r.Snapshot(now)
+		s := lookAt(r, now)
 		came = fmt.Sprintf("%d failed %d ok, %d of %d", s.Failures, s.Successes, s.InFlight, s.Limit)
 	case "set":
 		var to policy.State
@@ -296,8 +296,13 @@ func TestTheWayOfACircuit(t *testing.T) {
 			step{70*s - 1, "look", "0 failed 0 ok, 1 of 2, half-open"},
 			step{70 * s, "look", "0 failed 0 ok, 0 of 1, open"},
 			step{71 * s, "ask r", "refused for 9s, open"},
-			step{71 * s, "ok p", "open"},
-		), []string{"open→half-open open time passed", "half-open→open recovery failed"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 1, LateCalls: 1}},
+			step{71 * s, "fail p", "open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed"}, Counts{Failures: 3, Refusals: 1, Trips: 1, Probes: 1, LateCalls: 1}},
+		{"but a success that comes later says that the upstream lives", classic, after(halved,
+			step{70 * s, "ask r", "refused for 10s, open"},
+			step{71 * s, "ok p", "half-open"},
+			step{71 * s, "look", "0 failed 1 ok, 0 of 1, half-open"},
+		), []string{"open→half-open open time passed", "half-open→open recovery failed", "open→half-open probe succeeded"}, Counts{Failures: 2, Refusals: 1, Trips: 1, Probes: 1}},
 
 		{"headers settle a probe after 1 s", probing, after(probed,
 			step{10 * s, "headers p", "open"},
@@ -617,27 +622,27 @@ func TestWhatIsToldOfARefusal(t *testing.T) {
 
 func TestASnapshotShowsWhatIsKnown(t *testing.T) {
 	r := newRig(classic)
-	require.Equal(t, Snapshot{Trips: 2}, r.Snapshot(epoch))
+	require.Equal(t, Snapshot{Trips: 2}, lookAt(r, epoch))
 	r.do(0, "ask a")
 	r.do(0, "ask b")
 	r.do(time.Second, "fail a")
 	require.Equal(t, Snapshot{
 		Failures: 1, Gauge: 1, Trips: 2, Counts: Counts{Failures: 1}, Cause: statusOf, FailedAt: epoch.Add(time.Second),
 		Samples: samplesOf(1, epoch.Add(time.Second)),
-	}, r.Snapshot(epoch.Add(time.Second)))
+	}, lookAt(r, epoch.Add(time.Second)))
 	r.do(2*time.Second, "fail b")
 	require.Equal(t, Snapshot{
 		State: policy.Open, Since: epoch.Add(2 * time.Second), Trouble: epoch.Add(2 * time.Second), Due: epoch.Add(12 * time.Second),
 		Generation: 1, Limit: 1, Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
 		Samples: samplesOf(2, epoch.Add(2*time.Second)),
-	}, r.Snapshot(epoch.Add(3*time.Second)))
+	}, lookAt(r, epoch.Add(3*time.Second)))
 }
 
 func TestAnExpiredLeaseIsTheCauseOfWhatFollows(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "set half-open")
 	r.do(0, "ask p")
-	s := r.Snapshot(epoch.Add(time.Minute))
+	s := lookAt(r, epoch.Add(time.Minute))
 	require.Equal(t, policy.Cause{Kind: policy.Lease}, s.Cause)
 	require.Equal(t, epoch.Add(time.Minute), s.FailedAt)
 	require.Equal(t, policy.Cause{Kind: policy.Lease}, r.told.changes[1].Cause)
@@ -654,13 +659,29 @@ func TestResultsReachTheRules(t *testing.T) {
 	p, _ := c.Acquire(epoch, time.Time{})
 	tripped, _ := p.Done(epoch, policy.Result{Outcome: policy.Success, Elapsed: time.Minute})
 	require.True(t, tripped)
-	require.Equal(t, epoch.Add(7500*time.Millisecond), c.Snapshot(epoch).Due)
+	require.Equal(t, epoch.Add(7500*time.Millisecond), lookAt(c, epoch).Due)
 
 	c = New(&Config{Rules: policy.Classic{Failures: 1}.Rules(), Random: func() float64 { return 0 }}, nil)
 	p, _ = c.Acquire(epoch, time.Time{})
 	p.Done(epoch, policy.Result{Outcome: policy.Failure, RetryAfter: 2 * time.Minute})
-	require.Equal(t, epoch.Add(2*time.Minute), c.Snapshot(epoch).Due)
+	require.Equal(t, epoch.Add(2*time.Minute), lookAt(c, epoch).Due)
 }
 
 func (*told) WantsRefusals() bool { return true }
 func (*told) Share(fleet.Message) {}
+
+// settleExpired settles the leases that have ended, as the next request or result does.
+func (c *Circuit) settleExpired(now time.Time) {
+	c.mu.Lock()
+	defer c.unlock()
+	c.expire(now)
+}
+
+// lookAt returns the circuit as it is when what is due by now is done.
+func lookAt(c interface {
+	settleExpired(time.Time)
+	Snapshot(time.Time) Snapshot
+}, now time.Time) Snapshot {
+	c.settleExpired(now)
+	return c.Snapshot(now)
+}

@@ -37,7 +37,7 @@ func requireRecovery(t *testing.T, c *Circuit, now time.Time, within time.Durati
 	for end := now.Add(within); now.Before(end); now = now.Add(100 * time.Millisecond) {
 		call(c, now, well)
 	}
-	s := c.Snapshot(now)
+	s := lookAt(c, now)
 	require.Equal(t, policy.Closed, s.State, "%s: %+v", what, s)
 	for range 20 {
 		require.True(t, call(c, now, well), what)
@@ -88,12 +88,12 @@ func TestNoJumpOfTheClockHoldsUpACircuitForGood(t *testing.T) {
 						call(c, now, failed)
 					}
 				}
-				// What is still out never comes back. Waits grow to a minute at most, and leases to ten seconds; trials last
-				// a minute. The many requests of an hour's jump are one a second.
+				// What is still out never comes back. Waits grow to a minute at most, and leases to ten where calls seem to
+				// take long. The many requests of an hour's jump are one a second.
 				for now := real; now.Before(latest); now = now.Add(time.Second) {
 					call(c, now, well)
 				}
-				requireRecovery(t, c, latest, 5*time.Minute, what)
+				requireRecovery(t, c, latest, 15*time.Minute, what)
 			}
 		}
 	}
@@ -139,7 +139,7 @@ func TestNoJumpOfTheClockHoldsCallsForGood(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 				call(c, time.Now(), well)
 			}
-			require.Equal(t, policy.Closed, c.state(), "seed %d: %+v", seed, c.Snapshot(time.Now()))
+			require.Equal(t, policy.Closed, c.state(), "seed %d: %+v", seed, lookAt(c, time.Now()))
 			for range 100 {
 				require.True(t, call(c, time.Now(), well), "seed %d", seed)
 			}
@@ -163,10 +163,10 @@ func TestTimesWithoutAMonotonicClockAreTimesToo(t *testing.T) {
 			p, _ := c.Acquire(clocks[1](), time.Time{})
 			require.True(t, p.Granted())
 			time.Sleep(2*time.Second - 1)
-			c.Snapshot(clocks[0]())
+			lookAt(c, clocks[0]())
 			require.Len(t, c.places, 1)
 			time.Sleep(time.Nanosecond)
-			c.Snapshot(clocks[0]()) // its lease has ended
+			lookAt(c, clocks[0]()) // its lease has ended
 			require.Empty(t, c.places)
 		}
 	})
@@ -180,7 +180,7 @@ func TestRestoreTakesAnyTime(t *testing.T) {
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil)
 			c.Restore(epoch, due, time.Time{})
 			require.Equal(t, policy.Open, c.state())
-			require.False(t, c.Snapshot(epoch).Due.After(epoch.Add(10*time.Minute)), "%v", due)
+			require.False(t, lookAt(c, epoch).Due.After(epoch.Add(10*time.Minute)), "%v", due)
 			requireRecovery(t, c, epoch, 11*time.Minute, due.String())
 		}
 	}
@@ -205,9 +205,9 @@ func TestFourHundredDays(t *testing.T) {
 					}
 				}
 				want := []policy.State{policy.Closed, policy.Open, policy.Open}[day%3]
-				require.Equal(t, want, c.Snapshot(now).State, "day %d", day)
+				require.Equal(t, want, lookAt(c, now).State, "day %d", day)
 			}
-			s := c.Snapshot(now)
+			s := lookAt(c, now)
 			require.EqualValues(t, 133, s.Counts.Trips)
 			requireRecovery(t, c, now, 24*time.Hour, name)
 		})
@@ -231,7 +231,7 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 					probes++
 				}
 			}
-			require.NotEqual(t, policy.Closed, c.Snapshot(now).State)
+			require.NotEqual(t, policy.Closed, lookAt(c, now).State)
 			if name == "adaptive" {
 				require.InDelta(t, math.Sqrt(float64(requests)), probes, 30)
 			}
@@ -239,14 +239,14 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 			for end := now.Add(26 * time.Hour); now.Before(end); now = now.Add(time.Minute) {
 				call(c, now, well)
 			}
-			require.Equal(t, policy.Closed, c.Snapshot(now).State)
+			require.Equal(t, policy.Closed, lookAt(c, now).State)
 		})
 	}
 }
 
-// The generation has 56 bits. Behind the last one comes 0, and nothing else changes.
+// The generation has 55 bits. Behind the last one comes 0, and nothing else changes.
 func TestTheGenerationWrapsAround(t *testing.T) {
-	const last = 1<<56 - 1
+	const last = 1<<55 - 1
 	r := newRig(classic)
 	r.store(policy.Closed, last-1)
 	r.do(0, "ask a")
@@ -254,10 +254,10 @@ func TestTheGenerationWrapsAround(t *testing.T) {
 	r.do(0, "ask c")
 	r.do(0, "fail a")
 	require.Equal(t, "opened, open", r.do(0, "fail b"))
-	require.EqualValues(t, last, r.Snapshot(epoch).Generation)
+	require.EqualValues(t, last, lookAt(r, epoch).Generation)
 	require.Equal(t, "open", r.do(0, "ok c"), "of an older generation")
 	require.Equal(t, "probe, half-open", r.do(10*time.Second, "ask p"))
-	require.Zero(t, r.Snapshot(epoch).Generation)
+	require.Zero(t, lookAt(r, epoch).Generation)
 	require.Equal(t, "probe, half-open", r.do(10*time.Second, "ask q"))
 	require.Equal(t, "refused, half-open", r.do(10*time.Second, "ask s"))
 	require.Equal(t, "half-open", r.do(11*time.Second, "ok p"))
@@ -279,7 +279,7 @@ func TestCountsThatWrapAroundChangeNothing(t *testing.T) {
 		call(c, epoch, failed)
 		require.Equal(t, policy.Open, c.state())
 		require.False(t, call(c, epoch, well))
-		require.Zero(t, c.Snapshot(epoch).Counts.Trips)
+		require.Zero(t, lookAt(c, epoch).Counts.Trips)
 		requireRecovery(t, c, epoch, 20*time.Second, "wrapped around")
 	}
 }

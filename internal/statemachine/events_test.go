@@ -60,7 +60,7 @@ func TestAnObserverCanCallAnything(t *testing.T) {
 	o := &listening{}
 	o.changed = func(change Change) {
 		seen = append(seen, fmt.Sprintf("%v→%v", change.From, change.To))
-		c.Snapshot(change.At)
+		lookAt(c, change.At)
 		if p, _ := c.Acquire(change.At, time.Time{}); p.Granted() {
 			p.Headers(change.At)
 			p.Done(change.At, policy.Result{Outcome: policy.Ignored})
@@ -125,7 +125,7 @@ func TestAnObserverThatDiesLosesNoOtherEvent(t *testing.T) {
 			panicked := dies(t, func() { c.Set(policy.Open, epoch) })
 			require.Equal(t, name == "by panic", panicked != nil, "the panic is the caller's to see")
 			require.Equal(t, []policy.State{policy.Open}, seen)
-			inTime(t, func() { c.Snapshot(epoch) })
+			inTime(t, func() { lookAt(c, epoch) })
 			require.Equal(t, []policy.State{policy.Open, policy.HalfOpen, policy.Closed}, seen)
 
 			inTime(t, func() {
@@ -158,7 +158,7 @@ func TestAnObserverThatDiesInTheMiddleOfABatchLosesNoneOfTheRest(t *testing.T) {
 	c = observed(classic, o)
 	require.NotNil(t, dies(t, func() { c.Set(policy.Open, epoch) }))
 	require.Len(t, seen, 3)
-	inTime(t, func() { c.Snapshot(epoch) })
+	inTime(t, func() { lookAt(c, epoch) })
 	require.Equal(t, []policy.State{policy.Open, policy.HalfOpen, policy.Closed, policy.Open, policy.HalfOpen, policy.Closed}, seen)
 }
 
@@ -212,7 +212,7 @@ func TestASlowObserverHoldsUpNobodyAndMissesNoChange(t *testing.T) {
 		<-slow
 	})
 	require.Equal(t, mostWaiting, refusals, "kept for it up to the limit")
-	require.EqualValues(t, asked, c.Snapshot(epoch).Counts.Refusals, "and counted all the same")
+	require.EqualValues(t, asked, lookAt(c, epoch).Counts.Refusals, "and counted all the same")
 	require.Len(t, changes, 1+set)
 	requireOneHistory(t, changes, c.state())
 
@@ -271,7 +271,7 @@ func TestObserversAreNotToldByATimer(t *testing.T) {
 		require.Panics(t, func() { c.Set(policy.Open, time.Now()) })
 		time.Sleep(time.Minute)
 		require.Equal(t, []policy.State{policy.Open}, seen)
-		c.Snapshot(time.Now())
+		lookAt(c, time.Now())
 		require.Equal(t, []policy.State{policy.Open, policy.Closed}, seen)
 	})
 }

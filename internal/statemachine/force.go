@@ -20,7 +20,7 @@ func (c *Circuit) Reset(now time.Time) bool {
 	if c.gone() || c.forced {
 		return false
 	}
-	c.watch.usual = 0
+	c.watch.usual, c.watch.longest, c.watch.slowest = 0, 0, time.Time{}
 	c.change(policy.Closed, now, Reset, policy.Result{})
 	return true
 }

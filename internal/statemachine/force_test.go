@@ -123,12 +123,12 @@ func TestARefusalOfAForcedCircuitSaysSo(t *testing.T) {
 	r.do(0, "force open")
 	_, refusal := r.Acquire(epoch.Add(time.Second), time.Time{})
 	require.Equal(t, Refusal{Reason: policy.RefusedForced, State: policy.Open, At: epoch.Add(time.Second), Since: epoch, Due: epoch.Add(time.Second)}, refusal)
-	s := r.Snapshot(epoch)
+	s := lookAt(r, epoch)
 	require.True(t, s.Forced)
 	require.Zero(t, s.Due)
 	require.Zero(t, r.told.changes[0].Due)
 	r.do(0, "release")
-	require.False(t, r.Snapshot(epoch).Forced)
+	require.False(t, lookAt(r, epoch).Forced)
 }
 
 // Reset makes a circuit like a new one: what both say and do is the same but for the generation and since when.
@@ -144,9 +144,9 @@ func TestResetIsLikeNew(t *testing.T) {
 				at := time.Minute
 				r.do(at, "reset")
 				fresh := newRig(rules)
-				want := fresh.Snapshot(epoch.Add(at))
-				want.Since, want.Generation = epoch.Add(at), r.Snapshot(epoch).Generation
-				require.Equal(t, want, r.Snapshot(epoch.Add(at)))
+				want := lookAt(fresh, epoch.Add(at))
+				want.Since, want.Generation = epoch.Add(at), lookAt(r, epoch).Generation
+				require.Equal(t, want, lookAt(r, epoch.Add(at)))
 				for i := range 40 {
 					at += 50 * time.Millisecond
 					require.Equal(t, fresh.do(at, "ask a"), r.do(at, "ask a"), "request %d", i)
@@ -175,7 +175,7 @@ func TestWhatIsClosedByHandTripsAsEasilyAsBefore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(rules)
 			close(r)
-			require.Equal(t, 6, r.Snapshot(epoch).Trips)
+			require.Equal(t, 6, lookAt(r, epoch).Trips)
 		})
 	}
 }
@@ -183,7 +183,7 @@ func TestWhatIsClosedByHandTripsAsEasilyAsBefore(t *testing.T) {
 func TestTroubleBeginsWhenItOpensAndEndsWhenItCloses(t *testing.T) {
 	r := newRig(classic)
 	trouble := func() time.Duration {
-		at := r.Snapshot(epoch).Trouble
+		at := lookAt(r, epoch).Trouble
 		if at.IsZero() {
 			return -1
 		}
@@ -209,13 +209,13 @@ func TestTroubleBeginsWhenItOpensAndEndsWhenItCloses(t *testing.T) {
 	require.EqualValues(t, -1, trouble())
 	r.do(time.Hour, "set open")
 	require.Equal(t, 3*time.Hour, trouble(), "an older reading of the clock than that of the change before")
-	require.Equal(t, epoch.Add(3*time.Hour), r.Snapshot(epoch).Since)
+	require.Equal(t, epoch.Add(3*time.Hour), lookAt(r, epoch).Since)
 }
 
 func TestRestoredTroubleBeganWhereItDid(t *testing.T) {
 	r := newRig(classic)
 	require.True(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour)))
-	s := r.Snapshot(epoch)
+	s := lookAt(r, epoch)
 	require.Equal(t, epoch.Add(-time.Hour), s.Trouble)
 	require.Equal(t, epoch, s.Since)
 	require.Equal(t, epoch.Add(time.Second), s.Due)
@@ -225,5 +225,5 @@ func TestRestoredTroubleBeganWhereItDid(t *testing.T) {
 
 	r = newRig(classic)
 	require.True(t, r.Restore(epoch, epoch, time.Time{}))
-	require.Equal(t, epoch, r.Snapshot(epoch).Trouble, "it is not known when it was")
+	require.Equal(t, epoch, lookAt(r, epoch).Trouble, "it is not known when it was")
 }

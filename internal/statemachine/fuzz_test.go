@@ -91,6 +91,9 @@ func newRulesDuel(trip, probe, recovery byte, fail func(string, ...any)) *duel {
 			if r.Cause.Status%16 == 15 {
 				r.Cause = policy.Cause{Kind: policy.Timeout} // an upstream that has not answered
 			}
+			if r.Outcome == policy.Ignored && arg%2 == 0 {
+				r.Cause = policy.Cause{Kind: policy.Canceled}
+			}
 			return r
 		},
 	}

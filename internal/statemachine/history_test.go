@@ -203,7 +203,7 @@ func (c *client) operation(name string) {
 			return done(h.permit.Done(now, r))
 		}, func(m *model) string { return m.done(now, m.named(h.name), r) })
 	case pick < 13 && len(c.out) > 0:
-		h := c.out[c.random.IntN(len(c.out))]
+		h := &c.out[c.random.IntN(len(c.out))]
 		c.did("headers "+h.name, func() string {
 			h.permit.Headers(now)
 			return ""
@@ -212,7 +212,7 @@ func (c *client) operation(name string) {
 			return ""
 		})
 	case pick < 14 && len(c.out) > 0:
-		h := c.out[c.random.IntN(len(c.out))]
+		h := &c.out[c.random.IntN(len(c.out))]
 		var quiet bool
 		c.did("quiet "+h.name, func() string {
 			quiet = h.permit.Quiet()

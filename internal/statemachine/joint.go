@@ -130,7 +130,7 @@ func (c *Circuit) hearRecovering(now time.Time, m fleet.Message) {
 	s := c.share
 	s.counted = 0
 	s.others = remember(s.others, m.From, now.Add(openedFor))
-	r := report{inFlight: max(0, min(m.InFlight, mostAsked)), took: max(0, m.Took), until: now.Add(c.recover.Lease())}
+	r := report{inFlight: max(0, min(m.InFlight, mostAsked)), took: max(0, m.Took), until: now.Add(c.watch.term(c.recover.Lease()))}
 	failures := s.joint.take(m.From, r, max(0, m.Failures))
 	s.joint.countRequests(now, m.Requests)
 	if c.state() == policy.Open {

@@ -124,7 +124,7 @@ func TestWhatIsToldOfARecovery(t *testing.T) {
 	requireTold(fleet.Message{InFlight: 2, Failures: 1, Took: 80 * ms})
 	q.Done(epoch.Add(time.Second), policy.Result{Outcome: policy.Ignored})
 	requireTold(fleet.Message{InFlight: 1, Took: 80 * ms})
-	f.Snapshot(epoch.Add(12 * time.Second)) // its lease ends
+	lookAt(f, epoch.Add(12*time.Second)) // its lease ends
 	requireTold(fleet.Message{Failures: 1, Took: 80 * ms})
 	r.Done(epoch.Add(12*time.Second), failed)
 	require.Empty(t, f.told.kinds())

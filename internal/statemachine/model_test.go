@@ -39,6 +39,10 @@ type model struct {
 	cause        policy.Cause
 	failedAt     time.Time
 	samples      []policy.Sample // a list that is never changed, but replaced
+	usual        time.Duration   // what calls take, as far as the model learns it
+	longest      time.Duration
+	slowest      time.Time // when the longest came back
+	hints        float64   // of a failure, by callers who could not know
 	calls        []*modelCall
 	counts       Counts
 	events       []string
@@ -127,8 +131,12 @@ type modelCall struct {
 	settled    bool // by Done, or because its lease ended
 	expired    bool // settled because its lease ended
 	headers    bool
+	weighed    bool // it began while closed, its headers have come, and its success is to count
 	hastened   bool
-	opened     int // model.opened when it expired
+	opened     int       // model.opened when it expired
+	trouble    time.Time // model.trouble when it began
+	started    time.Time
+	took       time.Duration // to its headers
 	expiry     time.Time
 }
 
@@ -162,7 +170,11 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 		}
 		call.hastened, m.hastened = m.hastened, false
 		if m.rules.probeFirst {
-			call.expiry = now.Add(m.probe.Lease())
+			lease := m.probe.Lease()
+			if m.usual > 0 {
+				lease = min(lease, max(250*time.Millisecond, 4*m.usual))
+			}
+			call.expiry = now.Add(lease)
 			break
 		}
 		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
@@ -176,12 +188,12 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 		if !ok {
 			return nil, m.refuse(now, policy.RefusedRamp)
 		}
-		call.mark, call.expiry = mark, now.Add(m.recover.Lease())
+		call.mark, call.expiry = mark, now.Add(max(m.recover.Lease(), 2*m.longest))
 	}
 	if m.state != policy.Closed {
 		m.counts.Probes++
 	}
-	call.generation = m.generation
+	call.generation, call.started, call.trouble = m.generation, now, m.trouble
 	m.calls = append(m.calls, call)
 	return call, ""
 }
@@ -225,12 +237,14 @@ func (m *model) expire(now time.Time) {
 	calls := slices.Clone(m.calls)
 	slices.SortStableFunc(calls, func(a, b *modelCall) int { return a.expiry.Compare(b.expiry) })
 	for _, call := range calls {
-		if !call.probe || call.settled || call.generation != m.generation || call.expiry.After(now) {
+		if !call.probe && !call.weighed || call.settled || call.generation != m.generation || call.expiry.After(now) {
 			continue
 		}
 		call.settled, call.expired, call.opened = true, true, m.opened
-		if call.headers {
-			m.probeEnded(now, call, policy.Result{Outcome: policy.Success})
+		if call.weighed {
+			m.closedCallEnded(now, policy.Result{Outcome: policy.Success})
+		} else if call.headers {
+			m.probeEnded(now, call, policy.Result{Outcome: policy.Success, Elapsed: call.took})
 		} else {
 			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
 			m.failed(now, r)
@@ -240,13 +254,82 @@ func (m *model) expire(now time.Time) {
 }
 
 func (m *model) gotHeaders(now time.Time, call *modelCall) {
-	if !call.probe || call.settled || call.generation != m.generation {
+	r := policy.Result{Outcome: policy.Success, Elapsed: now.Sub(call.started)}
+	switch {
+	case m.gone:
+	case call.expired && m.lives(call, r):
+		m.known = true
+		m.late(now, call, r)
+		call.headers, call.opened = true, m.opened
+	case call.settled || call.generation != m.generation || call.weighed:
+	case !call.probe:
+		m.expire(now)
+		waiting := 0
+		for _, other := range m.calls {
+			if other.weighed && !other.settled && other.generation == m.generation {
+				waiting++
+			}
+		}
+		if call.weighed = call.generation == m.generation && !(m.trip.Quiet() && m.hints == 0) && waiting < 64; call.weighed {
+			call.headers, call.expiry = true, now.Add(time.Second)
+		}
+	default:
+		call.headers, call.took, m.known = true, r.Elapsed, true
+		if at := now.Add(time.Second); at.Before(call.expiry) {
+			call.expiry = at
+		}
+	}
+}
+
+// lives is whether a call that took longer than its lease shows that the upstream lives.
+func (m *model) lives(call *modelCall, r policy.Result) bool {
+	return !call.headers && r.Outcome == policy.Success && !m.forced && m.state != policy.Closed && call.trouble.Equal(m.trouble)
+}
+
+func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
+	broke := call.headers && r.Outcome == policy.Failure && call.opened == m.opened
+	current, lives := call.generation == m.generation, m.lives(call, r)
+	switch {
+	case broke && m.state == policy.Closed:
+		return m.closedCallEnded(now, r)
+	case broke && m.state == policy.HalfOpen, lives && current:
+		return m.probeEnded(now, call, r)
+	case lives && m.state == policy.Open:
+		m.learn(now, r)
+		return m.answers(now, r)
+	case lives && !m.recoverOf.probeFirst:
+		return m.probeEnded(now, call, r)
+	case call.weighed && r.Outcome != policy.Failure:
+		return ""
+	case lives:
+		m.learn(now, r)
+	}
+	m.counts.LateCalls++
+	return ""
+}
+
+func (m *model) learn(now time.Time, r policy.Result) {
+	if r.Outcome != policy.Success || r.Elapsed <= 0 {
 		return
 	}
-	call.headers, m.known = true, true
-	if at := now.Add(time.Second); at.Before(call.expiry) {
-		call.expiry = at
+	took := min(r.Elapsed, 5*time.Minute)
+	if m.usual == 0 {
+		m.usual = took
+	} else {
+		m.usual += (took - m.usual) / 8
 	}
+	if took >= m.longest || now.Sub(m.slowest) > 10*time.Minute {
+		m.longest, m.slowest = took, now
+	}
+}
+
+// answers is that an upstream of an open circuit does.
+func (m *model) answers(now time.Time, r policy.Result) string {
+	m.change(policy.HalfOpen, now, ProbeSucceeded, r)
+	if m.recoverOf.probeFirst {
+		return ""
+	}
+	return m.tellRecover(now, 0, r)
 }
 
 func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
@@ -264,35 +347,52 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 	if r.Outcome == policy.Ignored {
 		m.counts.Ignored++
 	}
-	current := call.generation == m.generation
+	if m.state == policy.Closed {
+		m.expire(now)
+	}
 	if call.expired {
-		broke := call.headers && r.Outcome == policy.Failure && call.opened == m.opened
-		switch {
-		case broke && m.state == policy.HalfOpen:
-			return m.probeEnded(now, call, r)
-		case broke && m.state == policy.Closed:
-			return m.closedCallEnded(now, r)
-		case !call.headers && r.Outcome == policy.Success && m.state == policy.Open && current:
-			return m.probeEnded(now, call, r)
-		default:
-			m.counts.LateCalls++
-		}
-		return ""
+		return m.late(now, call, r)
 	}
 	call.settled = true
-	switch {
-	case !current:
+	if call.generation != m.generation {
 		m.counts.LateCalls++
-	case call.probe:
-		return m.probeEnded(now, call, r)
-	default:
-		return m.closedCallEnded(now, r)
+		return ""
 	}
-	return ""
+	if r = m.hint(now, r); call.probe {
+		return m.probeEnded(now, call, r)
+	}
+	return m.closedCallEnded(now, r)
+}
+
+// hint makes a failure of enough that are none by themselves.
+func (m *model) hint(now time.Time, r policy.Result) policy.Result {
+	c := r.Cause
+	hasty := r.Outcome == policy.Failure && c.Kind == policy.Timeout && r.Elapsed < m.usual/2 &&
+		c.Deadline != policy.TransportDeadline && c.Deadline != policy.LimitDeadline
+	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.Canceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest)
+	if m.usual == 0 || r.Elapsed == 0 || c.Phase == policy.PhaseBody || !hasty && !gaveUp {
+		return r
+	}
+	if m.hints += 1.0 / 4; hasty {
+		m.hints += 1.0/32 - 1.0/4
+	}
+	if m.hints < 1 {
+		return policy.Result{Outcome: policy.Ignored}
+	}
+	m.hints--
+	r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.NoAnswer}}
+	m.failed(now, r)
+	return r
 }
 
 func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
-	if r.Outcome == policy.Ignored || m.forced || !m.trip.Record(now, r) {
+	if r.Outcome == policy.Ignored || m.forced {
+		return ""
+	}
+	if r.Outcome == policy.Success {
+		m.hints = 0
+	}
+	if !m.trip.Record(now, r) {
 		return ""
 	}
 	m.change(policy.Open, now, Tripped, r)
@@ -300,21 +400,32 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 }
 
 func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) string {
+	if r.Outcome == policy.Ignored {
+		return ""
+	}
+	m.learn(now, r)
+	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
+		m.failed(now, r)
+	}
 	switch {
-	case r.Outcome == policy.Ignored:
-	case m.state == policy.Open && r.Outcome == policy.Success:
-		m.change(policy.HalfOpen, now, ProbeSucceeded, r)
-	case m.state == policy.Open:
-		m.probeFailed()
-		m.probe.Fail(now, r, m.random())
-	default:
-		switch m.recover.Record(now, call.mark, r) {
-		case policy.Close:
-			m.change(policy.Closed, now, Recovered, r)
-		case policy.Reopen:
-			m.change(policy.Open, now, RecoveryFailed, r)
-			return "opened"
-		}
+	case m.state == policy.HalfOpen:
+		return m.tellRecover(now, call.mark, r)
+	case r.Outcome == policy.Success:
+		return m.answers(now, r)
+	}
+	m.probeFailed()
+	m.probe.Fail(now, r, m.random())
+	return ""
+}
+
+func (m *model) tellRecover(now time.Time, mark int, r policy.Result) string {
+	switch m.recover.Record(now, mark, r) {
+	case policy.Close:
+		m.change(policy.Closed, now, Recovered, r)
+	case policy.Reopen:
+		m.change(policy.Open, now, RecoveryFailed, r)
+		return "opened"
 	}
 	return ""
 }
@@ -342,7 +453,11 @@ func (m *model) failed(now time.Time, r policy.Result) {
 // returned is a permit with which no call was made.
 func (m *model) returned(call *modelCall) {
 	call.back = true
-	if m.gone || call.generation != m.generation || !call.probe {
+	if m.gone || call.generation != m.generation {
+		return
+	}
+	if !call.probe {
+		call.settled = true
 		return
 	}
 	m.hastened = m.hastened || call.hastened && !call.settled
@@ -378,7 +493,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 		c.Cause = r.Cause
 	}
 	c.Failures, c.Successes = m.inView()
-	m.forced, m.hastened = reason == Forced, false
+	m.forced, m.hastened, m.hints = reason == Forced, false, 0
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
 	}
@@ -388,7 +503,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 		case ByHand, Forced, Released:
 			m.failedProbes = asIfManyFailed // it was no false alarm
 		case Reset:
-			m.failedProbes = asIfManyFailed
+			m.failedProbes, m.usual, m.longest, m.slowest = asIfManyFailed, 0, 0, time.Time{}
 			m.trip = m.rules.trip()
 			m.counts, m.samples, m.cause, m.failedAt = Counts{}, nil, policy.Cause{}, time.Time{}
 		}
@@ -494,7 +609,7 @@ func (m *model) restore(now, due, since time.Time) bool {
 // may reports whether a circuit like this is one to spare; whether it was used or asked for does not matter.
 func (m *model) may(spare Spare) bool {
 	return map[Spare]bool{
-		Unknown: !m.known, Quiet: m.state == policy.Closed && m.trip.Quiet(), AnyClosed: m.state == policy.Closed, Idle: true,
+		Unknown: !m.known, Quiet: m.state == policy.Closed && m.trip.Quiet() && m.hints == 0, AnyClosed: m.state == policy.Closed, Idle: true,
 	}[spare]
 }
 
@@ -511,18 +626,23 @@ func (m *model) spare(now time.Time, spare Spare, idle time.Duration) bool {
 }
 
 func (m *model) quiet(call *modelCall) bool {
-	return m.known && !m.gone && !call.probe && call.generation == m.generation && m.state == policy.Closed && m.trip.Quiet()
+	return m.known && !m.gone && !call.probe && !call.weighed && call.generation == m.generation && m.state == policy.Closed && m.trip.Quiet() && m.hints == 0
 }
 
 func (m *model) snapshot(now time.Time) Snapshot {
-	m.expire(now)
 	s := Snapshot{
 		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Generation: uint64(m.generation), Limit: m.limit(),
 		Counts: m.counts, Cause: m.cause, FailedAt: m.failedAt, Samples: m.samples,
 	}
 	s.Failures, s.Successes = m.inView()
-	if m.state != policy.Closed {
-		s.InFlight = m.inFlight()
+	for _, call := range m.calls {
+		switch {
+		case !call.probe || call.settled || call.generation != m.generation:
+		case now.Before(call.expiry):
+			s.InFlight++
+		default:
+			s.Expired++
+		}
 	}
 	if m.state == policy.Open && !m.forced {
 		s.Due = m.probe.Due()
@@ -727,6 +847,11 @@ func (d *duel) step(o operation) {
 	case 11:
 		d.last = "Snapshot"
 		d.look()
+		if o.Arg%2 == 0 { // a look changes nothing, so that it takes more to see what a lease does that ends
+			d.circuit.settleExpired(d.now)
+			d.model.expire(d.now)
+			d.look()
+		}
 	case 12:
 		to := policy.State(o.Arg % 3)
 		d.last = "Set " + to.String()
@@ -821,7 +946,7 @@ func (d *duel) wouldEndAtOnce() bool {
 		leases = append(leases, c.model.probe().Lease(), c.model.recover().Lease())
 	}
 	return slices.ContainsFunc(d.model.calls, func(call *modelCall) bool {
-		return call.probe && !call.settled && slices.ContainsFunc(leases, func(lease time.Duration) bool { return call.expiry.Equal(d.now.Add(lease)) })
+		return (call.probe || call.weighed) && !call.settled && slices.ContainsFunc(leases, func(lease time.Duration) bool { return call.expiry.Equal(d.now.Add(lease)) })
 	})
 }
 
@@ -832,7 +957,7 @@ func (d *duel) toTheNextMoment() {
 		moments = append(moments, d.model.probe.Due())
 	}
 	for _, call := range d.model.calls {
-		if call.probe && !call.settled && call.generation == d.model.generation {
+		if (call.probe || call.weighed) && !call.settled && call.generation == d.model.generation {
 			moments = append(moments, call.expiry)
 		}
 	}
@@ -861,8 +986,8 @@ func (d *duel) end() {
 	}
 	d.last = "end"
 	d.look()
-	if in := d.circuit.Snapshot(d.now).InFlight; in != 0 {
-		d.fail("all permits were given back, and %d are in flight", in)
+	if s := d.circuit.Snapshot(d.now); s.InFlight+s.Expired != 0 {
+		d.fail("all permits were given back, and %d are in flight", s.InFlight+s.Expired)
 	}
 	for _, g := range d.given {
 		d.same("samples that were given away", fmt.Sprint(g.list), g.text)

@@ -12,16 +12,18 @@ type Permit struct {
 	generation uint64
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
+	timed      bool     // the circuit has to know how long the call takes
 }
 
 // Granted reports whether p is a permit at all.
 func (p Permit) Granted() bool { return p.circuit != nil }
 
-// Watched reports whether the call is one that is timed, or counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.watched != nil }
+// Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or counted
+// because an upstream may have fallen silent or behind.
+func (p Permit) Watched() bool { return p.timed || p.watched != nil }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
-func (p Permit) Probing() bool { return p.place != nil }
+func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
 
 // Probe reports whether the call is a probe: let through while open, or as one of the few of a trial, and not as part of
 // a ramp.
@@ -31,35 +33,51 @@ func (p Permit) Probe() bool { return p.place != nil && p.place.probe }
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
 	return word&(stateBits|quietBit|goneBit|watchBit|knownBit) == uint64(policy.Closed)|quietBit|knownBit &&
-		word>>generation == p.generation && p.watched == nil
+		word>>generation == p.generation && p.watched == nil && p.place == nil
 }
 
 // WantsHeaders reports whether Headers would do anything. It takes no lock.
 func (p Permit) WantsHeaders() bool {
-	return p.place != nil || p.watched != nil || p.circuit.word.Load()&watchBit != 0
+	if p.place != nil || p.watched != nil {
+		return true
+	}
+	word := p.circuit.word.Load()
+	return word&watchBit != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
-// settle a probe, and the failure of a later Done counts as one more call.
-func (p Permit) Headers(now time.Time) {
+// settle the call, and the failure of a later Done counts as one more.
+func (p *Permit) Headers(now time.Time) {
 	c := p.circuit
 	c.mu.Lock()
 	defer c.unlock()
-	if p.generation != c.generation() || c.gone() {
+	if c.gone() {
 		return
 	}
-	if p.place == nil && p.watched == nil {
-		c.watch.heard = true // its end counts as the answer, but silence this is not
+	if p.place != nil && p.place.expired {
+		if r := (policy.Result{Outcome: policy.Success, Elapsed: now.Sub(p.place.started)}); c.lives(p.place, r) {
+			c.answered(r)
+			c.late(now, *p, r)
+			p.place.headers, p.place.opened = true, c.opened
+		}
+		return
+	}
+	if p.generation != c.generation() {
 		return
 	}
 	if p.place == nil {
-		c.cameBack(now, p.watched, true)
+		if p.watched != nil {
+			c.cameBack(now, p.watched, true)
+		} else if c.watch.phase == watching {
+			c.watch.heard = true // its end counts as the answer, but silence this is not
+		}
+		p.place = c.weigh(now)
 		return
 	}
-	if p.place.index < 0 {
+	if p.place.index < 0 || p.place.weighed {
 		return
 	}
-	p.place.headers = true
+	p.place.headers, p.place.took = true, now.Sub(p.place.started)
 	c.answered(policy.Result{Outcome: policy.Success})
 	if expiry := now.Add(bodyLease); expiry.Before(p.place.expiry) {
 		p.place.expiry = expiry
@@ -75,7 +93,10 @@ func (p Permit) Return(now time.Time) {
 	if p.generation != c.generation() || c.gone() {
 		return
 	}
-	if p.place == nil {
+	if p.place == nil || p.place.weighed {
+		if p.place != nil {
+			c.giveBack(p.place)
+		}
 		c.cameBack(now, p.watched, false)
 		return
 	}
@@ -90,6 +111,16 @@ func (p Permit) Return(now time.Time) {
 // opened the circuit; gone that the circuit was forgotten meanwhile and a failure belongs to the one that took
 // its place.
 func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
+	return p.done(now, r, false)
+}
+
+// DoneAgain is Done for a call that failed by an event by which another has failed already: it counts as a failed call, and says
+// no more of the upstream than that one did.
+func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
+	return p.done(now, r, true)
+}
+
+func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone bool) {
 	c := p.circuit
 	c.mu.Lock()
 	defer c.unlock()
@@ -104,6 +135,16 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	case policy.Ignored:
 		c.counts.Ignored++
 	}
+	if c.state() == policy.Closed {
+		c.expire(now)
+	}
+	heard := r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
+	switch expired := p.place != nil && p.place.expired; {
+	case again:
+		r.Outcome = policy.Ignored
+	case !expired && p.generation == c.generation():
+		r = c.hint(p, now, r)
+	}
 	switch {
 	case p.place != nil && p.place.expired:
 		return c.late(now, p, r), false
@@ -111,9 +152,13 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 		c.counts.LateCalls++
 		return false, false
 	case p.place == nil:
-		c.cameBack(now, p.watched, r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout)
+		c.cameBack(now, p.watched, heard)
 		return c.record(now, r), false
 	}
 	c.giveBack(p.place)
+	if p.place.weighed {
+		c.cameBack(now, p.watched, heard)
+		return c.record(now, r), false
+	}
 	return c.settle(now, p.place, r), false
 }

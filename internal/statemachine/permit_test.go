@@ -95,15 +95,15 @@ func TestAReturnedPermitLeavesNoTrace(t *testing.T) {
 			for _, operation := range c.steps {
 				r.do(0, operation)
 			}
-			before, events := r.Snapshot(epoch.Add(c.at)), len(r.told.lines)
+			before, events := lookAt(r, epoch.Add(c.at)), len(r.told.lines)
 			for range 100 {
 				p, refusal := r.Acquire(epoch.Add(c.at), time.Time{})
 				require.True(t, p.Granted(), "%+v", refusal)
 				p.Return(epoch.Add(c.at))
 			}
-			require.Equal(t, before, r.Snapshot(epoch.Add(c.at)))
+			require.Equal(t, before, lookAt(r, epoch.Add(c.at)))
 			require.Len(t, r.told.lines, events)
-			require.Equal(t, before, r.Snapshot(epoch.Add(c.at)), "nor a lease that ends later")
+			require.Equal(t, before, lookAt(r, epoch.Add(c.at)), "nor a lease that ends later")
 		})
 	}
 }
@@ -153,7 +153,7 @@ func TestWhatIsRefusedForAnotherReasonCounts(t *testing.T) {
 	require.Equal(t, want, r.Refuse(epoch.Add(time.Minute), policy.RefusedLimit))
 	require.Equal(t, []Refusal{want}, r.told.refusals)
 	require.EqualValues(t, 1, r.counts.Refusals)
-	require.Equal(t, 1, r.Snapshot(epoch).Failures, "and is no failure")
+	require.Equal(t, 1, lookAt(r, epoch).Failures, "and is no failure")
 
 	r.do(0, "set open")
 	require.Equal(t, epoch.Add(10*time.Second), r.Refuse(epoch, policy.RefusedLimit).Due)
@@ -173,7 +173,7 @@ func TestNobodyIsToldOfRefusalsWhoDoesNotWantThem(t *testing.T) {
 	}
 	require.Len(t, o.changes, 1)
 	require.Empty(t, o.refusals)
-	require.EqualValues(t, 10, c.Snapshot(epoch).Counts.Refusals)
+	require.EqualValues(t, 10, lookAt(c, epoch).Counts.Refusals)
 }
 
 func TestAFailureOfBeforeTheCircuitIsItsOwn(t *testing.T) {
@@ -182,11 +182,11 @@ func TestAFailureOfBeforeTheCircuitIsItsOwn(t *testing.T) {
 		return r.Blame(epoch.Add(at), policy.Result{Outcome: policy.Failure, Cause: statusOf})
 	}
 	require.False(t, blame(0))
-	require.Equal(t, 1, r.Snapshot(epoch).Failures)
+	require.Equal(t, 1, lookAt(r, epoch).Failures)
 	require.True(t, blame(time.Second), "it opened the circuit")
 	require.False(t, blame(2*time.Second))
 	require.Equal(t, Counts{Failures: 3, Trips: 1}, r.counts)
-	require.Equal(t, samplesOf(3, epoch.Add(2*time.Second)), r.Snapshot(epoch).Samples)
+	require.Equal(t, samplesOf(3, epoch.Add(2*time.Second)), lookAt(r, epoch).Samples)
 	r.do(3*time.Second, "set half-open")
 	require.False(t, blame(3*time.Second))
 	require.Equal(t, policy.HalfOpen, r.state(), "it decides no recovery")

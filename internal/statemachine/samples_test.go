@@ -95,7 +95,7 @@ func TestALeaseThatEndsIsASample(t *testing.T) {
 	r.Set(policy.HalfOpen, epoch)
 	_, refusal := r.Acquire(epoch, time.Time{})
 	require.Equal(t, policy.NotRefused, refusal.Reason)
-	r.Snapshot(epoch.Add(time.Hour))
+	lookAt(r, epoch.Add(time.Hour))
 	samples := r.told.changes[len(r.told.changes)-1].Samples
 	require.Len(t, samples, 1)
 	require.Equal(t, policy.Lease, samples[0].Cause.Kind)

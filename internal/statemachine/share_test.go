@@ -118,7 +118,7 @@ func TestTwoThatOpenedOpenACircuitWithoutCallsOfItsOwn(t *testing.T) {
 			require.Equal(t, policy.Closed, f.state(), "one alone is not enough, however often it says so")
 			f.hear(0, "b", fleet.Opened)
 			require.Equal(t, policy.Open, f.state())
-			require.EqualValues(t, 1, f.Snapshot(epoch).Counts.Trips)
+			require.EqualValues(t, 1, lookAt(f, epoch).Counts.Trips)
 			require.Equal(t, []fleet.Kind{fleet.Opened}, f.told.kinds())
 		})
 	}
@@ -220,7 +220,7 @@ func FuzzFleet(f *testing.F) {
 				t.Fatalf("%+v", j)
 			}
 		}
-		m.Snapshot(now)
+		lookAt(m, now)
 	})
 }
 
@@ -346,7 +346,7 @@ func TestTheProbeOfAnotherHoldsOwnOnes(t *testing.T) {
 		f.hear(150*ms, "b", fleet.ProbeFailed) // not its probe
 		require.False(t, asks(f, 200*ms))
 		f.hear(300*ms, "a", fleet.ProbeFailed)
-		require.Equal(t, epoch.Add(400*ms), f.Snapshot(epoch).Due)
+		require.Equal(t, epoch.Add(400*ms), lookAt(f, epoch).Due)
 		require.False(t, asks(f, 400*ms-1))
 		require.True(t, asks(f, 400*ms))
 	})
@@ -355,7 +355,7 @@ func TestTheProbeOfAnotherHoldsOwnOnes(t *testing.T) {
 		p, _ := f.Acquire(epoch.Add(100*ms), time.Time{})
 		f.hear(100*ms, "a", fleet.ProbeStarted)
 		f.hear(100*ms, "a", fleet.ProbeFailed)
-		require.Equal(t, epoch.Add(100*ms), f.Snapshot(epoch).Due)
+		require.Equal(t, epoch.Add(100*ms), lookAt(f, epoch).Due)
 		p.Done(epoch.Add(200*ms), well)
 		require.Equal(t, policy.HalfOpen, f.state())
 	})
@@ -501,7 +501,7 @@ func TestACircuitWithoutAFleetHearsNothing(t *testing.T) {
 		}
 	}
 	require.Nil(t, c.share)
-	require.Equal(t, Snapshot{Trips: 2}, c.Snapshot(epoch))
+	require.Equal(t, Snapshot{Trips: 2}, lookAt(c, epoch))
 	require.Empty(t, l.events)
 	_, ok := c.TakeEvidence()
 	require.False(t, ok)
@@ -556,7 +556,7 @@ func TestWhatIsToldOfAnOutage(t *testing.T) {
 	p.Done(epoch.Add(12*s), failed)
 	require.Equal(t, []fleet.Kind{fleet.ProbeStarted, fleet.ProbeFailed}, f.told.kinds())
 	ask(22 * s)
-	f.Snapshot(epoch.Add(24 * s))
+	lookAt(f, epoch.Add(24*s))
 	require.Equal(t, []fleet.Kind{fleet.ProbeStarted, fleet.ProbeFailed}, f.told.kinds(), "a lease that ends")
 	at := openedFor // so late that it is told again that it is open
 	ask(at).Done(epoch.Add(at), well)
@@ -585,7 +585,7 @@ func TestOpenedIsToldAgainWhileRequestsCome(t *testing.T) {
 		f.told.kinds()
 	}
 	require.Equal(t, []time.Duration{again, 2 * again, 3 * again, 4 * again}, told)
-	f.Snapshot(epoch.Add(30 * time.Minute))
+	lookAt(f, epoch.Add(30*time.Minute))
 	require.Empty(t, f.told.kinds(), "no request, no word")
 }
 
@@ -755,7 +755,7 @@ func TestWhoSaysThatTheUpstreamAnswersHasItProbedOnceInAGap(t *testing.T) {
 // Whoever says so hears of it even after an own probe has failed: it may have been too early.
 func TestAnAnswerIsFollowedAfterAnOwnProbeThatFailed(t *testing.T) {
 	f := openFellow(classic)
-	due := f.Snapshot(epoch).Due
+	due := lookAt(f, epoch).Due
 	at := due.Sub(epoch)
 	require.True(t, f.call(at, failed))
 	f.hear(at+time.Second, "a", fleet.Answered)
@@ -769,16 +769,16 @@ func TestWhoOpensWithoutAFailureOfItsOwnIsSoonDueForAProbe(t *testing.T) {
 	f.hear(0, "a", fleet.Opened)
 	f.hear(0, "b", fleet.Opened)
 	require.Equal(t, policy.Open, f.state())
-	require.Equal(t, epoch.Add(trySoon), f.Snapshot(epoch).Due)
+	require.Equal(t, epoch.Add(trySoon), lookAt(f, epoch).Due)
 	require.Equal(t, epoch.Add(trySoon), f.told.changes[0].Due, "and so says its observer")
 	require.False(t, f.call(trySoon-1, failed))
 	require.True(t, f.call(trySoon, failed))
-	require.Equal(t, epoch.Add(trySoon+time.Hour), f.Snapshot(epoch).Due, "then by its rule")
+	require.Equal(t, epoch.Add(trySoon+time.Hour), lookAt(f, epoch).Due, "then by its rule")
 
 	f = newFellow(lenient)
 	f.hear(0, "a", fleet.Opened)
 	f.call(0, failed)
 	f.hear(0, "b", fleet.Opened)
 	require.Equal(t, policy.Open, f.state())
-	require.Equal(t, epoch.Add(time.Hour), f.Snapshot(epoch).Due, "it has seen it itself")
+	require.Equal(t, epoch.Add(time.Hour), lookAt(f, epoch).Due, "it has seen it itself")
 }

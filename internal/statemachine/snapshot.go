@@ -25,7 +25,8 @@ type Snapshot struct {
 	Due                 time.Time // as Change.Due; zero unless Open
 	Generation          uint64
 	Failures, Successes int // what the rule of the state has in view
-	InFlight, Limit     int // half-open calls in flight, and how many may be
+	InFlight, Limit     int // calls let through while open or half-open that are in flight, and how many may be
+	Expired             int // others of them, whose lease has ended and that the next request or result settles
 	Counts              Counts
 	Cause               policy.Cause    // of the last failure
 	FailedAt            time.Time       // when that was; zero if never
@@ -35,11 +36,10 @@ type Snapshot struct {
 	Gauge, Trips        int             // how near a closed circuit is to tripping, and at how much it does; 0 if its rule has no gauge
 }
 
-// Snapshot returns the circuit as it is now.
+// Snapshot returns the circuit as it is now. It changes nothing and tells observers nothing.
 func (c *Circuit) Snapshot(now time.Time) Snapshot {
 	c.mu.Lock()
-	defer c.unlock()
-	c.expire(now)
+	defer c.mu.Unlock()
 	s := Snapshot{
 		State: c.state(), Forced: c.forced, Since: c.since, Trouble: c.trouble, Generation: c.generation(),
 		Counts: c.counts, Cause: c.cause, FailedAt: c.failedAt, Samples: c.samples.list(),
@@ -54,7 +54,7 @@ func (c *Circuit) Snapshot(now time.Time) Snapshot {
 		if c.forced {
 			break
 		}
-		s.Due, s.InFlight, s.Limit = c.probe.Due(), len(c.places), 1
+		s.Due, s.Limit = c.probe.Due(), 1
 		if countdown, ok := c.probe.(policy.Countdown); ok {
 			s.Requests, s.Latest = countdown.Countdown()
 		}
@@ -62,7 +62,17 @@ func (c *Circuit) Snapshot(now time.Time) Snapshot {
 			s.Due, s.Requests, s.Latest = now, 1, now
 		}
 	case policy.HalfOpen:
-		s.InFlight, s.Limit = len(c.places), c.recover.Limit()
+		s.Limit = c.recover.Limit()
+	}
+	if s.State == policy.Closed {
+		return s
+	}
+	for _, p := range c.places {
+		if now.Before(p.expiry) {
+			s.InFlight++
+		} else {
+			s.Expired++
+		}
 	}
 	return s
 }

@@ -59,7 +59,7 @@ func TestManyGoroutinesAtOnce(t *testing.T) {
 						}
 					}
 					if random.IntN(4) == 0 {
-						c.Snapshot(now)
+						lookAt(c, now)
 					}
 					for range random.IntN(4) {
 						runtime.Gosched() // so that many calls are out at once

@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
@@ -13,15 +14,23 @@ type watch struct {
 	phase  phase
 	timer  *time.Timer
 	canary *watched
-	usual  time.Duration // the time of canaries, a moving mean; 0 if none has come back yet
+	usual  time.Duration // that calls take, a moving mean of those that are timed; 0 if none has come back yet
 
-	// While watching:
-	since  time.Time // the canary was found late
-	heard  bool      // the upstream has answered any call since
-	number int       // of the last call let through since; the canary is 0
-	newest int       // the highest number of a call that was answered
-	held   time.Time // a call was held last; zero if none was
-	next   time.Time // while holding, a call is let through
+	longest time.Duration // that one of them took, of the last mindful
+	slowest time.Time     // when that one came back
+
+	*vigil // while watching
+}
+
+// A vigil is what is known since a canary was found late.
+type vigil struct {
+	since   time.Time   // it was
+	heard   bool        // the upstream has answered any call since
+	overdue []time.Time // when those that wait are, until it has: the soonest, Hold.InFlight at most
+	number  int         // of the last call let through since; the canary is 0
+	newest  int         // the highest number of a call that was answered
+	held    time.Time   // a call was held last; zero if none was
+	next    time.Time   // while holding, a call is let through
 
 	from          time.Time     // answers are counted; zero until a call started since is back
 	back          int           // answers since from
@@ -33,6 +42,7 @@ type watch struct {
 type watched struct {
 	number  int // 0 is a canary
 	started time.Time
+	overdue time.Time // zero for a canary, and for what nobody waits for
 	back    bool
 }
 
@@ -56,6 +66,9 @@ const (
 	smoothOf  = 8                      // calls, as TCP's smoothed round trip
 	growth    = 2                      // of the time that calls take, which tells a queue from an upstream that is slow
 	calm      = 10 * time.Second       // without a call held, before the usual time follows one that is longer
+	mindful   = 10 * time.Minute       // the longest call is remembered
+	mostTaken = 5 * time.Minute        // by a call, as far as others are concerned, or one that hangs could hold them up for as long
+	bearable  = time.Minute            // until a call without a deadline is overdue: so long wait common proxies, unless told otherwise
 )
 
 // takeCanary makes the call of a new permit the canary, unless another one was faster.
@@ -67,7 +80,9 @@ func (c *Circuit) takeCanary(gen uint64) *watched {
 		return nil
 	}
 	w.phase, w.canary = canaryUp, &watched{started: time.Now()}
-	w.wait(w.late(), c.timeIsUp)
+	if c.rules().Hold.Silence > 0 { // or nobody asks whether it is late
+		w.wait(w.late(), c.timeIsUp)
+	}
 	c.store(policy.Closed, gen)
 	return w.canary
 }
@@ -93,7 +108,7 @@ func (c *Circuit) timeIsUp() {
 	}
 	switch w := &c.watch; w.phase {
 	case canaryUp:
-		*w = watch{phase: watching, timer: w.timer, canary: w.canary, usual: w.usual, since: time.Now()}
+		w.phase, w.vigil = watching, &vigil{since: time.Now()}
 	case resting:
 		w.phase = wanting
 	}
@@ -113,21 +128,36 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	switch {
 	case w.phase == canaryUp && call == w.canary:
 		if heard {
-			w.learn(now.Sub(call.started))
+			w.learn(now, now.Sub(call.started))
 		}
 	case w.phase == watching && heard:
 		if inTime := w.answered(now, call); !inTime {
 			return
 		}
+	case w.phase == watching && call != nil:
+		w.gaveUp(now, call, c.rules().Hold)
+		return
 	default:
 		return
 	}
-	w.phase = resting
+	w.phase, w.vigil = resting, nil
 	w.wait(rest, c.timeIsUp)
 	c.store(policy.Closed, c.generation())
 }
 
-func (w *watch) learn(took time.Duration) { w.usual = smoothed(w.usual, took) }
+// learn takes notice of how long a call took that is one like the others.
+func (w *watch) learn(now time.Time, took time.Duration) {
+	took = min(took, mostTaken)
+	w.usual = smoothed(w.usual, took)
+	w.remember(now, took)
+}
+
+func (w *watch) remember(now time.Time, took time.Duration) {
+	took = min(took, mostTaken)
+	if took >= w.longest || now.Sub(w.slowest) > mindful {
+		w.longest, w.slowest = took, now
+	}
+}
 
 // smoothed is the moving mean of the times that calls take, with one more in it. A mean of 0 is of none yet.
 func smoothed(mean, took time.Duration) time.Duration {
@@ -140,7 +170,7 @@ func smoothed(mean, took time.Duration) time.Duration {
 // answered counts an answer while watching, and reports whether it is of a call that started since and took no
 // longer than a canary may.
 func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
-	w.heard = true
+	w.heard, w.overdue = true, nil
 	switch span := now.Sub(w.from); {
 	case w.from.IsZero():
 		if call != nil {
@@ -155,6 +185,7 @@ func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
 		return false
 	}
 	took := now.Sub(call.started)
+	w.remember(now, took)
 	w.timed++
 	w.smooth += (took - w.smooth) / time.Duration(min(w.timed, smoothOf))
 	if (call == w.canary || w.timed >= smoothOf) && (w.least == 0 || w.smooth < w.least) {
@@ -187,7 +218,51 @@ func (w *watch) admit(now, deadline time.Time, hold policy.Hold) (call *watched,
 		w.from, w.back = time.Time{}, 0 // the pace of an upstream without work says nothing
 	}
 	w.number++
-	return &watched{number: w.number, started: now}, false
+	call = &watched{number: w.number, started: now}
+	if !w.heard {
+		due := w.dueIn(bears(now, deadline), hold)
+		if len(w.overdue) == 0 {
+			w.expect(w.canary.started.Add(due), hold) // whose caller is taken to bear as much
+		}
+		call.overdue = now.Add(due)
+		w.expect(call.overdue, hold)
+	}
+	return call, false
+}
+
+// bears is how long the caller of a call waits before it is a pity: half of its time, or it could as well wait for the rest.
+func bears(now, deadline time.Time) time.Duration {
+	if deadline.IsZero() {
+		return bearable
+	}
+	return deadline.Sub(now) / 2
+}
+
+// dueIn is how long a call has to be out until it is overdue by what is known of calls here, and what its caller bears. What
+// its caller expects is known by its deadline alone: that calls were quick until now says little of one that is slow by nature.
+func (w *watch) dueIn(bears time.Duration, hold policy.Hold) time.Duration {
+	return max(hold.Silence, patience*w.usual, w.longest+w.longest/4, bears)
+}
+
+func (w *watch) expect(overdue time.Time, hold policy.Hold) {
+	at, _ := slices.BinarySearchFunc(w.overdue, overdue, time.Time.Compare)
+	w.overdue = slices.Insert(w.overdue, at, overdue)
+	w.overdue = w.overdue[:min(len(w.overdue), hold.InFlight)]
+}
+
+// gaveUp takes notice of a caller that waits no longer. If that was for many times the usual time, its patience is known now;
+// otherwise it says nothing.
+func (w *watch) gaveUp(now time.Time, call *watched, hold policy.Hold) {
+	if w.heard || call.overdue.IsZero() {
+		return
+	}
+	if at, ok := slices.BinarySearchFunc(w.overdue, call.overdue, time.Time.Compare); ok {
+		w.overdue = slices.Delete(w.overdue, at, at+1)
+	}
+	if waited := now.Sub(call.started); waited >= patience*w.usual {
+		call.overdue = call.started.Add(w.dueIn(waited, hold))
+		w.expect(call.overdue, hold)
+	}
 }
 
 // ahead is how many calls were let through after the newest that was answered. Older ones that are still out are no
@@ -201,11 +276,11 @@ func (w *watch) level() bool { return w.least > 0 && w.smooth < growth*w.least }
 // and no growing queue.
 func (w *watch) steady() bool { return w.level() && w.smooth < growth*2*w.late() }
 
-// silent reports whether nothing has been heard for too long, of enough calls, by an upstream that is known to answer.
+// silent reports whether an upstream that is known to answer has not been heard for too long: a call is overdue, and so many are
+// or will be soon that it is no matter of one.
 func (w *watch) silent(now time.Time, hold policy.Hold) bool {
-	silence := max(hold.Silence, patience*w.usual)
-	return !w.heard && w.usual > 0 && w.ahead()+1 >= hold.InFlight &&
-		now.Sub(w.canary.started) >= silence && now.Sub(w.since) >= silence-leastLate
+	return !w.heard && w.usual > 0 && len(w.overdue) >= hold.InFlight && !now.Before(w.overdue[0]) &&
+		!now.Add(hold.Silence).Before(w.overdue[hold.InFlight-1]) && now.Sub(w.since) >= hold.Silence-leastLate
 }
 
 // hopeless reports whether there is a growing queue, and the calls ahead, at the pace at which they are answered, take so
@@ -219,16 +294,16 @@ func (w *watch) hopeless(now, deadline time.Time, hold policy.Hold) bool {
 }
 
 func (w *watch) stop() {
-	w.phase = wanting
+	w.phase, w.vigil = wanting, nil
 	if w.timer != nil {
 		w.timer.Stop()
 	}
 }
 
 // bits is the watch's part of the word of a closed circuit.
-func (w *watch) bits(hold policy.Hold) uint64 {
+func (w *watch) bits(config *Config) uint64 {
 	switch {
-	case hold.Silence == 0:
+	case config.Rules.Hold.Silence == 0 && !config.Measured:
 		return 0
 	case w.phase == wanting:
 		return canaryBit
@@ -245,3 +320,6 @@ func (w *watch) lease(most time.Duration) time.Duration {
 	}
 	return min(most, max(leastTerm, 4*w.usual))
 }
+
+// term makes the lease of a call of a recovery longer where calls take long: what has just been answered after a time may be again.
+func (w *watch) term(least time.Duration) time.Duration { return max(least, 2*w.longest) }

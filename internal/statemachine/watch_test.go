@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"cmp"
 	"container/heap"
 	"flag"
 	"testing"
@@ -47,6 +48,7 @@ type world struct {
 	calls  []*fate
 	takes  func(at time.Duration) time.Duration // how long the upstream takes for a call that comes then; never: no answer
 	wait   time.Duration                        // how long the caller waits; 0 for ever
+	says   time.Duration                        // how long the caller says that it waits, if wait is 0; 0 for no deadline
 	giveUp policy.Result                        // what a call says whose caller waits no longer
 }
 
@@ -137,8 +139,8 @@ func (w *world) acquire() Permit {
 		return permit
 	}
 	deadline := time.Time{}
-	if w.wait > 0 {
-		deadline = time.Now().Add(w.wait)
+	if patient := cmp.Or(w.wait, w.says); patient > 0 {
+		deadline = time.Now().Add(patient)
 	}
 	permit, refusal := w.Acquire(time.Now(), deadline)
 	if !permit.Granted() {
@@ -213,22 +215,25 @@ func TestAHealthyUpstreamIsNeverHeld(t *testing.T) {
 	}
 }
 
-// Calls come fast and are never answered. It takes the canary's 100 ms to look, and a second since it started to know.
+// Calls come fast and are never answered. It takes the canary's 100 ms to look, and a second since it started to know, or half
+// of the time that callers have.
 func TestABlackHoleIsHeldAfterASecond(t *testing.T) {
 	for name, giveUp := range map[string]struct {
 		after time.Duration
 		says  policy.Result
+		told  time.Duration
+		begin time.Duration
 	}{
-		"for ever":             {},
-		"timeouts of 300 ms":   {300 * ms, timedOut},
-		"timeouts of 3 s":      {3 * sec, timedOut},
-		"callers that give up": {400 * ms, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}},
+		"for ever":             {told: 2 * sec, begin: sec},
+		"timeouts of 300 ms":   {300 * ms, timedOut, 0, sec},
+		"timeouts of 3 s":      {3 * sec, timedOut, 0, 1500 * ms},
+		"callers that give up": {400 * ms, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}, 0, sec},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const from, to = 10 * sec, 25 * sec
 				w := newWorld(t, lost(20*ms, from, to))
-				w.wait, w.giveUp = giveUp.after, giveUp.says
+				w.wait, w.giveUp, w.says = giveUp.after, giveUp.says, giveUp.told
 				w.offer(0, 40*sec, 7*ms)
 				w.runTo(time.Minute)
 
@@ -240,8 +245,8 @@ func TestABlackHoleIsHeldAfterASecond(t *testing.T) {
 						break
 					}
 				}
-				require.GreaterOrEqual(t, first, from+800*ms)
-				require.LessOrEqual(t, first, from+1300*ms)
+				require.GreaterOrEqual(t, first, from+giveUp.begin-200*ms)
+				require.LessOrEqual(t, first, from+giveUp.begin+300*ms)
 				// One a second, and in the place of those whose callers have given up, so that ten are out.
 				let, out := 0, 0
 				for _, f := range w.calls {
@@ -334,8 +339,9 @@ func watchOf(c *Circuit) watch {
 var succeeded = policy.Result{Outcome: policy.Success}
 
 // ask is Acquire now, by a caller that waits for ever.
+// ask is for a caller that has two seconds.
 func ask(c *Circuit) Permit {
-	p, _ := c.Acquire(time.Now(), time.Time{})
+	p, _ := c.Acquire(time.Now(), time.Now().Add(2*time.Second))
 	return p
 }
 
@@ -381,6 +387,7 @@ func TestSilenceIsThreeTimesTheUsualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const hole = 60 * sec
 		w := newWorld(t, lost(2*sec, hole, 1000*sec))
+		w.says = 5 * sec
 		w.offer(0, 2*hole, 50*ms)
 		w.runTo(2 * hole)
 		for _, f := range w.calls {
@@ -489,20 +496,26 @@ func TestAnUpstreamThatBecomesSlowIsNotHeld(t *testing.T) {
 	}
 }
 
-func TestAnUpstreamThatBecomesSlowerThanTheSilenceIsHeldOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(at time.Duration) time.Duration {
-			if at < 20*sec {
-				return 20 * ms
+// Nothing tells it from one that has fallen silent but what its callers bear.
+func TestAnUpstreamThatBecomesSlowerThanTheSilenceIsHeldForCallersWithoutTheTime(t *testing.T) {
+	for says, isHeld := range map[time.Duration]bool{0: false, 30 * sec: false, 9 * sec: false, 5 * sec: true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(at time.Duration) time.Duration {
+				if at < 20*sec {
+					return 20 * ms
+				}
+				return 4 * sec
+			})
+			w.says = says
+			w.offer(0, 80*sec, 50*ms)
+			w.runTo(90 * sec)
+			_, held := w.count(20*sec, 25*sec)
+			require.Equal(t, isHeld, held > 0, "they say %v", says)
+			if !isHeld {
+				w.requireNoneHeld(25*sec, 90*sec)
 			}
-			return 4 * sec
 		})
-		w.offer(0, 80*sec, 50*ms)
-		w.runTo(90 * sec)
-		_, held := w.count(20*sec, 25*sec)
-		require.NotZero(t, held)
-		w.requireNoneHeld(25*sec, 90*sec)
-	})
+	}
 }
 
 // An upstream answers fifty calls a second, and a hundred come.
@@ -941,6 +954,7 @@ func TestCallsThatAreLostAreNotAQueue(t *testing.T) {
 			}
 			return 400 * ms
 		})
+		w.says = 2 * sec
 		w.offer(0, 100*sec, 7*ms)
 		w.runTo(15 * sec)
 		w.wait = sec
