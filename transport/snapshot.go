@@ -34,6 +34,9 @@ type Circuit struct {
 	Trip     int `json:"trip"`
 	InFlight int `json:"in_flight"` // calls let through while open or half-open; 0 if closed
 	Limit    int `json:"limit"`     // how many of them may be
+	// Expired is how many more have been out for longer than their lease: they are in nobody's way, and the next request or
+	// result takes notice of it.
+	Expired int `json:"expired,omitempty"`
 
 	// Since the circuit was made or reset:
 	FailedCalls  uint64 `json:"failed_calls"`  // calls that failed
@@ -109,7 +112,7 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 	}
 	return Circuit{
 		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
-		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit,
+		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,

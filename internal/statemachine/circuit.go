@@ -403,18 +403,17 @@ func (c *Circuit) learn(now time.Time, r policy.Result) {
 // caller whose deadline passes long before calls usually end could not have had an answer; one that goes away after many times as
 // long as they take may be right to. Either is all that is heard of an upstream whose callers are all like that.
 func (c *Circuit) hint(p Permit, now time.Time, r policy.Result) policy.Result {
-	waited := r.Elapsed
-	if p.watched != nil {
-		waited = now.Sub(p.watched.started)
-	}
 	usual := c.watch.usual
-	if waited == 0 || usual == 0 || r.Cause.Phase == policy.PhaseBody {
+	if usual == 0 || r.Cause.Phase == policy.PhaseBody {
 		return r
 	}
+	waited, known := c.waited(p, now, r)
 	switch kind, whose := r.Cause.Kind, r.Cause.Deadline; {
-	case r.Outcome == policy.Failure && kind == policy.Timeout && waited < usual/2 &&
+	case r.Outcome == policy.Failure && kind == policy.Timeout && waited < usual/2 && (known || c.failing) &&
 		whose != policy.TransportDeadline && whose != policy.LimitDeadline: // which are for all calls, and somebody chose them
-		c.hints += hintHasty
+		if c.hints += hintHasty; c.state() != policy.Closed {
+			c.hints += hintGaveUp - hintHasty // there is reason to believe it
+		}
 	case r.Outcome == policy.Ignored && kind == policy.Canceled && waited >= max(leastGone, manyTimes*usual, c.watch.longest):
 		c.hints += hintGaveUp
 	default:
@@ -429,6 +428,20 @@ func (c *Circuit) hint(p Permit, now time.Time, r policy.Result) policy.Result {
 		c.store(policy.Closed, c.generation())
 	}
 	return r
+}
+
+// waited returns how long a call has been out that came to nothing, or at least how long, if it is not known when it began: then it
+// was before any failed, and before a canary was late.
+func (c *Circuit) waited(p Permit, now time.Time, r policy.Result) (waited time.Duration, known bool) {
+	switch {
+	case p.watched != nil:
+		return now.Sub(p.watched.started), true
+	case r.Elapsed > 0:
+		return r.Elapsed, true
+	case c.watch.phase == watching:
+		return now.Sub(c.watch.since), false
+	}
+	return 0, false
 }
 
 // record takes the result of a call that started while the circuit was closed.
@@ -455,6 +468,9 @@ func (c *Circuit) record(now time.Time, r policy.Result) (opened bool) {
 func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored {
 		return false
+	}
+	if r.Outcome == policy.Success {
+		c.hints = 0
 	}
 	r.Usual = c.watch.usual
 	c.learn(now, r)

@@ -43,6 +43,7 @@ type model struct {
 	longest      time.Duration
 	slowest      time.Time // when the longest came back
 	hints        float64   // of a failure, by callers who could not know
+	failing      bool      // since the last success
 	calls        []*modelCall
 	counts       Counts
 	events       []string
@@ -367,14 +368,17 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 // hint makes a failure of enough that are none by themselves.
 func (m *model) hint(now time.Time, r policy.Result) policy.Result {
 	c := r.Cause
-	hasty := r.Outcome == policy.Failure && c.Kind == policy.Timeout && r.Elapsed < m.usual/2 &&
+	hasty := r.Outcome == policy.Failure && c.Kind == policy.Timeout && r.Elapsed < m.usual/2 && (r.Elapsed > 0 || m.failing) &&
 		c.Deadline != policy.TransportDeadline && c.Deadline != policy.LimitDeadline
 	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.Canceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest)
-	if m.usual == 0 || r.Elapsed == 0 || c.Phase == policy.PhaseBody || !hasty && !gaveUp {
+	if m.usual == 0 || c.Phase == policy.PhaseBody || !hasty && !gaveUp {
 		return r
 	}
-	if m.hints += 1.0 / 4; hasty {
-		m.hints += 1.0/32 - 1.0/4
+	m.failing = true
+	if hasty && m.state == policy.Closed {
+		m.hints += 1.0 / 32
+	} else {
+		m.hints += 1.0 / 4
 	}
 	if m.hints < 1 {
 		return policy.Result{Outcome: policy.Ignored}
@@ -389,7 +393,7 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 	if r.Outcome == policy.Ignored || m.forced {
 		return ""
 	}
-	if r.Outcome == policy.Success {
+	if m.failing = r.Outcome == policy.Failure; !m.failing {
 		m.hints = 0
 	}
 	if !m.trip.Record(now, r) {
@@ -400,8 +404,11 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 }
 
 func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) string {
-	if r.Outcome == policy.Ignored {
+	switch r.Outcome {
+	case policy.Ignored:
 		return ""
+	case policy.Success:
+		m.hints = 0
 	}
 	m.learn(now, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
@@ -493,7 +500,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 		c.Cause = r.Cause
 	}
 	c.Failures, c.Successes = m.inView()
-	m.forced, m.hastened, m.hints = reason == Forced, false, 0
+	m.forced, m.hastened, m.hints, m.failing = reason == Forced, false, 0, false
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
 	}

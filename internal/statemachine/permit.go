@@ -67,7 +67,7 @@ func (p *Permit) Headers(now time.Time) {
 	}
 	if p.place == nil {
 		if p.watched != nil {
-			c.cameBack(now, p.watched, true)
+			c.cameBack(now, p.watched, true, true)
 		} else if c.watch.phase == watching {
 			c.watch.heard = true // its end counts as the answer, but silence this is not
 		}
@@ -97,7 +97,7 @@ func (p Permit) Return(now time.Time) {
 		if p.place != nil {
 			c.giveBack(p.place)
 		}
-		c.cameBack(now, p.watched, false)
+		c.cameBack(now, p.watched, false, false)
 		return
 	}
 	if p.place.index >= 0 && p.place.hastened {
@@ -138,7 +138,8 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 	if c.state() == policy.Closed {
 		c.expire(now)
 	}
-	heard := r.Outcome == policy.Success || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
+	well := r.Outcome == policy.Success
+	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
 	switch expired := p.place != nil && p.place.expired; {
 	case again:
 		r.Outcome = policy.Ignored
@@ -152,12 +153,12 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 		c.counts.LateCalls++
 		return false, false
 	case p.place == nil:
-		c.cameBack(now, p.watched, heard)
+		c.cameBack(now, p.watched, heard, well)
 		return c.record(now, r), false
 	}
 	c.giveBack(p.place)
 	if p.place.weighed {
-		c.cameBack(now, p.watched, heard)
+		c.cameBack(now, p.watched, heard, well)
 		return c.record(now, r), false
 	}
 	return c.settle(now, p.place, r), false

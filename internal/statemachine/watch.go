@@ -7,9 +7,9 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A watch looks for an upstream that has fallen silent or behind (policy.Hold), in a way that costs a healthy call
-// nothing: one call at a time is a canary, and only that one is timed. If it is late, all calls are counted until
-// one that started since is back in time. Like the rest of a circuit, a watch is under mu.
+// A watch finds out how long calls take, and looks for an upstream that has fallen silent or behind (policy.Hold), in a way that
+// costs a healthy call nothing: one call at a time is a canary, and only that one is timed. If it is late, all calls are counted
+// until one that started since is back in time. Like the rest of a circuit, a watch is under mu.
 type watch struct {
 	phase  phase
 	timer  *time.Timer
@@ -80,9 +80,7 @@ func (c *Circuit) takeCanary(gen uint64) *watched {
 		return nil
 	}
 	w.phase, w.canary = canaryUp, &watched{started: time.Now()}
-	if c.rules().Hold.Silence > 0 { // or nobody asks whether it is late
-		w.wait(w.late(), c.timeIsUp)
-	}
+	w.wait(w.late(), c.timeIsUp)
 	c.store(policy.Closed, gen)
 	return w.canary
 }
@@ -116,8 +114,9 @@ func (c *Circuit) timeIsUp() {
 }
 
 // cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers,
-// whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up.
-func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
+// whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up; well that it did what
+// it was asked, and took as long as that takes.
+func (c *Circuit) cameBack(now time.Time, call *watched, heard, well bool) {
 	w := &c.watch
 	if call != nil {
 		if call.back {
@@ -127,11 +126,11 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard bool) {
 	}
 	switch {
 	case w.phase == canaryUp && call == w.canary:
-		if heard {
+		if well {
 			w.learn(now, now.Sub(call.started))
 		}
 	case w.phase == watching && heard:
-		if inTime := w.answered(now, call); !inTime {
+		if inTime := w.answered(now, call, well); !inTime {
 			return
 		}
 	case w.phase == watching && call != nil:
@@ -169,7 +168,7 @@ func smoothed(mean, took time.Duration) time.Duration {
 
 // answered counts an answer while watching, and reports whether it is of a call that started since and took no
 // longer than a canary may.
-func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
+func (w *watch) answered(now time.Time, call *watched, well bool) (inTime bool) {
 	w.heard, w.overdue = true, nil
 	switch span := now.Sub(w.from); {
 	case w.from.IsZero():
@@ -185,17 +184,19 @@ func (w *watch) answered(now time.Time, call *watched) (inTime bool) {
 		return false
 	}
 	took := now.Sub(call.started)
-	w.remember(now, took)
+	if well {
+		w.remember(now, took)
+	}
 	w.timed++
 	w.smooth += (took - w.smooth) / time.Duration(min(w.timed, smoothOf))
 	if (call == w.canary || w.timed >= smoothOf) && (w.least == 0 || w.smooth < w.least) {
 		w.least = w.smooth
 	}
 	w.newest = max(w.newest, call.number)
-	if w.usual == 0 {
-		w.usual = took
+	if w.usual == 0 && well {
+		w.usual = min(took, mostTaken)
 	}
-	if w.level() && now.Sub(w.held) > calm && (w.steady() || now.Sub(w.since) > calm) {
+	if well && w.level() && now.Sub(w.held) > calm && (w.steady() || now.Sub(w.since) > calm) {
 		w.usual = max(w.usual, min(took, w.usual+w.usual/64)) // slow from now on, it seems
 	}
 	return call != w.canary && took <= w.late()
@@ -207,7 +208,7 @@ func (w *watch) admit(now, deadline time.Time, hold policy.Hold) (call *watched,
 	if w.phase != watching {
 		return nil, false
 	}
-	if w.silent(now, hold) || w.hopeless(now, deadline, hold) {
+	if hold.Silence > 0 && (w.silent(now, hold) || w.hopeless(now, deadline, hold)) {
 		w.held = now
 		if now.Before(w.next) {
 			return nil, true

@@ -732,6 +732,7 @@ func TestAChangeOfStateEndsTheWatch(t *testing.T) {
 				for range 20 {
 					more = append(more, ask(c))
 				}
+				time.Sleep(10 * ms) // or they could not have had an answer
 				more[0].Done(time.Now(), timedOut)
 				tripped, _ := more[1].Done(time.Now(), timedOut)
 				require.True(t, tripped)
