@@ -105,9 +105,10 @@ func Observe(t *transport.Transport, opts ...Option) (stop func() error, err err
 // instruments are up-down counters where sums over processes make sense, as the semantic conventions have it for states, and
 // gauges where they do not.
 type instruments struct {
-	state, forced, shadow, circuits, overrides, inFlight, limit, local metric.Int64ObservableUpDownCounter
+	state, forced, shadow, circuits, unasked, overrides, inFlight, limit, local metric.Int64ObservableUpDownCounter
 
 	since   metric.Float64ObservableGauge
+	asked   metric.Float64ObservableGauge
 	trouble metric.Float64ObservableCounter
 	locals  metric.Int64ObservableCounter
 	counts  [tally.ShadowCalls + 1]metric.Int64ObservableCounter
@@ -129,6 +130,7 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 	i.forced = upDown("fusebox.circuit.forced", "{circuit}", "1 if somebody forced the circuit's state, 0 otherwise.")
 	i.shadow = upDown("fusebox.circuit.shadow", "{circuit}", "1 if the circuit is in shadow: it decides, but refuses nothing.")
 	i.circuits = upDown("fusebox.circuit.count", "{circuit}", "Circuits that are kept, whether or not they have attributes of their own.")
+	i.unasked = upDown("fusebox.circuit.unasked.count", "{circuit}", "Circuits that nobody has asked for for five minutes, of those that are not closed.")
 	i.overrides = upDown("fusebox.override.count", "{override}", "States that somebody forced and that are in force, by the state. Each can match any number of circuits, or none.")
 	i.inFlight = upDown("fusebox.circuit.call.active", "{request}", "Calls let through an open or half-open circuit that are in flight.")
 	i.limit = upDown("fusebox.circuit.call.limit", "{request}", "How many calls an open or half-open circuit lets be in flight.")
@@ -143,17 +145,24 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 		tally.ShadowCalls:    counter("fusebox.shadow.calls", "{request}", "What became of calls that would have been refused if the circuit were not in shadow."),
 	}
 	i.since, err = m.Float64ObservableGauge("fusebox.circuit.trouble.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long the circuit has been in the trouble that it is in."))
+		metric.WithDescription("How long the circuit has been in the trouble that it is in. Not there if nobody has asked for it for five minutes."))
 	all, errs = append(all, i.since), append(errs, err)
+	i.asked, err = m.Float64ObservableGauge("fusebox.circuit.unasked.duration", metric.WithUnit("s"),
+		metric.WithDescription("How long ago the last request came for a circuit that is not closed."))
+	all, errs = append(all, i.asked), append(errs, err)
 	i.trouble, err = m.Float64ObservableCounter("fusebox.circuit.trouble.time", metric.WithUnit("s"),
-		metric.WithDescription("Time that circuits were not closed."))
+		metric.WithDescription("Time that circuits were not closed, and asked for: up to five minutes after each request."))
 	all, errs = append(all, i.trouble), append(errs, err)
 	return i, all, errors.Join(errs...)
 }
 
 func (i *instruments) show(s tally.Summary, to metric.Observer) {
 	for state, n := range s.States {
-		to.ObserveInt64(i.circuits, int64(n), metric.WithAttributes(KeyState.String(policy.State(state).String())))
+		with := metric.WithAttributes(KeyState.String(policy.State(state).String()))
+		to.ObserveInt64(i.circuits, int64(n), with)
+		if state != int(policy.Closed) {
+			to.ObserveInt64(i.unasked, int64(n-s.Asked[state]), with)
+		}
 	}
 	for _, state := range []policy.State{policy.Closed, policy.Open} {
 		to.ObserveInt64(i.overrides, int64(s.Forced[state]), metric.WithAttributes(KeyState.String(state.String())))
@@ -179,7 +188,12 @@ func (i *instruments) show(s tally.Summary, to metric.Observer) {
 		to.ObserveInt64(i.forced, oneIf(c.Forced), with())
 		to.ObserveInt64(i.shadow, oneIf(c.Shadow != nil && c.Shadow.On), with())
 		if c.State != policy.Closed {
-			to.ObserveFloat64(i.since, s.At.Sub(c.Trouble).Seconds(), with())
+			if tally.InTrouble(c, s.At) {
+				to.ObserveFloat64(i.since, s.At.Sub(c.Trouble).Seconds(), with())
+			}
+			if !c.Asked.IsZero() {
+				to.ObserveFloat64(i.asked, s.At.Sub(c.Asked).Seconds(), with())
+			}
 			to.ObserveInt64(i.inFlight, int64(c.InFlight), with())
 			to.ObserveInt64(i.limit, int64(c.Limit), with())
 		}

@@ -126,6 +126,7 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 		got := s.collect()
 		const sick = "server.address=sick.test,server.port=80,url.scheme=http"
 		require.Equal(t, 90.0, got["fusebox.circuit.trouble.duration "+sick])
+		require.Equal(t, 90.0, got["fusebox.circuit.unasked.duration "+sick])
 		require.Equal(t, 1.0, got["fusebox.circuit.call.limit "+sick])
 		require.Equal(t, 0.0, got["fusebox.circuit.call.active "+sick])
 		require.Equal(t, 1.0, got["fusebox.circuit.status fusebox.circuit.state=open,"+sick])
@@ -146,6 +147,8 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 			"fusebox.circuit.status fusebox.circuit.state=half-open," + sick: 0,
 			"fusebox.circuit.trouble.time " + sick:                           90,
 			"fusebox.circuit.trouble.time server.address=_OTHER":             0,
+			"fusebox.circuit.unasked.count fusebox.circuit.state=open":       0,
+			"fusebox.circuit.unasked.count fusebox.circuit.state=half-open":  0,
 			"fusebox.failures error.type=refused," + sick:                    3,
 			"fusebox.local_trouble.active":                                   0,
 			"fusebox.local_trouble.occurrences":                              0,
@@ -161,6 +164,26 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 			fmt.Sprintf(change, "half-open", "open", "recovery failed"):      0,
 			fmt.Sprintf(change, "half-open", "closed", "recovered"):          1,
 		}, s.collect())
+	})
+}
+
+func TestTheTroubleOfWhatNobodyAsksForIsNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.trip("sick.test")
+		time.Sleep(24 * time.Hour)
+		got := s.collect()
+		const sick = "server.address=sick.test,server.port=80,url.scheme=http"
+		require.NotContains(t, got, "fusebox.circuit.trouble.duration "+sick)
+		require.Equal(t, 24*3600.0, got["fusebox.circuit.unasked.duration "+sick])
+		require.Equal(t, 1.0, got["fusebox.circuit.unasked.count fusebox.circuit.state=open"])
+		require.Equal(t, 300.0, got["fusebox.circuit.trouble.time "+sick])
+
+		s.call("http://sick.test/")
+		got = s.collect()
+		require.Equal(t, 24*3600.0, got["fusebox.circuit.trouble.duration "+sick])
+		require.Equal(t, 0.0, got["fusebox.circuit.unasked.duration "+sick])
+		require.Equal(t, 0.0, got["fusebox.circuit.unasked.count fusebox.circuit.state=open"])
 	})
 }
 
@@ -201,6 +224,8 @@ func TestInstrumentsAreThoseOfTheConventions(t *testing.T) {
 		"fusebox.circuit.call.limit":        "up-down counter {request}",
 		"fusebox.circuit.trouble.duration":  "gauge s",
 		"fusebox.circuit.trouble.time":      "counter s",
+		"fusebox.circuit.unasked.duration":  "gauge s",
+		"fusebox.circuit.unasked.count":     "up-down counter {circuit}",
 		"fusebox.circuit.transitions":       "counter {transition}",
 		"fusebox.local_trouble.active":      "up-down counter {process}",
 		"fusebox.local_trouble.occurrences": "counter {occurrence}",

@@ -70,11 +70,13 @@ var (
 		"1 for the state in which the circuit is (closed, open, half-open), 0 for the others.", "key", "state")
 	descForced    = desc("circuit_forced", "1 if somebody forced the circuit's state, 0 otherwise.", "key")
 	descShadow    = desc("circuit_shadow", "1 if the circuit is in shadow: it decides, but refuses nothing.", "key")
-	descSince     = desc("circuit_trouble_timestamp_seconds", "When the trouble began that the circuit is in. Not there if it is closed.", "key")
+	descSince     = desc("circuit_trouble_timestamp_seconds", "When the trouble began that the circuit is in. Not there if it is closed, or nobody has asked for it for five minutes.", "key")
+	descAsked     = desc("circuit_asked_timestamp_seconds", "When the last request came for the circuit. Not there if it is closed, or none has come since it was restored or set by hand.", "key")
 	descInFlight  = desc("circuit_in_flight_calls", "Calls let through an open or half-open circuit that are in flight. Not there if it is closed.", "key")
 	descLimit     = desc("circuit_in_flight_limit_calls", "How many calls an open or half-open circuit lets be in flight. Not there if it is closed.", "key")
-	descTrouble   = desc("circuit_trouble_seconds_total", "Time that circuits were not closed.", "key")
+	descTrouble   = desc("circuit_trouble_seconds_total", "Time that circuits were not closed, and asked for: up to five minutes after each request.", "key")
 	descCircuits  = desc("circuits", "Circuits that are kept, whether or not their keys have series of their own.", "state")
+	descUnasked   = desc("unasked_circuits", "Circuits that nobody has asked for for five minutes, of those that are not closed.", "state")
 	descOverrides = desc("overrides", "States that somebody forced and that are in force, by the state. Each can match any number of circuits, or none.", "state")
 	descLocal     = desc("local_trouble", "1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.")
 	descLocals    = desc("local_troubles_total", "How many times most of the upstreams in use began to fail together.")
@@ -93,7 +95,7 @@ var (
 // Describe is that of prometheus.Collector.
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descState, descForced, descShadow, descSince, descInFlight, descLimit, descTrouble, descCircuits, descOverrides, descLocal, descLocals,
+		descState, descForced, descShadow, descSince, descAsked, descInFlight, descLimit, descTrouble, descCircuits, descUnasked, descOverrides, descLocal, descLocals,
 	} {
 		to <- d
 	}
@@ -113,6 +115,9 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	s := c.tally.Read()
 	for state, n := range s.States {
 		gauge(descCircuits, float64(n), policy.State(state).String())
+		if state != int(policy.Closed) {
+			gauge(descUnasked, float64(n-s.Asked[state]), policy.State(state).String())
+		}
 	}
 	for _, state := range []policy.State{policy.Closed, policy.Open} {
 		gauge(descOverrides, float64(s.Forced[state]), state.String())
@@ -137,11 +142,20 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		gauge(descForced, oneIf(r.Circuit.Forced), r.Text)
 		gauge(descShadow, oneIf(r.Circuit.Shadow != nil && r.Circuit.Shadow.On), r.Text)
 		if r.Circuit.State != policy.Closed {
-			gauge(descSince, float64(r.Circuit.Trouble.UnixMilli())/float64(time.Second/time.Millisecond), r.Text)
+			if tally.InTrouble(r.Circuit, s.At) {
+				gauge(descSince, seconds(r.Circuit.Trouble), r.Text)
+			}
+			if !r.Circuit.Asked.IsZero() {
+				gauge(descAsked, seconds(r.Circuit.Asked), r.Text)
+			}
 			gauge(descInFlight, float64(r.Circuit.InFlight), r.Text)
 			gauge(descLimit, float64(r.Circuit.Limit), r.Text)
 		}
 	}
+}
+
+func seconds(t time.Time) float64 {
+	return float64(t.UnixMilli()) / float64(time.Second/time.Millisecond)
 }
 
 func oneIf(is bool) float64 {

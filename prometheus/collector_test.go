@@ -161,7 +161,7 @@ fusebox_circuit_transitions_total{from="half-open",key="http://sick.test",reason
 fusebox_circuit_transitions_total{from="open",key="http://sick.test",reason="answered in fleet",to="half-open"} 0
 fusebox_circuit_transitions_total{from="open",key="http://sick.test",reason="open time passed",to="half-open"} 2
 fusebox_circuit_transitions_total{from="open",key="http://sick.test",reason="probe succeeded",to="half-open"} 0
-# HELP fusebox_circuit_trouble_seconds_total Time that circuits were not closed.
+# HELP fusebox_circuit_trouble_seconds_total Time that circuits were not closed, and asked for: up to five minutes after each request.
 # TYPE fusebox_circuit_trouble_seconds_total counter
 fusebox_circuit_trouble_seconds_total{key="http://sick.test"} 160
 fusebox_circuit_trouble_seconds_total{key="http://well.test"} 0
@@ -191,6 +191,10 @@ fusebox_probes_total{key="http://sick.test",outcome="success"} 1
 # HELP fusebox_refusals_total Requests that were refused.
 # TYPE fusebox_refusals_total counter
 fusebox_refusals_total{key="http://sick.test",reason="open"} 2
+# HELP fusebox_unasked_circuits Circuits that nobody has asked for for five minutes, of those that are not closed.
+# TYPE fusebox_unasked_circuits gauge
+fusebox_unasked_circuits{state="half-open"} 0
+fusebox_unasked_circuits{state="open"} 0
 `)))
 	})
 }
@@ -208,8 +212,95 @@ func TestWhatACircuitInTroubleShows(t *testing.T) {
 		require.Equal(t, 1.0, got[`circuit_in_flight_limit_calls{key="http://sick.test"}`])
 
 		s.rt.SetState(transport.Key{Scheme: "http", Host: "sick.test"}, policy.Closed)
-		require.NotContains(t, s.scrape(), `circuit_trouble_timestamp_seconds{key="http://sick.test"}`)
+		got = s.scrape()
+		require.NotContains(t, got, `circuit_trouble_timestamp_seconds{key="http://sick.test"}`)
+		require.NotContains(t, got, `circuit_asked_timestamp_seconds{key="http://sick.test"}`)
 	})
+}
+
+func TestACircuitThatNobodyAsksForIsNoTroubleAnyMore(t *testing.T) {
+	const trouble, asked = `circuit_trouble_timestamp_seconds{key="http://sick.test"}`, `circuit_asked_timestamp_seconds{key="http://sick.test"}`
+	const spent, unasked = `circuit_trouble_seconds_total{key="http://sick.test"}`, `unasked_circuits{state="open"}`
+	for _, scrapes := range []bool{true, false} { // what is counted does not depend on them
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, nil)
+			s.trip("sick.test")
+			s.breaks("sick.test")
+			tripped := time.Now()
+			for range 20 {
+				time.Sleep(3 * time.Minute)
+				s.call("sick.test")
+				if scrapes {
+					s.scrape()
+				}
+			}
+			last := time.Now()
+			time.Sleep(5 * time.Minute)
+			got := s.scrape()
+			require.Equal(t, float64(tripped.Unix()), got[trouble])
+			require.Equal(t, float64(last.Unix()), got[asked])
+			require.Equal(t, 0.0, got[unasked])
+			require.Equal(t, 65*60.0, got[spent])
+			for range 24 {
+				time.Sleep(time.Hour)
+				if scrapes {
+					s.scrape()
+				}
+			}
+			got = s.scrape()
+			require.NotContains(t, got, trouble)
+			require.Equal(t, float64(last.Unix()), got[asked])
+			require.Equal(t, 1.0, got[unasked])
+			require.Equal(t, 1.0, got[`circuit_state{key="http://sick.test",state="open"}`], "which it is")
+			require.Equal(t, 65*60.0, got[spent])
+
+			s.call("sick.test")
+			got = s.scrape()
+			require.Equal(t, float64(tripped.Unix()), got[trouble], "it was never seen to be well")
+			require.Equal(t, 0.0, got[unasked])
+			time.Sleep(time.Minute)
+			require.Equal(t, 66*60.0, s.scrape()[spent])
+			s.set("sick.test", nil)
+			s.call("sick.test")
+			require.Equal(t, 1.0, s.scrape()[`circuit_state{key="http://sick.test",state="closed"}`])
+			time.Sleep(time.Hour)
+			require.Equal(t, 66*60.0, s.scrape()[spent])
+		})
+	}
+}
+
+func TestTroubleThatNobodyHasAskedAboutYetIsNotCounted(t *testing.T) {
+	const spent = `circuit_trouble_seconds_total{key="http://sick.test"}`
+	sick := transport.Key{Scheme: "http", Host: "sick.test"}
+	for name, open := range map[string]func(*site){
+		"restored": func(s *site) {
+			saved := `{"version":1,"at":"` + time.Now().Format(time.RFC3339) + `","circuits":[{"scheme":"http","host":"sick.test","state":"open","trouble":"1999-01-01T00:00:00Z"}]}`
+			opened, err := s.rt.Restore(strings.NewReader(saved), 0)
+			require.NoError(s, err)
+			require.Equal(s, 1, opened)
+		},
+		"by hand":            func(s *site) { s.rt.SetState(sick, policy.Open) },
+		"half-open, by hand": func(s *site) { s.rt.SetState(sick, policy.HalfOpen) },
+		"forced":             func(s *site) { s.rt.SetState(sick, policy.Closed); s.rt.Force("*", policy.Open) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, nil)
+				s.breaks("sick.test")
+				open(s)
+				time.Sleep(time.Minute)
+				got := s.scrape()
+				require.NotContains(t, got, `circuit_trouble_timestamp_seconds{key="http://sick.test"}`)
+				require.NotContains(t, got, `circuit_asked_timestamp_seconds{key="http://sick.test"}`)
+				require.Equal(t, 0.0, got[spent])
+				s.call("sick.test")
+				time.Sleep(time.Minute)
+				got = s.scrape()
+				require.Contains(t, got, `circuit_trouble_timestamp_seconds{key="http://sick.test"}`)
+				require.Equal(t, 60.0, got[spent])
+			})
+		})
+	}
 }
 
 func TestWhatIsForcedIsShownAsForced(t *testing.T) {
@@ -293,7 +384,7 @@ func TestKeysBeyondTheBoundAreCountedTogether(t *testing.T) {
 		require.Contains(t, first, "other")
 		for i := range 20 {
 			s.trip(fmt.Sprintf("sick%d.test", i))
-			time.Sleep(time.Minute)
+			time.Sleep(10 * time.Second)
 		}
 		got := s.scrape()
 		keys := keysOf(got)
@@ -304,7 +395,7 @@ func TestKeysBeyondTheBoundAreCountedTogether(t *testing.T) {
 		}
 		require.Equal(t, 20.0, got[`circuits{state="open"}`])
 		require.Equal(t, 15.0, got[`circuit_transitions_total{from="closed",key="other",reason="tripped",to="open"}`])
-		require.Equal(t, 15*14.0/2*60+15*60, got[`circuit_trouble_seconds_total{key="other"}`])
+		require.Equal(t, 15*14.0/2*10+15*10, got[`circuit_trouble_seconds_total{key="other"}`])
 		failures := 0.0
 		for name, value := range got {
 			if strings.HasPrefix(name, "failures_total") {
@@ -493,7 +584,7 @@ func names(t *testing.T) (names []string) {
 		name, _, _ := strings.Cut(rest, `"`)
 		names = append(names, name)
 	}
-	require.Len(t, names, 17)
+	require.Len(t, names, 19)
 	return names
 }
 

@@ -17,6 +17,7 @@ type Circuit struct {
 	ForcedBy  string       `json:"forced_by,omitempty"` // and the pattern by which
 	Since     time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
 	Trouble   time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed
+	Asked     time.Time    `json:"asked,omitzero"`      // when a request last came for it, or the call ended that tripped it; zero if it is closed, and if none has come since it was restored or set by hand
 	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
 	// ProbeRequests is how many requests are to come until one is a probe, itself among them, if State is Open and the policy counts
 	// requests, as Adaptive does; 0 otherwise. It is not before NextProbe, and from ProbeLatest on a request is a probe whatever
@@ -116,6 +117,6 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
-		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, Trouble: s.Trouble, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
+		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
 	}
 }

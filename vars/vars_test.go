@@ -61,7 +61,7 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 	circuits := served(t, name)
 	require.Len(t, circuits, 2)
 	sick := circuits[upstream.URL]
-	for _, field := range []string{"since", "trouble", "next_probe", "failed_at"} {
+	for _, field := range []string{"since", "trouble", "asked", "next_probe", "failed_at"} {
 		at, err := time.Parse(time.RFC3339Nano, sick[field].(string))
 		require.NoError(t, err, field)
 		require.WithinDuration(t, time.Now(), at, 2*time.Minute, field)
@@ -81,7 +81,7 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 
 	well := circuits["https://well.test GET /users/{id}"]
 	require.Equal(t, "closed", well["state"])
-	for _, field := range []string{"trouble", "next_probe", "failed_at", "cause", "samples", "shadow", "forced"} {
+	for _, field := range []string{"trouble", "asked", "next_probe", "failed_at", "cause", "samples", "shadow", "forced"} {
 		require.NotContains(t, well, field, "what is not known is left out")
 	}
 }

@@ -113,7 +113,7 @@ type Circuit struct {
 	failedProbes int            // and recoveries, since the trip
 	opened       uint64         // how often the circuit has opened
 	since        time.Time
-	trouble      time.Time
+	trouble      *trouble // nil while closed
 	failedAt     time.Time
 	cause        policy.Cause
 	samples      samples
@@ -126,6 +126,12 @@ type Circuit struct {
 	events       []func(Observer)
 	delivering   bool
 	hushed       bool // nobody is delivering, and nobody is to
+}
+
+// trouble is what there is to say of a circuit that is not closed. It is apart, since most are.
+type trouble struct {
+	since time.Time
+	asked time.Time // the last request came; zero if none has
 }
 
 // The word: the generation, and below it these bits.
@@ -232,6 +238,7 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 		return Permit{}, Refusal{Gone: true}
 	}
 	c.expire(now)
+	c.came(now)
 	switch c.state() {
 	case policy.Closed:
 		watched, held := c.watch.admit(now, deadline, c.rules().Hold)
@@ -301,7 +308,15 @@ func (c *Circuit) take(p *place) {
 func (c *Circuit) Refuse(now time.Time, reason policy.Refusal) Refusal {
 	c.mu.Lock()
 	defer c.unlock()
+	c.came(now)
 	return c.refuse(now, reason)
+}
+
+// came takes notice of a request.
+func (c *Circuit) came(now time.Time) {
+	if c.state() != policy.Closed && now.After(c.trouble.asked) {
+		c.trouble.asked = now
+	}
 }
 
 func (c *Circuit) refuse(now time.Time, reason policy.Refusal) Refusal {
@@ -599,7 +614,7 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 			c.counts, c.samples, c.cause, c.failedAt = Counts{}, samples{}, policy.Cause{}, time.Time{}
 		}
 		c.trip.Start(now, c.failedProbes)
-		c.trouble = time.Time{}
+		c.trouble = nil
 	case policy.Open:
 		c.opened++
 		random := c.config.Load().Random
@@ -624,8 +639,11 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 	case policy.HalfOpen:
 		c.recover.Start(now, r)
 	}
-	if to != policy.Closed && c.trouble.IsZero() {
-		c.trouble = at
+	if to != policy.Closed && c.trouble == nil {
+		c.trouble = &trouble{since: at}
+	}
+	if change.From == policy.Closed && r.Outcome != policy.Undecided {
+		c.trouble.asked = at // by the call that trips it, whose caller was there until now
 	}
 	c.since = at
 	if c.share != nil {

@@ -632,10 +632,76 @@ func TestASnapshotShowsWhatIsKnown(t *testing.T) {
 	}, lookAt(r, epoch.Add(time.Second)))
 	r.do(2*time.Second, "fail b")
 	require.Equal(t, Snapshot{
-		State: policy.Open, Since: epoch.Add(2 * time.Second), Trouble: epoch.Add(2 * time.Second), Due: epoch.Add(12 * time.Second),
-		Generation: 1, Limit: 1, Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
+		State: policy.Open, Since: epoch.Add(2 * time.Second), Trouble: epoch.Add(2 * time.Second), Asked: epoch.Add(2 * time.Second),
+		Due: epoch.Add(12 * time.Second), Generation: 1, Limit: 1, Counts: Counts{Failures: 2, Trips: 1}, Cause: statusOf, FailedAt: epoch.Add(2 * time.Second),
 		Samples: samplesOf(2, epoch.Add(2*time.Second)),
 	}, lookAt(r, epoch.Add(3*time.Second)))
+}
+
+func TestASnapshotTellsWhenACircuitInTroubleWasAskedFor(t *testing.T) {
+	slow := policy.Rules{Trip: policy.SlowShare{Slower: 1, Calls: 1}, Probe: policy.OpenTime{}, Recover: policy.Ramp{}}
+	const never = -1
+	for _, c := range []struct {
+		name  string
+		rules policy.Rules
+		steps []step // what comes of them is not looked at
+		want  time.Duration
+	}{
+		{"closed, and used", classic, []step{{0, "ask a", ""}, {1, "fail a", ""}, {2, "ask b", ""}}, never},
+		{"by the call that trips it, when its caller goes", classic, []step{{0, "ask a", ""}, {0, "ask b", ""}, {1, "fail a", ""}, {2, "fail b", ""}}, 2},
+		{"not by what comes back later", classic, []step{{0, "ask a", ""}, {0, "ask b", ""}, {0, "ask c", ""}, {1, "fail a", ""}, {2, "fail b", ""}, {3, "fail c", ""}}, 2},
+		{"by hand", classic, []step{{1, "set open", ""}}, never},
+		{"forced", classic, []step{{1, "force open", ""}}, never},
+		{"restored", classic, []step{{1, "restore 5s", ""}}, never},
+		{"a refusal", classic, []step{{1, "set open", ""}, {2, "ask a", ""}}, 2},
+		{"one of a request that is to be no probe", classic, []step{{1, "set open", ""}, {2, "noprobe a", ""}}, 2},
+		{"one of a forced circuit", classic, []step{{1, "force open", ""}, {2, "ask a", ""}}, 2},
+		{"one that is not the circuit's", classic, []step{{1, "set open", ""}, {2, "refuse", ""}}, 2},
+		{"a probe", probing, []step{{0, "set open", ""}, {10 * time.Second, "ask a", ""}}, 10 * time.Second},
+		{"a probe, and not its end", probing, []step{{0, "set open", ""}, {10 * time.Second, "ask a", ""}, {11 * time.Second, "ok a", ""}}, 10 * time.Second},
+		{"half-open", classic, []step{{1, "set half-open", ""}, {2, "ask a", ""}}, 2},
+		{"open again", classic, []step{{1, "set half-open", ""}, {2, "ask a", ""}, {3, "fail a", ""}}, 2},
+		{"closed again", classic, []step{{1, "set open", ""}, {2, "ask a", ""}, {3, "set closed", ""}}, never},
+		{"a look", classic, []step{{1, "set open", ""}, {2, "look", ""}, {2, "quick a", ""}, {2, "hasten", ""}}, never},
+		{"the clock of who comes later is behind", classic, []step{{1, "set open", ""}, {3, "ask a", ""}, {2, "ask b", ""}}, 3},
+		{"a success that trips, since it took long", slow, []step{{0, "ask a", ""}, {2, "slow a", ""}}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(c.rules)
+			for _, s := range c.steps {
+				if s.operation == "slow a" {
+					r.permits["a"].Done(epoch.Add(s.at), policy.Result{Outcome: policy.Success, Elapsed: time.Minute})
+					continue
+				}
+				r.do(s.at, s.operation)
+			}
+			want := epoch.Add(c.want)
+			if c.want == never {
+				want = time.Time{}
+			}
+			require.Equal(t, want, r.Snapshot(epoch.Add(time.Hour)).Asked)
+		})
+	}
+}
+
+func TestACircuitThatOthersTripIsNotAskedForHere(t *testing.T) {
+	f := newFellow(probingOften)
+	f.Set(policy.Open, epoch)
+	f.hear(0, "a", fleet.Asked)
+	require.Zero(t, f.Snapshot(epoch).Asked)
+
+	f = newFellow(probingOften)
+	f.hearFailures(0, "a", 100)
+	f.hearFailures(0, "b", 100)
+	require.Equal(t, policy.Open, f.state())
+	require.Zero(t, f.Snapshot(epoch).Asked)
+
+	f = newFellow(probingOften)
+	f.hear(0, "a", fleet.Opened)
+	f.call(0, failed)
+	f.call(0, failed)
+	require.Equal(t, TrippedByFleet, f.told.changes[0].Reason)
+	require.Equal(t, epoch, f.Snapshot(epoch).Asked, "by an own call after all")
 }
 
 func TestAnExpiredLeaseIsTheCauseOfWhatFollows(t *testing.T) {

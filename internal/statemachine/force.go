@@ -91,7 +91,9 @@ func (c *Circuit) Restore(now, due, since time.Time) (opened bool) {
 	if c.generation() > 0 || c.gone() {
 		return false
 	}
-	c.trouble = since
+	if !since.IsZero() {
+		c.trouble = &trouble{since: since}
+	}
 	c.word.Or(knownBit)
 	c.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
 	return true

@@ -99,7 +99,7 @@ func agrees(told, events []string) bool {
 func fingerprint(m *model) string {
 	var b strings.Builder
 	fmt.Fprint(&b, *m.trip.(textbookTrip).textbook, *m.probe.(textbookProbe).textbook, *m.recover.(textbookRecover).textbook)
-	fmt.Fprint(&b, m.state, m.forced, m.hastened, m.known, m.generation, m.gone, m.since, m.trouble, m.failedAt, m.cause, m.samples, m.counts)
+	fmt.Fprint(&b, m.state, m.forced, m.hastened, m.known, m.generation, m.gone, m.since, m.trouble, m.asked, m.failedAt, m.cause, m.samples, m.counts)
 	fmt.Fprintf(&b, "%p %p", m.rules, m.recoverOf)
 	for _, call := range m.calls {
 		fmt.Fprint(&b, *call)

@@ -36,6 +36,7 @@ type model struct {
 	failedProbes int  // and recoveries, since the trip
 	since        time.Time
 	trouble      time.Time
+	asked        time.Time
 	cause        policy.Cause
 	failedAt     time.Time
 	samples      []policy.Sample // a list that is never changed, but replaced
@@ -157,6 +158,7 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 		return nil, "gone"
 	}
 	m.expire(now)
+	m.came(now)
 	call := &modelCall{probe: true, trial: true}
 	switch m.state {
 	case policy.Closed:
@@ -197,6 +199,13 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 	call.generation, call.started, call.trouble = m.generation, now, m.trouble
 	m.calls = append(m.calls, call)
 	return call, ""
+}
+
+// came takes down when a request came for a circuit that is not closed. Clocks that run backwards say nothing.
+func (m *model) came(now time.Time) {
+	if m.state != policy.Closed && now.After(m.asked) {
+		m.asked = now
+	}
 }
 
 func (m *model) refuse(now time.Time, reason policy.Refusal) string {
@@ -515,7 +524,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 			m.counts, m.samples, m.cause, m.failedAt = Counts{}, nil, policy.Cause{}, time.Time{}
 		}
 		m.trip.Start(now, m.failedProbes)
-		m.trouble = time.Time{}
+		m.trouble, m.asked = time.Time{}, time.Time{}
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
 	case policy.Open:
@@ -541,6 +550,9 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	}
 	if to != policy.Closed && m.trouble.IsZero() {
 		m.trouble = at
+	}
+	if reason == Tripped {
+		m.asked = at
 	}
 	m.state, m.since = to, at
 	m.generation++
@@ -638,7 +650,7 @@ func (m *model) quiet(call *modelCall) bool {
 
 func (m *model) snapshot(now time.Time) Snapshot {
 	s := Snapshot{
-		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Generation: uint64(m.generation), Limit: m.limit(),
+		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Asked: m.asked, Generation: uint64(m.generation), Limit: m.limit(),
 		Counts: m.counts, Cause: m.cause, FailedAt: m.failedAt, Samples: m.samples,
 	}
 	s.Failures, s.Successes = m.inView()
@@ -923,6 +935,7 @@ func (d *duel) step(o operation) {
 	case 19:
 		if o.Arg%2 == 0 {
 			d.last = "Refuse"
+			m.came(d.now)
 			d.same("refused", refusalText(c.Refuse(d.now, policy.RefusedLimit)), m.refuse(d.now, policy.RefusedLimit))
 			break
 		}

@@ -322,7 +322,7 @@ func (c *Circuit) tellOpened(now time.Time) {
 		return
 	}
 	c.share.again, c.share.listed = now.Add(openedFor/3), true
-	ago := now.Sub(c.trouble)
+	ago := now.Sub(c.trouble.since)
 	c.tell(func(o Observer) { o.Share(fleet.Message{Kind: fleet.Opened, For: openedFor, Ago: ago}) })
 }
 

@@ -22,6 +22,7 @@ type Snapshot struct {
 	Forced              bool      // by hand, and the rules have no say
 	Since               time.Time // zero if the circuit never changed its state
 	Trouble             time.Time // when the trouble began that it is in; zero if it is closed
+	Asked               time.Time // the last request while it is not closed, or the call that tripped it; zero if none has come, or it is closed
 	Due                 time.Time // as Change.Due; zero unless Open
 	Generation          uint64
 	Failures, Successes int // what the rule of the state has in view
@@ -41,8 +42,11 @@ func (c *Circuit) Snapshot(now time.Time) Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := Snapshot{
-		State: c.state(), Forced: c.forced, Since: c.since, Trouble: c.trouble, Generation: c.generation(),
+		State: c.state(), Forced: c.forced, Since: c.since, Generation: c.generation(),
 		Counts: c.counts, Cause: c.cause, FailedAt: c.failedAt, Samples: c.samples.list(),
+	}
+	if c.trouble != nil {
+		s.Trouble, s.Asked = c.trouble.since, c.trouble.asked
 	}
 	s.Failures, s.Successes = c.inView()
 	switch s.State {

@@ -18,6 +18,16 @@ const (
 	mostTroubled   = 1 << 16   // whose time in trouble is taken; those forgotten in trouble are only found out by a read
 )
 
+// AskedFor is how long after the last request a circuit that is not closed is still taken for one in trouble. It is how long
+// trouble lasts before alerts.yml tells of it: what nobody has met for that long is not worth an alert, and one request in
+// five minutes is still traffic that meets it.
+const AskedFor = 5 * time.Minute
+
+// InTrouble reports whether a circuit is not closed, and somebody asks for it.
+func InTrouble(c *transport.Circuit, now time.Time) bool {
+	return c.State != policy.Closed && now.Sub(c.Asked) <= AskedFor
+}
+
 // Event is what a Tally counts.
 type Event uint8
 
@@ -70,9 +80,19 @@ type Tally struct {
 	locals   uint64
 }
 
+// trouble is of a circuit that is not closed.
 type trouble struct {
 	entry *entry
-	since time.Time
+	since time.Time // the time that is to be counted begins
+	asked time.Time // the last request; before since if none has come
+}
+
+// spent is the time in trouble up to now.
+func (t trouble) spent(now time.Time) time.Duration {
+	if end := t.asked.Add(AskedFor); end.Before(now) {
+		now = end
+	}
+	return max(0, now.Sub(t.since))
 }
 
 type entry struct {
@@ -80,7 +100,7 @@ type entry struct {
 	text    string
 	counts  map[Series]uint64
 	trouble int           // how many of its circuits are not closed
-	spent   time.Duration // not closed, by circuits that are closed again
+	spent   time.Duration // in trouble, but for what is to be counted of those that are troubled
 	shown   time.Duration // what was last read of it
 	last    time.Time     // of the latest news; zero if there was none
 }
@@ -121,23 +141,40 @@ func (ta *Tally) changed(c transport.StateChange) {
 	e.counts[Series{Transitions, c.From.String(), c.To.String(), c.Reason}]++
 	if c.To == policy.Closed {
 		ta.troubleOver(c.Key, c.At)
-	} else {
-		ta.inTrouble(c.Key, e, c.At)
+		return
+	}
+	ta.inTrouble(c.Key, e, c.At)
+	if c.Reason == "tripped" { // by a call, whose caller was there until now
+		ta.askedFor(c.Key, c.At)
 	}
 }
 
 func (ta *Tally) inTrouble(k transport.Key, e *entry, since time.Time) {
 	if _, ok := ta.troubled[k]; !ok && len(ta.troubled) < mostTroubled {
-		ta.troubled[k] = trouble{e, since}
+		ta.troubled[k] = trouble{entry: e, since: since}
 		e.trouble++
 	}
+}
+
+// askedFor takes notice of a request. The time in which nobody met the trouble is left out.
+func (ta *Tally) askedFor(k transport.Key, at time.Time) {
+	t, ok := ta.troubled[k]
+	if !ok || !at.After(t.asked) {
+		return
+	}
+	if at.Sub(t.asked) > AskedFor && at.After(t.since) {
+		t.entry.spent += t.spent(at)
+		t.since = at
+	}
+	t.asked = at
+	ta.troubled[k] = t
 }
 
 func (ta *Tally) troubleOver(k transport.Key, at time.Time) {
 	if was, ok := ta.troubled[k]; ok {
 		delete(ta.troubled, k)
 		was.entry.trouble--
-		was.entry.spent += max(0, at.Sub(was.since))
+		was.entry.spent += was.spent(at)
 	}
 }
 
@@ -149,6 +186,7 @@ func (ta *Tally) refused(r transport.Refusal) {
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
 	ta.entry(r.Key, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
+	ta.askedFor(r.Key, r.At)
 }
 
 func (ta *Tally) count(k transport.Key, s Series) {
@@ -156,6 +194,9 @@ func (ta *Tally) count(k transport.Key, s Series) {
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
 	ta.entry(k, false, now).counts[s]++
+	if s.Event == Probes {
+		ta.askedFor(k, now)
+	}
 }
 
 func (ta *Tally) localTrouble(l transport.LocalTrouble) {
@@ -231,7 +272,7 @@ type Row struct {
 	Text    string             // of the key
 	Circuit *transport.Circuit // nil if none is kept, and of the entry that keys share
 	Counts  map[Series]uint64
-	Trouble time.Duration // time spent not closed
+	Trouble time.Duration // time spent in trouble
 }
 
 // Summary is what there is to say at one moment.
@@ -239,6 +280,7 @@ type Summary struct {
 	At     time.Time
 	Rows   []Row
 	States [policy.HalfOpen + 1]int // how many circuits are in each
+	Asked  [policy.HalfOpen + 1]int // of these, those that are InTrouble
 	Forced [policy.HalfOpen + 1]int // how many overrides there are to each, whatever they match
 	Local  bool                     // there is local trouble
 	Locals uint64                   // how many times there was
@@ -277,6 +319,9 @@ func (ta *Tally) Read() Summary {
 	for i := range circuits {
 		c := &circuits[i]
 		s.States[c.State]++
+		if InTrouble(c, now) {
+			s.Asked[c.State]++
+		}
 		e := ta.find(c.Key)
 		if e == nil {
 			e = ta.make(c.Key, c.State != policy.Closed, now)
@@ -287,7 +332,7 @@ func (ta *Tally) Read() Summary {
 	}
 	spent := make(map[*entry]time.Duration)
 	for _, t := range ta.troubled {
-		spent[t.entry] += max(0, now.Sub(t.since))
+		spent[t.entry] += t.spent(now)
 	}
 	for _, e := range ta.entries {
 		s.Rows = append(s.Rows, e.row(byEntry[e], spent[e]))
@@ -326,6 +371,7 @@ func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
 			since = ta.started
 		}
 		ta.inTrouble(c.Key, ta.entry(c.Key, true, since), since)
+		ta.askedFor(c.Key, c.Asked)
 	}
 	for k := range ta.troubled {
 		if !kept[k] {

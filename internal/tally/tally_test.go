@@ -17,7 +17,7 @@ func TestTimeThatWasReadIsNotTakenBack(t *testing.T) {
 		rt := transport.New(nil)
 		ta := New(rt, DefaultMaxKeys)
 		key := transport.Key{Scheme: "http", Host: "sick.test"}
-		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: "tripped", At: time.Now()})
 		time.Sleep(9 * time.Second)
 		closed := time.Now()
 		time.Sleep(time.Second)

@@ -145,6 +145,103 @@ func TestAnOutageFiresAfterFiveMinutesThroughAllProbesUntilItIsOver(t *testing.T
 	require.InDelta(t, 15*time.Minute, firing["FuseboxCircuitOpen http://a.test"], float64(time.Minute))
 }
 
+// idle lets time go by in which nobody calls anything, but for one host that is well.
+func (s *shop) idle(d time.Duration) {
+	for range int(d / scrapeEvery) {
+		s.scrape(s, s.registry)
+		req, err := http.NewRequest(http.MethodGet, "http://b.test/", nil)
+		require.NoError(s, err)
+		s.rt.RoundTrip(req)
+		time.Sleep(scrapeEvery)
+	}
+}
+
+// thin calls a host once in a while, and scrapes.
+func (s *shop) thin(d, every time.Duration, host string) {
+	for range int(d / every) {
+		s.run(time.Second, host)
+		s.idle(every - scrapeEvery)
+		time.Sleep(scrapeEvery - time.Second)
+	}
+}
+
+func TestAnOutageThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
+	firing := simulate(t, func(s *shop) {
+		s.run(5*time.Minute, "a.test", "b.test")
+		s.down["a.test"] = true
+		s.run(20*time.Minute, "a.test", "b.test")
+		s.idle(3 * time.Hour)
+	})
+	require.Equal(t, []string{"FuseboxCircuitOpen http://a.test"}, names(firing))
+	require.InDelta(t, 20*time.Minute, firing["FuseboxCircuitOpen http://a.test"], float64(time.Minute), "15 of them while it is asked for")
+}
+
+func TestAnOutageThatOneRequestAMinuteMeetsFiresAllTheTime(t *testing.T) {
+	for _, every := range []time.Duration{time.Minute, 2 * time.Minute, 4*time.Minute + 45*time.Second} {
+		firing := simulate(t, func(s *shop) {
+			s.run(time.Minute, "a.test", "b.test")
+			s.down["a.test"] = true
+			s.thin(95*time.Minute, every, "a.test") // which take three to trip
+		})
+		require.Equal(t, []string{"FuseboxCircuitOpen http://a.test"}, names(firing), every)
+		require.InDelta(t, 95*time.Minute-2*every-5*time.Minute, firing["FuseboxCircuitOpen http://a.test"], float64(2*every), every)
+	}
+}
+
+func TestATripThatWasTheLastThatAnybodyAskedDoesNotFire(t *testing.T) {
+	require.Empty(t, simulate(t, func(s *shop) {
+		s.run(time.Minute, "a.test", "b.test")
+		s.down["a.test"] = true
+		s.run(5*time.Second, "a.test", "b.test")
+		s.idle(3 * time.Hour)
+	}))
+}
+
+func TestWhatWasRestoredFiresIfItIsAskedFor(t *testing.T) {
+	var saved strings.Builder
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t)
+		s.down["a.test"] = true
+		s.run(10*time.Minute, "a.test")
+		require.NoError(t, s.rt.Save(&saved))
+	})
+	restored := func(then func(*shop)) []string {
+		return names(simulate(t, func(s *shop) {
+			time.Sleep(10 * time.Minute) // each bubble begins at the same time
+			opened, err := s.rt.Restore(strings.NewReader(saved.String()), 0)
+			require.NoError(t, err)
+			require.Equal(t, 1, opened)
+			s.down["a.test"] = true
+			then(s)
+		}))
+	}
+	require.Empty(t, restored(func(s *shop) { s.idle(time.Hour) }))
+	require.Equal(t, []string{"FuseboxCircuitOpen http://a.test"}, restored(func(s *shop) { s.run(5*time.Minute, "a.test", "b.test") }))
+}
+
+func TestAnUpstreamThatIsWellWhenItIsAskedForAgainDoesNotFire(t *testing.T) {
+	require.Empty(t, simulate(t, func(s *shop) {
+		s.run(time.Minute, "a.test", "b.test")
+		s.down["a.test"] = true
+		s.run(5*time.Second, "a.test", "b.test")
+		s.idle(3 * time.Hour)
+		s.down["a.test"] = false
+		s.rt.SetPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second, Probes: 40}, nil) // a recovery that takes a while
+		s.run(10*time.Minute, "a.test", "b.test")
+	}))
+}
+
+func TestAnOutageInShadowThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
+	firing := simulate(t, func(s *shop) {
+		s.rt.SetShadow(func(transport.Key) bool { return true })
+		s.down["a.test"] = true
+		s.run(15*time.Minute, "a.test", "b.test")
+		s.idle(3 * time.Hour)
+	})
+	require.Equal(t, []string{"FuseboxCircuitOpenInShadow http://a.test"}, names(firing))
+	require.InDelta(t, 15*time.Minute, firing["FuseboxCircuitOpenInShadow http://a.test"], float64(time.Minute))
+}
+
 func TestAnUpstreamThatDoesNotLastIsFlapping(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.run(5*time.Minute, "a.test", "b.test")
@@ -220,6 +317,16 @@ func TestTroubleThatHasNoSeriesFires(t *testing.T) {
 		s.run(30*time.Minute, "a.test", "b.test")
 	}, fuseboxprom.WithMaxKeys(1))
 	require.Equal(t, []string{"FuseboxCircuitOpen http://a.test", "FuseboxTroubleWithoutSeries other"}, names(firing))
+}
+
+func TestTroubleWithoutSeriesThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
+	firing := simulate(t, func(s *shop) {
+		s.down["a.test"], s.down["c.test"] = true, true
+		s.run(30*time.Minute, "a.test", "c.test")
+		s.idle(3 * time.Hour)
+	}, fuseboxprom.WithMaxKeys(1))
+	require.Less(t, firing["FuseboxTroubleWithoutSeries other"], 40*time.Minute)
+	require.Greater(t, firing["FuseboxTroubleWithoutSeries other"], 10*time.Minute)
 }
 
 // TestCallsThatAreHeldFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts

@@ -17,9 +17,10 @@ func badDay(t *testing.T) *shop {
 	synctest.Test(t, func(t *testing.T) {
 		s = newShop(t)
 		s.run(5*time.Minute, hosts...)
-		for _, host := range hosts {
+		for _, host := range append(hosts, "d.test") {
 			s.down[host] = true
 		}
+		s.run(10*time.Second, "d.test") // and never again
 		s.run(5*time.Minute, hosts...)
 		clear(s.down)
 		s.run(5*time.Minute, hosts...)
