@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/tally"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -51,6 +52,7 @@ type circuitFacts struct {
 	transport.Circuit
 	RefusedBecause policy.Refusal `json:"refused_because,omitzero"` // of the last refusal
 
+	Asked         *struct{} `json:"asked,omitempty"`
 	Refusals      *struct{} `json:"refusals,omitempty"`
 	ProbeRequests *struct{} `json:"probe_requests,omitempty"`
 	Shadow        *struct{} `json:"shadow,omitempty"`
@@ -58,6 +60,7 @@ type circuitFacts struct {
 }
 
 type circuitAsked struct {
+	Asked         *time.Time        `json:"asked"`
 	Refusals      uint64            `json:"refusals"`
 	ProbeRequests int               `json:"probe_requests"`
 	Shadow        *transport.Shadow `json:"shadow"`
@@ -89,6 +92,7 @@ type factsMark struct {
 }
 
 type askedMark struct {
+	at       time.Time
 	refusals uint64
 	requests int
 	shadowed bool
@@ -114,8 +118,9 @@ type rowMessage struct {
 type head struct {
 	BarSeconds int                  `json:"bar_seconds"`
 	Bars       int                  `json:"bars"`
-	GoodCalls  bool                 `json:"good_calls"` // they are counted
-	Actions    bool                 `json:"actions"`    // the one who asks may act
+	Asked      int                  `json:"asked_seconds"` // after a request in which a circuit in trouble is one that is asked for
+	GoodCalls  bool                 `json:"good_calls"`    // they are counted
+	Actions    bool                 `json:"actions"`       // the one who asks may act
 	Overrides  []transport.Override `json:"overrides"`
 	Recent     []Action             `json:"recent_actions"` // the last first
 	Local      *localTrouble        `json:"local_trouble,omitempty"`
@@ -179,7 +184,7 @@ func (r *row) update(c transport.Circuit, s *store) {
 			trips: c.Trips, failures: c.Failures, successes: c.Successes, evidence: c.Evidence, trip: c.Trip, inFlight: c.InFlight,
 			limit: c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, forced: c.Forced, forcedBy: c.ForcedBy,
 		},
-		asked:   askedMark{refusals: c.Refusals, requests: c.ProbeRequests},
+		asked:   askedMark{at: c.Asked, refusals: c.Refusals, requests: c.ProbeRequests},
 		samples: samplesMark{n: len(c.Samples)},
 	}
 	if c.Shadow != nil {
@@ -208,7 +213,7 @@ func (r *row) update(c transport.Circuit, s *store) {
 		r.write(facts, circuitFacts{Circuit: c, RefusedBecause: is.facts.reason})
 	}
 	if isNew || is.asked != was.asked {
-		r.write(asked, circuitAsked{c.Refusals, c.ProbeRequests, c.Shadow})
+		r.write(asked, circuitAsked{orNil(c.Asked), c.Refusals, c.ProbeRequests, c.Shadow})
 	}
 	if isNew || is.samples != was.samples {
 		r.write(samples, circuitSamples{append([]policy.Sample{}, c.Samples...)})
@@ -220,6 +225,13 @@ func (r *row) update(c transport.Circuit, s *store) {
 	if isNew || is.facts.generation != was.facts.generation || is.facts.forcedBy != was.facts.forcedBy {
 		r.turned = r.version
 	}
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func (r *row) write(p part, content any) {
@@ -265,7 +277,7 @@ func (r *row) barsSince(from, now uint32) (bars []numbers) {
 
 func (d *Dashboard) head(r *http.Request) head {
 	h := head{
-		BarSeconds: int(barFor / time.Second), Bars: mostBars, GoodCalls: !d.opts.noGoodCalls,
+		BarSeconds: int(barFor / time.Second), Bars: mostBars, Asked: int(tally.AskedFor / time.Second), GoodCalls: !d.opts.noGoodCalls,
 		Actions: d.opts.allow != nil && d.opts.allow(r), Overrides: d.t.Overrides(), Recent: []Action{},
 	}
 	if h.Overrides == nil {

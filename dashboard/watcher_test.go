@@ -106,7 +106,7 @@ func TestPartsOfACircuitMakeUpTheWhole(t *testing.T) {
 				if _, all := parts["key"]; all {
 					have = map[string]any{
 						"refusals": have["refusals"], "probe_requests": have["probe_requests"], "shadow": have["shadow"],
-						"samples": have["samples"], "transitions": have["transitions"],
+						"asked": have["asked"], "samples": have["samples"], "transitions": have["transitions"],
 					}
 				}
 				maps.Copy(have, parts)

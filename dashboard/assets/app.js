@@ -8,7 +8,7 @@ const $ = id => document.getElementById(id);
 
 let rows = new Map(); // id -> {id, c, bars, sums, node, ...}
 let coming = null; // rows of a connection that is not complete yet
-let head = { bar_seconds: 5, bars: 60, good_calls: true, actions: false, overrides: [], recent_actions: [] };
+let head = { bar_seconds: 5, bars: 60, asked_seconds: 300, good_calls: true, actions: false, overrides: [], recent_actions: [] };
 let offset = 0; // the server's clock less ours, in milliseconds
 let shown = "all"; // a state
 let page = 0;
@@ -92,6 +92,7 @@ function callers(r) {
   const failed = recent.failed > 0 ? count(recent.failed) + " failed last minute" : "";
   if (c.shadow && c.shadow.on) return [fails(r) ? "failures" : "through", failed || "shadow: nothing is refused"];
   if (c.forced) return [fails(r) ? "failures" : "through", failed || refused || "whatever fails"];
+  if (r.unasked) return ["nobody asks", c.state === "open" ? "refusals, but for probes" : "refusals beyond the limit"];
   if (c.state === "open") return ["refusals", "all but probes"];
   if (c.state === "half-open") return ["some through", "refusals beyond the limit"];
   return [fails(r) ? "failures" : "through", refused || failed];
@@ -129,8 +130,8 @@ function receive(message) {
 
 // take brings those parts of a circuit up to date that have come: its facts, which are whole, or one of the others.
 function take(r, parts) {
-  const { refusals, probe_requests, shadow, samples, transitions } = r.c || {};
-  r.c = "key" in parts ? { refusals, probe_requests, shadow, samples, transitions, ...parts } : { ...r.c, ...parts };
+  const { asked, refusals, probe_requests, shadow, samples, transitions } = r.c || {};
+  r.c = "key" in parts ? { asked, refusals, probe_requests, shadow, samples, transitions, ...parts } : { ...r.c, ...parts };
   const c = r.c;
   r.text = (c.key + " " + c.samples.map(s => s.cause + " " + (s.trace || "")).join(" ") + " " + (c.transitions[0] ? c.transitions[0].reason : "")).toLowerCase();
   if (r.probe.at !== (c.next_probe || "")) r.probe = { at: c.next_probe || "", from: now(), most: 0 };
@@ -252,10 +253,11 @@ function sum(r) {
   const c = r.c;
   r.kind = kind(c);
   r.lately = c.state === "closed" && (c.evidence > 0 || r.recent.failed + r.recent.refused > 0);
-  r.rank = r.kind === "open" ? 0 : r.kind === "half-open" ? 1 : c.forced ? 2 : r.lately ? 3 : 4;
+  r.unasked = c.state !== "closed" && !c.forced && !(now() - Date.parse(c.asked) <= head.asked_seconds * 1000);
+  r.rank = r.unasked ? 4 : r.kind === "open" ? 0 : r.kind === "half-open" ? 1 : c.forced ? 2 : r.lately ? 3 : 5;
 }
 
-// What the circuits are counted by, on the buttons and in the verdict: each is of one kind; lately and shadow go across.
+// What the circuits are counted by, on the buttons and in the verdict: each is of one kind; unasked, lately and shadow go across.
 const isOf = {
   "all": () => true,
   "open": r => r.kind === "open",
@@ -263,10 +265,11 @@ const isOf = {
   "forced-open": r => r.kind === "forced-open",
   "forced-closed": r => r.kind === "forced-closed",
   "closed": r => r.kind === "closed",
+  "unasked": r => r.unasked,
   "lately": r => r.lately,
   "shadow": r => r.c.shadow && r.c.shadow.on,
 };
-const labels = { ...names, "all": "all", "lately": "failing lately", "shadow": "shadow" };
+const labels = { ...names, "all": "all", "unasked": "not asked for", "lately": "failing lately", "shadow": "shadow" };
 
 const byName = (a, b) => a.c.key < b.c.key ? -1 : a.c.key > b.c.key ? 1 : a.id - b.id;
 const orders = {
@@ -285,12 +288,13 @@ function schedule() {
 }
 
 function render() {
-  const tally = { bad: 0 };
+  const tally = { bad: 0, spared: { "open": 0, "half-open": 0 } };
   for (const state in isOf) tally[state] = 0;
   for (const r of rows.values()) {
     if (r.dirty || !r.sums) sum(r);
     for (const state in isOf) if (isOf[state](r)) tally[state]++;
     if (r.kind === "forced-closed" && fails(r)) tally.bad++;
+    if (r.unasked) tally.spared[r.kind]++;
   }
   showTally(tally);
   if (held()) { // rows do not move under a finger
@@ -367,6 +371,7 @@ function showTally(tally) {
       b.addEventListener("click", () => { shown = state; page = 0; schedule(); });
       group.append(b);
     }
+    attr(group.querySelector("[data-state=unasked]"), "title", "open or half-open, and nobody has asked for " + Math.round(head.asked_seconds / 60) + " minutes: whether the upstream is still out, the next request will tell");
     attr(group.querySelector("[data-state=lately]"), "title", "closed, and with failed or refused calls in the last minute");
   }
   for (const b of group.children) {
@@ -375,13 +380,14 @@ function showTally(tally) {
     attr(b, "aria-pressed", String(state === shown));
     b.classList.toggle("some", tally[state] > 0);
   }
-  const bad = tally["open"] + tally["half-open"] + tally["forced-open"] + tally.bad;
-  const words = ["open", "half-open", "forced-open", "forced-closed", "lately"].filter(state => tally[state] > 0)
+  const bad = tally["open"] + tally["half-open"] - tally["unasked"] + tally["forced-open"] + tally.bad;
+  const words = ["open", "half-open", "unasked", "forced-open", "forced-closed", "lately"].filter(state => tally[state] > 0)
     .map(state => ({ state, text: count(tally[state]) + " " + labels[state] }));
   if (rows.size && tally["closed"] === rows.size) words.unshift({ state: "closed", text: "all closed" });
   words.forEach((word, i) => { if (i + 1 < words.length) word.text += ", "; });
   list($("verdict"), complete ? words : [], word => word.state, word => el("span", { class: word.state }), (e, word) => {
     set(e, word.text);
+    if (word.state in tally.spared) attr(e, "class", tally[word.state] > tally.spared[word.state] ? word.state : "unasked");
     if (word.state === "forced-closed") attr(e, "class", tally.bad ? "forced-closed failing" : "forced-closed");
   });
   document.title = bad ? "(" + bad + ") Fusebox" : "Fusebox";
@@ -445,7 +451,7 @@ function update(r) {
   const [get, more] = callers(r);
   set(p.get, get);
   set(p.getMore, more);
-  attr(p.get, "class", "big " + (get === "refusals" || get === "failures" ? "bad" : get === "through" ? "" : "some"));
+  attr(p.get, "class", "big " + (get === "refusals" || get === "failures" ? "bad" : get === "through" || get === "nobody asks" ? "" : "some"));
   attr(p.more, "aria-label", "Details of " + c.key);
   strip(r, p);
 
@@ -583,10 +589,10 @@ function tick() {
   for (const r of onPage) {
     if (!r.node) continue;
     const c = r.c, p = r.parts;
-    const from = c.trouble && !c.forced ? c.trouble : c.since;
+    const out = c.trouble && !c.forced && !r.unasked, from = out ? c.trouble : r.unasked ? c.asked || c.since : c.since;
     set(p.since, from ? coarse(at - Date.parse(from)) : "");
-    set(p.at, from ? (c.trouble && !c.forced ? "out " : "") + "since " + clock(from) : "no change yet");
-    attr(p.since, "class", "big" + (c.trouble && !c.forced ? " bad" : ""));
+    set(p.at, from ? (out ? "out " : r.unasked ? "not asked " : "") + "since " + clock(from) : "no change yet");
+    attr(p.since, "class", "big" + (out ? " bad" : ""));
     const recent = c.failed_at && (c.state !== "closed" || at - Date.parse(c.failed_at) < 600000);
     set(p.cause, recent ? c.cause + ", " + coarse(at - Date.parse(c.failed_at)) + " ago" : "");
     let next = "", more = "", share = -1;

@@ -262,7 +262,7 @@ func TestTheVerdictSaysWhatThePageSays(t *testing.T) {
 	well.status.Store(http.StatusInternalServerError)
 	w.get(well.url, 3)
 	w.breaker.SetState(transport.Key{Scheme: "http", Host: "shut.test"}, policy.HalfOpen)
-	b.await(`document.querySelector("#verdict").textContent === "1 open, 1 half-open, 1 failing lately"`)
+	b.await(`document.querySelector("#verdict").textContent === "1 open, 1 half-open, 1 not asked for, 1 failing lately"`)
 }
 
 func TestWhatWasRestoredSaysSo(t *testing.T) {
@@ -282,6 +282,59 @@ func TestWhatWasRestoredSaysSo(t *testing.T) {
 	b.await(row(sick.url) + `.nextSibling.innerText.includes("status 500")`)
 	assert.Contains(t, eval[string](b, row(sick.url)+".innerText"), "status 500")
 	assert.Contains(t, eval[string](b, row("http://unknown.test")+".nextSibling.innerText"), "None since it was restored.")
+}
+
+func TestWhatNobodyAsksForIsNotSaidToBeOut(t *testing.T) {
+	old := newWorld(t, classic)
+	before := old.upstream("before.test")
+	before.status.Store(http.StatusInternalServerError)
+	old.get(before.url, 3)
+	var saved strings.Builder
+	require.NoError(t, old.breaker.Save(&saved))
+
+	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Hour}))
+	_, err := w.breaker.Restore(strings.NewReader(saved.String()), 0)
+	require.NoError(t, err)
+	w.upstream("before.test").status.Store(http.StatusInternalServerError)
+	idle, sick := w.upstream("idle.test"), w.upstream("sick.test")
+	for _, u := range []*upstream{idle, sick} {
+		u.status.Store(http.StatusInternalServerError)
+		w.get(u.url, 3)
+	}
+	b := open(t, w.url)
+	b.awaitState(idle.url, "open")
+	b.awaitState(before.url, "open")
+	says := func(url string) string { return eval[string](b, row(url)+".innerText") }
+	assert.Regexp(t, `not asked since \d\d:\d\d:\d\d`, says(before.url), "nobody has since it was restored")
+	assert.Contains(t, says(before.url), "nobody asks")
+	assert.NotContains(t, says(before.url), "out since")
+	assert.Zero(t, eval[int](b, row(before.url)+`.querySelectorAll(".bad").length`))
+	assert.Contains(t, says(idle.url), "out since")
+	assert.Contains(t, says(idle.url), "refusals")
+	assert.Equal(t, "3 open, 1 not asked for", eval[string](b, `document.querySelector("#verdict").textContent`))
+	assert.Equal(t, "(2) Fusebox", eval[string](b, "document.title"))
+	order := `[...document.querySelectorAll("#circuits tr[data-key]")].map(e => e.dataset.key)`
+	assert.Equal(t, []string{idle.url, sick.url, before.url}, eval[[]string](b, order), "trouble goes first")
+
+	require.Equal(t, 300, eval[int](b, "head.asked_seconds"))
+	quit := make(chan struct{})
+	var caller sync.WaitGroup
+	caller.Go(func() { callNowAndThen(w, sick, 50*time.Millisecond, quit) })
+	eval[chromedp.Void](b, "void (head.asked_seconds = 3)") // five minutes are long for a test
+	b.await(row(idle.url) + `.innerText.match(/not asked since \d\d:\d\d:\d\d/)`)
+	assert.Contains(t, says(sick.url), "out since", "it is asked for")
+	b.await(`document.querySelector("#verdict").textContent === "3 open, 2 not asked for" && document.title === "(1) Fusebox"`)
+	b.await(order+`.join() === ??`, strings.Join([]string{sick.url, before.url, idle.url}, ","))
+	b.click(`#tally [data-state=unasked]`)
+	b.await(order+`.join() === ??`, strings.Join([]string{before.url, idle.url}, ","))
+	caller.Go(func() { callNowAndThen(w, before, 50*time.Millisecond, quit) })
+	b.await(order+`.join() === ??`, idle.url)
+	b.click(`#tally [data-state=all]`)
+	b.await(row(before.url) + `?.innerText.includes("out since")`)
+	close(quit)
+	caller.Wait()
+	b.await(`document.title === "Fusebox"`)
+	assert.Empty(t, b.complaints())
 }
 
 func TestKeyboardAlone(t *testing.T) {
