@@ -85,7 +85,7 @@ type marks struct {
 type factsMark struct {
 	generation, failed, ignored, late, probes, trips     uint64
 	failures, successes, evidence, trip, inFlight, limit int
-	nextProbe, probeLatest                               time.Time
+	nextProbe, probeLatest, safeUntil                    time.Time
 	forced                                               bool
 	forcedBy                                             string
 	reason                                               policy.Refusal
@@ -182,7 +182,7 @@ func (r *row) update(c transport.Circuit, s *store) {
 		facts: factsMark{
 			generation: c.Generation, failed: c.FailedCalls, ignored: c.IgnoredCalls, late: c.LateCalls, probes: c.Probes,
 			trips: c.Trips, failures: c.Failures, successes: c.Successes, evidence: c.Evidence, trip: c.Trip, inFlight: c.InFlight,
-			limit: c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, forced: c.Forced, forcedBy: c.ForcedBy,
+			limit: c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, safeUntil: c.SafeProbeUntil, forced: c.Forced, forcedBy: c.ForcedBy,
 		},
 		asked:   askedMark{at: c.Asked, refusals: c.Refusals, requests: c.ProbeRequests},
 		samples: samplesMark{n: len(c.Samples)},

@@ -20,10 +20,11 @@ const (
 
 // Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as when
 // one that was forced open is released; local trouble at Warn, and its end at Info; errors of the storage at Error; and refusals
-// at Info, a line in ten seconds for each circuit, with the number of those in between.
+// at Info, a line in ten seconds for each circuit, with the number of those in between. If the circuit waits for a request that
+// can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
 // The refusals of 1,024 circuits at a time are counted apart. Those of all others have a line in ten seconds together, whose key
-// is "others"; its attribute latest is the key of the last one, and reason, wait and cause are that one's.
+// is "others"; its attribute latest is the key of the last one, and reason, wait, cause and the like are that one's.
 //
 // What operators do on the dashboard is logged by dashboard.LogActions.
 func Observer(logger *slog.Logger) transport.Observer {
@@ -98,6 +99,9 @@ func (r *refusals) observe(e transport.Refusal) {
 		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
 	}
 	attrs = append(attrs, slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.Wait))
+	if e.Error.SafeWait > 0 {
+		attrs = append(attrs, slog.String("waits_for", "a request that can be lost"), slog.Time("until", e.At.Add(e.Error.SafeWait)))
+	}
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}

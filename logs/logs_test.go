@@ -173,6 +173,26 @@ func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
 	})
 }
 
+func TestALineAboutRefusalsSaysThatTheCircuitWaitsForARequestThatCanBeLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		rt := transport.New(nil, transport.WithSafeProbes(), transport.WithObserver(logs.Observer(slog.New(slog.NewTextHandler(&out, nil)))))
+		key := transport.Key{Scheme: "http", Host: "a.test"}
+		rt.SetState(key, policy.Open)
+		time.Sleep(time.Second)
+		until := time.Now().Add(time.Minute)
+		for range 2 {
+			out.Reset()
+			req, err := http.NewRequest(http.MethodPost, "http://a.test/", nil)
+			require.NoError(t, err)
+			_, err = rt.RoundTrip(req)
+			require.NoError(t, err)
+			require.Contains(t, out.String(), `waits_for="a request that can be lost" until=`+until.Format("2006-01-02T15:04:05.000Z07:00"))
+			time.Sleep(20 * time.Second)
+		}
+	})
+}
+
 func TestManyCircuitsAreLoggedInBoundedMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const keys, apart = 5000, 1024

@@ -23,9 +23,11 @@ type Adaptive struct {
 	InFlight int           // as Hold.InFlight
 
 	Limits Limits
+
+	SafeWait time.Duration // as Rules.SafeWait
 }
 
-// Rules returns Evidence, Squares, Ramp, Hold and Limits with the values of a.
+// Rules returns Evidence, Squares, Ramp, Hold, Limits and SafeWait with the values of a.
 func (a Adaptive) Rules() Rules {
 	return Rules{
 		Trip:    Evidence{Threshold: a.Evidence, Worth: a.Worth},
@@ -33,5 +35,7 @@ func (a Adaptive) Rules() Rules {
 		Recover: Ramp{Reopen: a.Reopen, Worth: a.Worth, Health: a.Health, Lease: a.Lease},
 		Hold:    Hold{Silence: positiveOr(a.Silence, time.Second, "Adaptive.Silence"), InFlight: a.InFlight},
 		Limits:  a.Limits,
+
+		SafeWait: a.SafeWait,
 	}
 }

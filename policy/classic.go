@@ -13,14 +13,17 @@ type Classic struct {
 	Probes    int           // half-open calls in flight at most; 0 means 1
 	Successes int           // successes that close the circuit; 0 means Probes
 	Limits    Limits
+	SafeWait  time.Duration // as Rules.SafeWait
 }
 
-// Rules returns Consecutive, OpenTime, Trial and Limits with the values of c.
+// Rules returns Consecutive, OpenTime, Trial, Limits and SafeWait with the values of c.
 func (c Classic) Rules() Rules {
 	return Rules{
 		Trip:    Consecutive{Failures: c.Failures},
 		Probe:   OpenTime{For: c.OpenFor},
 		Recover: Trial{Probes: c.Probes, Successes: c.Successes},
 		Limits:  c.Limits,
+
+		SafeWait: c.SafeWait,
 	}
 }

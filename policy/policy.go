@@ -92,6 +92,17 @@ type Rules struct {
 	Recover RecoverRule
 	Hold    Hold
 	Limits  Limits
+
+	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits for one
+	// that can be; after that any request is the probe. 0 means a minute. It only matters with transport.WithSafeProbes.
+	SafeWait time.Duration
+}
+
+// Validated returns r with the defaults of Hold, Limits and SafeWait filled in. It panics if their values make no sense.
+func (r Rules) Validated() Rules {
+	r.Hold, r.Limits = r.Hold.Validated(), r.Limits.Validated()
+	r.SafeWait = positiveOr(r.SafeWait, time.Minute, "Rules.SafeWait")
+	return r
 }
 
 // Rules returns r, which makes Rules a Policy.

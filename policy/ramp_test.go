@@ -533,8 +533,11 @@ func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 		Probe:   policy.Squares{Spacing: 3, Wait: 4, RetryAfterMax: 5, Lease: 6},
 		Recover: policy.Ramp{Reopen: 7, Worth: 2, Health: 8, Lease: 9},
 		Hold:    policy.Hold{Silence: 10, InFlight: 11},
+
+		SafeWait: 12,
 	}, policy.Adaptive{
 		Evidence: 1, Worth: 2, Spacing: 3, Wait: 4, RetryAfterMax: 5, ProbeLease: 6, Reopen: 7, Health: 8, Lease: 9, Silence: 10, InFlight: 11,
+		SafeWait: 12,
 	}.Rules())
 	require.Equal(t, policy.Rules{
 		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: policy.Hold{Silence: time.Second},

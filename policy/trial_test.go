@@ -88,7 +88,9 @@ func TestClassicPassesItsFieldsOn(t *testing.T) {
 		Trip:    policy.Consecutive{Failures: 2},
 		Probe:   policy.OpenTime{For: 3 * time.Second},
 		Recover: policy.Trial{Probes: 4, Successes: 5},
+
+		SafeWait: 6 * time.Second,
 	}
-	require.Equal(t, want, policy.Classic{Failures: 2, OpenFor: 3 * time.Second, Probes: 4, Successes: 5}.Rules())
+	require.Equal(t, want, policy.Classic{Failures: 2, OpenFor: 3 * time.Second, Probes: 4, Successes: 5, SafeWait: 6 * time.Second}.Rules())
 	require.Equal(t, want, want.Rules())
 }

@@ -28,12 +28,12 @@ func TestAllocations(t *testing.T) {
 	withBody := &http.Response{StatusCode: 200, ContentLength: 5, Body: body}
 	classic := transport.WithPolicy(policy.Classic{})
 	for _, c := range []struct {
-		name string
-		url  string
-		base stub
-		opts []transport.Option
-		open bool
-		most float64
+		name        string
+		url, method string
+		base        stub
+		opts        []transport.Option
+		open, due   bool
+		most        float64
 	}{
 		{name: "healthy, no body", base: func() (*http.Response, error) { return good, nil }, most: 0},
 		{name: "healthy, by the classic policy", base: func() (*http.Response, error) { return good, nil }, opts: []transport.Option{classic}, most: 0},
@@ -44,6 +44,8 @@ func TestAllocations(t *testing.T) {
 			return withBody, nil
 		}, most: 1},
 		{name: "refusal", open: true, most: 4},
+		{name: "refusal of what is better not lost", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes()}, most: 4},
+		{name: "the same by error", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes(), transport.WithRefusalError()}, most: 1},
 		{name: "refusal by error", open: true, opts: []transport.Option{transport.WithRefusalError()}, most: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -51,10 +53,13 @@ func TestAllocations(t *testing.T) {
 			if c.url == "" {
 				c.url = "http://upstream.test/"
 			}
-			req, err := http.NewRequest(http.MethodGet, c.url, nil)
+			req, err := http.NewRequest(c.method, c.url, nil)
 			require.NoError(t, err)
 			if c.open {
 				rt.SetState(transport.Upstream(req), policy.Open)
+			}
+			if c.due {
+				rt.SetPolicy(policy.Classic{OpenFor: 1}, nil)
 			}
 			got := testing.AllocsPerRun(1000, func() {
 				resp, err := rt.RoundTrip(req)

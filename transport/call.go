@@ -45,19 +45,24 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 	if k.permit.Granted() {
 		return statemachine.Refusal{}
 	}
-	refusal = k.ask(!k.t.safeProbes || k.t.check != nil || canBeLost(k.req))
+	unsafe := k.t.safeProbes && !canBeLost(k.req)
+	acquire := (*statemachine.Circuit).Acquire
+	if unsafe && k.t.check == nil {
+		acquire = (*statemachine.Circuit).AcquireUnsafe
+	}
+	refusal = k.ask(acquire)
 	for k.permit.Probe() && k.t.check != nil {
 		switch k.probeByCheck() {
 		case policy.Success:
-			refusal = k.ask(true) // a trial may need more of them
+			refusal = k.ask((*statemachine.Circuit).Acquire) // a trial may need more of them
 		case policy.Undecided: // there is no check
-			if !k.t.safeProbes || canBeLost(k.req) {
+			if !unsafe || k.permit.Overdue() {
 				return refusal
 			}
 			k.permit.Return(time.Now())
-			refusal = k.ask(false)
+			refusal = k.ask((*statemachine.Circuit).AcquireUnsafe)
 		default:
-			refusal = k.ask(false)
+			refusal = k.ask((*statemachine.Circuit).AcquireNoProbe)
 		}
 		if k.req.Context().Err() != nil && refusal.Reason != policy.NotRefused {
 			return statemachine.Refusal{Reason: gaveUp}
@@ -81,18 +86,16 @@ func (k *call) enter() (refusal statemachine.Refusal, ok bool) {
 func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }
 
 // ask asks a circuit that is not simply closed for a permit, and if it was forgotten, the one that took its place.
-func (k *call) ask(probe bool) (refusal statemachine.Refusal) {
+func (k *call) ask(
+	acquire func(c *statemachine.Circuit, now, deadline time.Time) (statemachine.Permit, statemachine.Refusal),
+) (refusal statemachine.Refusal) {
 	now := time.Now()
 	deadline, _ := k.req.Context().Deadline()
 	if timeout := k.limits().Timeout; timeout > 0 && (deadline.IsZero() || now.Add(timeout).Before(deadline)) {
 		deadline = now.Add(timeout)
 	}
 	for {
-		if probe {
-			k.permit, refusal = k.c.Acquire(now, deadline)
-		} else {
-			k.permit, refusal = k.c.AcquireNoProbe(now, deadline)
-		}
+		k.permit, refusal = acquire(k.c.Circuit, now, deadline)
 		if !refusal.Gone {
 			return refusal
 		}

@@ -121,8 +121,9 @@ func WithShadow() Option {
 }
 
 // WithSafeProbes lets only those requests be probes that can be lost: without a body, and with a safe method (GET, HEAD,
-// OPTIONS, TRACE) or an Idempotency-Key or X-Idempotency-Key header. Others are refused while the circuit waits for one. A ramp lets through
-// any request once a probe has succeeded.
+// OPTIONS, TRACE) or an Idempotency-Key or X-Idempotency-Key header. Others are refused while the circuit waits for one, but not for
+// longer than policy.Rules.SafeWait, a minute by default: then any request is the probe, or who sends no others would be refused
+// for ever. A ramp lets through any request once a probe has succeeded.
 func WithSafeProbes() Option {
 	return func(t *Transport) { t.safeProbes = true }
 }

@@ -65,9 +65,8 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 	rules.Trip.NewTrip()
 	rules.Probe.NewProbe()
 	rules.Recover.NewRecover()
-	rules.Limits = rules.Limits.Validated()
+	rules = rules.Validated()
 	timed := rules.Trip.Timed()
-	rules.Hold = rules.Hold.Validated()
 	return &statemachine.Config{
 		Rules: rules, Random: t.random,
 		Measured: true, Fleet: t.bus != nil, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,188 @@ func TestARampLetsThroughWhatIsNoSafeProbeAndATrialDoesNot(t *testing.T) {
 		require.Equal(t, policy.NotRefused, because(t, rt))
 	}
 	require.Equal(t, policy.NotRefused, send(t, rt, post), "it is closed")
+}
+
+// An hour of requests that cannot be lost, one a second, after a second in which the upstream failed.
+func TestNobodyIsRefusedForEverForWantOfASafeProbe(t *testing.T) {
+	rules := policy.Rules{
+		Trip: policy.FailureShare{Calls: 10}, Probe: policy.OpenTime{For: 10 * time.Second, Factor: 2}, Recover: policy.Ramp{}, SafeWait: 20 * time.Second,
+	}
+	trial := rules
+	trial.Recover = policy.Trial{Probes: 2, Successes: 4}
+	withKey := func(req *http.Request) { post(req); req.Header.Set("Idempotency-Key", "1") } // and a body, which could be lost
+	for _, c := range []struct {
+		name   string
+		policy policy.Policy
+		change func(*http.Request)
+		safe   int // every which request is one that can be lost; 0 if none is
+		most   int // refusals
+		opts   []transport.Option
+	}{
+		{"adaptive", policy.Adaptive{}, post, 0, 62, nil},
+		{"adaptive, and a wait of its own", policy.Adaptive{SafeWait: 5 * time.Second}, post, 0, 7, nil},
+		{"adaptive, keys with bodies", policy.Adaptive{}, withKey, 0, 62, nil},
+		{"adaptive, keys", policy.Adaptive{}, func(req *http.Request) { req.Method = "POST"; req.Header.Set("Idempotency-Key", "1") }, 0, 10, nil},
+		{"adaptive, one in a thousand is safe", policy.Adaptive{}, post, 1000, 62, nil},
+		{"adaptive, one in thirty is safe", policy.Adaptive{}, post, 30, 31, nil},
+		{"classic", policy.Classic{}, post, 0, 60 + 62, nil},
+		{"classic, three probes", policy.Classic{Probes: 3}, post, 0, 60 + 3*61 + 2, nil},
+		{"classic, three probes, one in thirty is safe", policy.Classic{Probes: 3}, post, 30, 60 + 3*31, nil},
+		{"classic, three probes, and a wait of its own", policy.Classic{Probes: 3, SafeWait: time.Second}, post, 0, 60 + 3*2 + 2, nil},
+		{"rules", rules, post, 0, 10 + 22, nil},
+		{"rules with a trial", trial, post, 0, 10 + 4*21 + 2, nil},
+		{"rules with a trial, keys with bodies", trial, withKey, 0, 10 + 4*21 + 2, nil},
+		{"a health check that is none for this key", policy.Adaptive{}, post, 0, 62, []transport.Option{transport.WithHealthCheck(func(transport.Key) *http.Request { return nil })}},
+		{"a health check that is none for this key, three probes", policy.Classic{Probes: 3}, post, 0, 60 + 3*61 + 2, []transport.Option{transport.WithHealthCheck(func(transport.Key) *http.Request { return nil })}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				status := http.StatusInternalServerError
+				rt := transport.New(base(func(req *http.Request) (*http.Response, error) { return answer(status, "")(req) }),
+					append([]transport.Option{transport.WithPolicy(c.policy), transport.WithSafeProbes(), transport.WithRandom(func() float64 { return 0 })}, c.opts...)...)
+				for range 20 {
+					send(t, rt, c.change)
+					time.Sleep(50 * time.Millisecond)
+				}
+				require.Equal(t, policy.Open, circuit(t, rt, here).State)
+				status = http.StatusOK
+				refused := 0
+				for i := range 3600 {
+					change := c.change
+					if c.safe > 0 && (i+1)%c.safe == 0 {
+						change = func(*http.Request) {}
+					}
+					if send(t, rt, change) != policy.NotRefused {
+						refused++
+					}
+					time.Sleep(time.Second)
+				}
+				require.Equal(t, policy.Closed, circuit(t, rt, here).State)
+				require.LessOrEqual(t, refused, c.most)
+				t.Logf("%d refused", refused)
+			})
+		})
+	}
+}
+
+func TestWhoIsRefusedIsToldThatTheCircuitWaitsForARequestThatCanBeLost(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy policy.Policy
+		state  policy.State
+	}{
+		{"adaptive", policy.Adaptive{SafeWait: 90 * time.Second}, policy.Open},
+		{"classic", policy.Classic{OpenFor: time.Second, SafeWait: 90 * time.Second}, policy.Open},
+		{"a trial under way", policy.Classic{Probes: 3, SafeWait: 90 * time.Second}, policy.HalfOpen},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var told []transport.Refusal
+				rt := transport.New(answer(200, ""), transport.WithPolicy(c.policy), transport.WithSafeProbes(),
+					transport.WithObserver(transport.Observer{OnRefusal: func(r transport.Refusal) { told = append(told, r) }}))
+				rt.SetState(here, c.state)
+				require.Zero(t, circuit(t, rt, here).SafeProbeUntil)
+				time.Sleep(time.Second)
+				send(t, rt, post)
+				until := time.Now().Add(90 * time.Second)
+				time.Sleep(30*time.Second + time.Millisecond)
+				resp, err := rt.RoundTrip(func() *http.Request { req := newRequest(t, http.MethodPost, t.Context()); post(req); return req }())
+				require.NoError(t, err)
+				text, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				require.Equal(t, "fusebox: circuit "+c.state.String()+" for "+here.String()+", waits for a request that can be lost, at most 59.999s\n", string(text))
+				require.Equal(t, "1", resp.Header.Get("Retry-After"), "one that can be lost is welcome at once")
+				require.Equal(t, until, circuit(t, rt, here).SafeProbeUntil)
+				require.Len(t, told, 2)
+				require.Equal(t, 90*time.Second, told[0].Error.SafeWait)
+				require.Equal(t, until, told[1].At.Add(told[1].Error.SafeWait))
+				require.Zero(t, told[1].Error.Wait)
+
+				time.Sleep(time.Until(until))
+				require.Equal(t, policy.NotRefused, send(t, rt, post))
+				require.Zero(t, circuit(t, rt, here).SafeProbeUntil)
+			})
+		})
+	}
+}
+
+func TestACircuitWaitsForNoRequestThatCanBeLostIfAnyMayProbe(t *testing.T) {
+	for name, opts := range map[string][]transport.Option{
+		"any request":                   nil,
+		"a health check":                {transport.WithHealthCheck(func(k transport.Key) *http.Request { return httptest.NewRequest(http.MethodGet, k.String(), nil) })},
+		"a health check, and safe ones": {transport.WithSafeProbes(), transport.WithHealthCheck(func(k transport.Key) *http.Request { return httptest.NewRequest(http.MethodGet, k.String(), nil) })},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
+				cancel() // a probe that says nothing, and the next one is due at once
+				return nil, context.Canceled
+			}), append(opts, transport.WithPolicy(policy.Classic{OpenFor: time.Second}))...)
+			rt.SetState(here, policy.Open)
+			time.Sleep(time.Second)
+			req := newRequest(t, http.MethodPost, ctx)
+			post(req)
+			rt.RoundTrip(req)
+			require.Zero(t, circuit(t, rt, here).SafeProbeUntil, name)
+			require.EqualValues(t, 1, circuit(t, rt, here).Probes, name)
+		})
+	}
+}
+
+func TestInShadowACircuitThatWaitedLongEnoughProbesByAnyRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := transport.New(answer(200, ""), transport.WithSafeProbes(), transport.WithShadow())
+		rt.SetState(here, policy.Open)
+		for range 120 {
+			time.Sleep(time.Second)
+			require.Equal(t, policy.NotRefused, send(t, rt, post))
+		}
+		require.Equal(t, policy.Closed, circuit(t, rt, here).State)
+		require.InDelta(t, 60, circuit(t, rt, here).Shadow.Refused, 2)
+	})
+}
+
+func TestNewPoliciesDoNotKeepACircuitWaitingForARequestThatCanBeLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := transport.New(answer(200, ""), transport.WithSafeProbes())
+		rt.SetState(here, policy.Open)
+		refused := 0
+		for range 120 {
+			time.Sleep(time.Second)
+			rt.SetPolicy(policy.Adaptive{}, nil)
+			if send(t, rt, post) != policy.NotRefused {
+				refused++
+			}
+		}
+		require.InDelta(t, 60, refused, 2)
+	})
+}
+
+func TestManyAtOnceOfWhichNoneCanBeLostDoNotKeepATrialWaiting(t *testing.T) {
+	for name, check := range map[string][]transport.Option{
+		"no health check": nil,
+		"none for this key": {transport.WithHealthCheck(func(transport.Key) *http.Request {
+			time.Sleep(time.Millisecond) // while which others ask
+			return nil
+		})},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			rt := transport.New(answer(200, ""), append(check, transport.WithSafeProbes(), transport.WithPolicy(policy.Classic{OpenFor: time.Second, Probes: 3}))...)
+			rt.SetState(here, policy.Open)
+			var callers sync.WaitGroup
+			for i := range 20 {
+				callers.Go(func() {
+					time.Sleep(time.Second + time.Duration(i)*300*time.Microsecond)
+					for range 4 * 60 * 10 {
+						send(t, rt, post)
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+			}
+			callers.Wait()
+			require.Equal(t, policy.Closed, circuit(t, rt, here).State, name)
+		})
+	}
 }
 
 // checked is a transport with a health check, and what its upstream saw.

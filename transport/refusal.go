@@ -23,13 +23,16 @@ var (
 // OpenError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a RefusalFunc
 // gets.
 type OpenError struct {
-	Key     Key
-	Reason  policy.Refusal
-	State   policy.State    // of the circuit
-	Since   time.Time       // when the circuit took this state
-	Wait    time.Duration   // time until the next probe may go; 0 if that does not depend on time alone
-	Cause   policy.Cause    // of the last failure
-	Samples []policy.Sample // the latest causes of failures, the last first; not to be changed
+	Key    Key
+	Reason policy.Refusal
+	State  policy.State  // of the circuit
+	Since  time.Time     // when the circuit took this state
+	Wait   time.Duration // time until the next probe may go; 0 if that does not depend on time alone
+	// SafeWait is how long at most the circuit, which is due for a probe, still waits for a request that can be lost
+	// (WithSafeProbes); 0 if it does not.
+	SafeWait time.Duration
+	Cause    policy.Cause    // of the last failure
+	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
 }
 
 // Error returns the facts in one line.
@@ -49,6 +52,9 @@ func (e *OpenError) append(b []byte, key string) []byte {
 	b = append(b, key...)
 	if e.Wait > 0 {
 		b = append(append(b, ", next probe in "...), e.Wait.Round(time.Millisecond).String()...)
+	}
+	if e.SafeWait > 0 {
+		b = append(append(b, ", waits for a request that can be lost, at most "...), e.SafeWait.Round(time.Millisecond).String()...)
 	}
 	if e.Cause != (policy.Cause{}) && e.Reason != policy.RefusedLimit && e.Reason != policy.RefusedForced {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
@@ -115,10 +121,14 @@ func RefusedBecause(resp *http.Response) policy.Refusal {
 }
 
 func openError(c *circuit, r statemachine.Refusal) OpenError {
-	return OpenError{
+	e := OpenError{
 		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)),
 		Cause: r.Cause, Samples: r.Samples,
 	}
+	if !r.SafeUntil.IsZero() {
+		e.SafeWait = max(0, r.SafeUntil.Sub(r.At))
+	}
+	return e
 }
 
 // refuse answers a request without its upstream.

@@ -24,7 +24,10 @@ type Circuit struct {
 	// its number.
 	ProbeRequests int       `json:"probe_requests,omitempty"`
 	ProbeLatest   time.Time `json:"probe_latest,omitzero"`
-	Generation    uint64    `json:"generation"` // how many times the state has changed
+	// SafeProbeUntil is until when a circuit that is due for a probe waits for a request that can be lost (WithSafeProbes): from
+	// then on any request is a probe. It is zero if it does not wait.
+	SafeProbeUntil time.Time `json:"safe_probe_until,omitzero"`
+	Generation     uint64    `json:"generation"` // how many times the state has changed
 
 	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls since
 	// it is half-open. A rule with nothing bad in view takes no notice of successes.
@@ -117,6 +120,6 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
-		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
+		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, SafeProbeUntil: s.SafeUntil, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
 	}
 }

@@ -38,7 +38,7 @@ type Transport struct {
 	seat        *seat
 
 	refuseTripper bool // the call that trips gets the refusal
-	safeProbes    bool // only requests that can be lost are probes
+	safeProbes    bool // only requests that can be lost are probes, as long as there are some
 
 	initial initial
 }

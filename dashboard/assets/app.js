@@ -557,6 +557,7 @@ function detail(r) {
 function upcoming(r, at) {
   const c = r.c, due = Date.parse(c.next_probe) - at, n = c.probe_requests;
   if (c.in_flight > 0) return ["probe under way", "its outcome decides", -1];
+  if (waits(c, at)) return [waits(c, at), "at most until " + clock(c.safe_probe_until), -1];
   const first = clock(c.probe_latest || c.next_probe);
   if (n > 1 && at < Date.parse(c.probe_latest)) { // the policy counts requests
     const rate = requestRate(r, at), eta = Math.max(due, n / rate * 1000), share = 1 - n / Math.max(1, r.probe.most);
@@ -567,6 +568,9 @@ function upcoming(r, at) {
   if (due > 0) return ["next try in " + duration(due), "at " + clock(c.next_probe), 1 - due / Math.max(1, Date.parse(c.next_probe) - r.probe.from)];
   return ["next try is due", "with the next request", -1];
 }
+
+// waits says what a circuit that is due for a probe waits for, if it does.
+const waits = (c, at) => at < Date.parse(c.safe_probe_until) ? "waits for a request that can be lost" : "";
 
 // requestRate returns how many requests come a second, by the bars of the last half minute; 0 if none does, or none after
 // three times as long as they were apart. In shadow they are not refused, but made.
@@ -605,6 +609,10 @@ function tick() {
       next = c.in_flight + " of " + c.limit + " in flight";
       more = c.successes + " good, " + c.failures + " failed so far";
       share = c.limit ? c.in_flight / c.limit : 0;
+      if (waits(c, at)) {
+        next = waits(c, at);
+        more = "at most until " + clock(c.safe_probe_until) + "; " + more;
+      }
     } else if (c.trip > 0) {
       next = c.evidence > 0 ? "trips at " + c.trip : "";
       more = c.evidence > 0 ? "evidence is " + c.evidence : "no evidence of trouble";

@@ -174,6 +174,38 @@ func TestTheDefaultPolicyCountsRequestsToTheNextTry(t *testing.T) {
 	assert.Empty(t, b.complaints())
 }
 
+func TestARowSaysThatTheCircuitWaitsForARequestThatCanBeLost(t *testing.T) {
+	w := newWorld(t, transport.WithSafeProbes(), transport.WithPolicy(policy.Classic{OpenFor: 500 * time.Millisecond, Probes: 2, SafeWait: 4 * time.Second}))
+	one := w.upstream("one.test")
+	w.breaker.SetState(transport.Key{Scheme: "http", Host: "one.test"}, policy.Open)
+	quit := make(chan struct{})
+	var caller sync.WaitGroup
+	caller.Go(func() {
+		for {
+			select {
+			case <-quit:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			resp, err := w.client.Post(one.url, "text/plain", strings.NewReader("payload"))
+			if assert.NoError(t, err) {
+				resp.Body.Close()
+			}
+		}
+	})
+	defer caller.Wait()
+	defer close(quit)
+	b := open(t, w.url)
+	const words = `waits for a request that can be lost\nat most until \d\d:\d\d:\d\d`
+	for _, state := range []string{"open", "half-open"} {
+		b.awaitState(one.url, state)
+		b.await(row(one.url) + `.innerText.match(/` + words + `/)`)
+	}
+	b.awaitState(one.url, "closed")
+	assert.NotContains(t, eval[string](b, row(one.url)+".innerText"), "can be lost")
+	assert.Empty(t, b.complaints())
+}
+
 // While a circuit is refused, and its row changes every second, what an operator has selected, scrolled and pressed stays.
 func TestDetailsStayWhileTheyChange(t *testing.T) {
 	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: 1500 * time.Millisecond}))

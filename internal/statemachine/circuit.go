@@ -29,7 +29,7 @@ const (
 
 // Config is what circuits of one policy have in common.
 type Config struct {
-	Rules  policy.Rules   // with Limits and Hold validated
+	Rules  policy.Rules   // validated
 	Random func() float64 // uniform in [0,1), for jitter; called under a circuit's lock
 
 	Timed    bool // a rule looks at the time that a call took
@@ -63,14 +63,15 @@ type Change struct {
 
 // Refusal is what there is to say of a request that was refused.
 type Refusal struct {
-	Gone    bool // nothing was decided: the circuit was forgotten, ask the one that took its place
-	Reason  policy.Refusal
-	State   policy.State
-	At      time.Time
-	Since   time.Time       // when the circuit took this state
-	Due     time.Time       // the earliest time of the next probe; not after At if that is not known
-	Cause   policy.Cause    // of the last failure
-	Samples []policy.Sample // not to be changed
+	Gone      bool // nothing was decided: the circuit was forgotten, ask the one that took its place
+	Reason    policy.Refusal
+	State     policy.State
+	At        time.Time
+	Since     time.Time       // when the circuit took this state
+	Due       time.Time       // the earliest time of the next probe; not after At if that is not known
+	SafeUntil time.Time       // a probe is due and waits for a safe call, until then; zero if none does
+	Cause     policy.Cause    // of the last failure
+	Samples   []policy.Sample // not to be changed
 }
 
 // Reason says why a circuit changed its state.
@@ -132,6 +133,8 @@ type Circuit struct {
 type trouble struct {
 	since time.Time
 	asked time.Time // the last request came; zero if none has
+
+	withheld time.Time // since when a probe is due and waits for a safe call, and others have come; zero if none does
 }
 
 // The word: the generation, and below it these bits.
@@ -164,10 +167,12 @@ func New(config *Config, observer Observer) *Circuit {
 type place struct {
 	index    int // in Circuit.places; -1 when given back
 	started  time.Time
-	trouble  time.Time // Circuit.trouble then
+	trouble  *trouble // Circuit.trouble then
 	expiry   time.Time
 	mark     int
+	withheld time.Time     // trouble.withheld when it got its place
 	probe    bool          // it goes to see how the upstream does
+	overdue  bool          // and waited for a safe call for so long that any could be it
 	hastened bool          // it is a probe for that reason
 	weighed  bool          // the circuit is closed
 	headers  bool          // they came well
@@ -201,17 +206,31 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	return permit, true
 }
 
+// use is what a call may be used for.
+type use uint8
+
+const (
+	mayProbe   use = iota // to probe
+	lastResort            // to probe if no other call came for it in Rules.SafeWait
+	noProbe               // not to probe
+)
+
 // Acquire gives a permit, or says why not. Deadline is when the caller will be gone; zero if never.
 func (c *Circuit) Acquire(now, deadline time.Time) (Permit, Refusal) {
-	return c.acquire(now, deadline, true)
+	return c.acquire(now, deadline, mayProbe)
+}
+
+// AcquireUnsafe is Acquire for a call that is to be a probe only if none that is safer came for Rules.SafeWait.
+func (c *Circuit) AcquireUnsafe(now, deadline time.Time) (Permit, Refusal) {
+	return c.acquire(now, deadline, lastResort)
 }
 
 // AcquireNoProbe is Acquire for a call that is not to be a probe.
 func (c *Circuit) AcquireNoProbe(now, deadline time.Time) (Permit, Refusal) {
-	return c.acquire(now, deadline, false)
+	return c.acquire(now, deadline, noProbe)
 }
 
-func (c *Circuit) acquire(now, deadline time.Time, probe bool) (permit Permit, refusal Refusal) {
+func (c *Circuit) acquire(now, deadline time.Time, by use) (permit Permit, refusal Refusal) {
 	c.mu.Lock()
 	decided, told := false, false
 	defer func() {
@@ -226,14 +245,14 @@ func (c *Circuit) acquire(now, deadline time.Time, probe bool) (permit Permit, r
 		}
 		c.mu.Unlock()
 	}()
-	permit, refusal = c.decide(now, deadline, probe)
+	permit, refusal = c.decide(now, deadline, by)
 	decided = true
 	c.unlock()
 	told = true
 	return permit, refusal
 }
 
-func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) {
+func (c *Circuit) decide(now, deadline time.Time, by use) (Permit, Refusal) {
 	if c.gone() {
 		return Permit{}, Refusal{Gone: true}
 	}
@@ -254,7 +273,7 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 			c.change(policy.HalfOpen, now, FleetAnswered, policy.Result{})
 			break
 		}
-		if due := c.ask(now); !due || !probe || len(c.places) > 0 {
+		if due := c.ask(now); !due || len(c.places) > 0 || c.withholds(now, by) {
 			c.tellOpened(now)
 			return Permit{}, c.refuse(now, policy.RefusedOpen)
 		}
@@ -266,14 +285,16 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 		if c.rules().Recover.AfterProbe() {
 			lease := c.watch.lease(c.probe.Lease())
 			c.tellFleet(fleet.ProbeStarted, lease)
-			permit := c.admit(now, now.Add(lease), 0, true)
+			permit := c.admit(now, lease, 0, true)
 			permit.place.hastened = hastened
 			return permit, Refusal{}
 		}
+		withheld := c.trouble.withheld
 		c.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
+		c.trouble.withheld = withheld // until it goes, which it does now
 	}
 	trial := !c.recoverOf.Rules.Recover.AfterProbe() // the half-open calls are the probes
-	if trial && !probe {
+	if trial && by != mayProbe && (len(c.places) >= c.recover.Limit() || c.withholds(now, by)) {
 		return Permit{}, c.refuse(now, policy.RefusedRamp)
 	}
 	inFlight, together := len(c.places), c.share != nil && !trial
@@ -288,11 +309,37 @@ func (c *Circuit) decide(now, deadline time.Time, probe bool) (Permit, Refusal) 
 		c.share.joint.admitted = now
 		c.tellWaiting()
 	}
-	return c.admit(now, now.Add(c.watch.term(c.recover.Lease())), mark, trial), Refusal{}
+	return c.admit(now, c.watch.term(c.recover.Lease()), mark, trial), Refusal{}
 }
 
-func (c *Circuit) admit(now, expiry time.Time, mark int, probe bool) Permit {
-	p := &place{started: now, trouble: c.trouble, expiry: expiry, mark: mark, probe: probe}
+// withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe one.
+func (c *Circuit) withholds(now time.Time, by use) bool {
+	if by == lastResort && c.trouble.withheld.IsZero() {
+		c.trouble.withheld = now
+	}
+	return by == noProbe || by == lastResort && !c.overdue(now)
+}
+
+// overdue reports whether a probe has waited for a safe call for so long that any may be it.
+func (c *Circuit) overdue(now time.Time) bool {
+	since := c.trouble.withheld
+	return !since.IsZero() && now.Sub(since) >= c.rules().SafeWait
+}
+
+// safeUntil is when a probe that waits for a safe call will be overdue; zero if none waits.
+func (c *Circuit) safeUntil() time.Time {
+	if c.trouble == nil || c.trouble.withheld.IsZero() {
+		return time.Time{}
+	}
+	return c.trouble.withheld.Add(c.rules().SafeWait)
+}
+
+func (c *Circuit) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
+	p := &place{started: now, trouble: c.trouble, expiry: now.Add(lease), mark: mark, probe: probe}
+	if probe {
+		p.withheld, p.overdue = c.trouble.withheld, c.overdue(now)
+		c.trouble.withheld = time.Time{}
+	}
 	c.take(p)
 	c.counts.Probes++
 	return Permit{circuit: c, generation: c.generation(), place: p}
@@ -326,6 +373,9 @@ func (c *Circuit) refuse(now time.Time, reason policy.Refusal) Refusal {
 	}
 	if r.State == policy.Open && !c.forced {
 		r.Due = c.probe.Due()
+	}
+	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
+		r.SafeUntil = c.safeUntil()
 	}
 	if c.observer != nil && len(c.events) < mostWaiting && c.observer.WantsRefusals() {
 		told := r // what the event keeps, so that without an observer nothing is kept
@@ -383,7 +433,7 @@ func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (opened bool) {
 // lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble, and its
 // answer has come.
 func (c *Circuit) lives(p *place, r policy.Result) bool {
-	return !p.headers && r.Outcome == policy.Success && !c.forced && !c.trouble.IsZero() && c.trouble.Equal(p.trouble)
+	return !p.headers && r.Outcome == policy.Success && !c.forced && c.trouble != nil && c.trouble == p.trouble
 }
 
 // weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or breaks before.
@@ -641,6 +691,9 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 	}
 	if to != policy.Closed && c.trouble == nil {
 		c.trouble = &trouble{since: at}
+	}
+	if to != policy.Closed {
+		c.trouble.withheld = time.Time{}
 	}
 	if change.From == policy.Closed && r.Outcome != policy.Undecided {
 		c.trouble.asked = at // by the call that trips it, whose caller was there until now

@@ -51,6 +51,8 @@ func someRules(trip, probe, recovery byte) policy.Rules {
 		Trip:    tripRules[int(trip)%len(tripRules)],
 		Probe:   probeRules[int(probe)%len(probeRules)],
 		Recover: recoverRules[int(recovery)%len(recoverRules)],
+
+		SafeWait: []time.Duration{time.Minute, 1, 3 * time.Second, math.MaxInt64}[int(trip)%4],
 	}
 }
 
@@ -65,7 +67,7 @@ func someNumbers() func() float64 {
 
 func modelOf(rules policy.Rules) *modelRules {
 	return &modelRules{
-		trip: rules.Trip.NewTrip, probe: rules.Probe.NewProbe, recover: rules.Recover.NewRecover, probeFirst: rules.Recover.AfterProbe(),
+		trip: rules.Trip.NewTrip, probe: rules.Probe.NewProbe, recover: rules.Recover.NewRecover, probeFirst: rules.Recover.AfterProbe(), safeWait: rules.SafeWait,
 	}
 }
 

@@ -99,7 +99,7 @@ func agrees(told, events []string) bool {
 func fingerprint(m *model) string {
 	var b strings.Builder
 	fmt.Fprint(&b, *m.trip.(textbookTrip).textbook, *m.probe.(textbookProbe).textbook, *m.recover.(textbookRecover).textbook)
-	fmt.Fprint(&b, m.state, m.forced, m.hastened, m.known, m.generation, m.gone, m.since, m.trouble, m.asked, m.failedAt, m.cause, m.samples, m.counts)
+	fmt.Fprint(&b, m.state, m.forced, m.hastened, m.known, m.generation, m.gone, m.since, m.trouble, m.asked, m.withheld, m.failedAt, m.cause, m.samples, m.counts)
 	fmt.Fprintf(&b, "%p %p", m.rules, m.recoverOf)
 	for _, call := range m.calls {
 		fmt.Fprint(&b, *call)
@@ -169,9 +169,12 @@ func (c *client) operation(name string) {
 		}
 	case pick < 7:
 		var p Permit
-		what, acquire, probe := "ask ", c.circuit.Acquire, true
-		if c.random.IntN(4) == 0 {
-			what, acquire, probe = "ask for no probe ", c.circuit.AcquireNoProbe, false
+		what, acquire, by := "ask ", c.circuit.Acquire, mayProbe
+		switch c.random.IntN(8) {
+		case 0:
+			what, acquire, by = "ask for no probe ", c.circuit.AcquireNoProbe, noProbe
+		case 1, 2:
+			what, acquire, by = "ask for what is better not lost ", c.circuit.AcquireUnsafe, lastResort
 		}
 		c.did(what+name, func() string {
 			var refusal Refusal
@@ -181,7 +184,7 @@ func (c *client) operation(name string) {
 			}
 			return answerOf(p.Granted(), p.Probing(), refusalText(refusal))
 		}, func(m *model) string {
-			call, refused := m.ask(now, probe)
+			call, refused := m.ask(now, by)
 			if call == nil {
 				return refused
 			}
@@ -306,9 +309,9 @@ func observeHistory(seed uint64, clients, operations int) (m *model, history []i
 	var configs []config
 	for _, other := range []byte{setup, setup ^ 1<<4 ^ 2} {
 		t, probeFirst := textbookOf(other)
-		t.openFor = 3 * time.Second
+		t.openFor, t.safeWait = 3*time.Second, 2*time.Second
 		rules := t.rules(probeFirst)
-		rules = policy.Rules{Trip: yieldingTrip{rules.Trip}, Probe: yieldingProbe{rules.Probe}, Recover: yieldingRecover{rules.Recover}}
+		rules.Trip, rules.Probe, rules.Recover = yieldingTrip{rules.Trip}, yieldingProbe{rules.Probe}, yieldingRecover{rules.Recover}
 		configs = append(configs, config{&Config{Rules: rules, Random: func() float64 { return 0 }}, t.model(probeFirst)})
 	}
 	circuit := New(configs[0].circuit, l)

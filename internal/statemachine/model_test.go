@@ -36,7 +36,9 @@ type model struct {
 	failedProbes int  // and recoveries, since the trip
 	since        time.Time
 	trouble      time.Time
+	troubles     int // how many are over
 	asked        time.Time
+	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
 	failedAt     time.Time
 	samples      []policy.Sample // a list that is never changed, but replaced
@@ -56,6 +58,7 @@ type modelRules struct {
 	probe      func() policy.Probe
 	recover    func() policy.Recover
 	probeFirst bool
+	safeWait   time.Duration
 }
 
 func newModel(rules *modelRules, random func() float64) *model {
@@ -68,6 +71,7 @@ func newModel(rules *modelRules, random func() float64) *model {
 type textbook struct {
 	failures, probes, successes int
 	openFor, probeLease, lease  time.Duration
+	safeWait                    time.Duration
 
 	inARow int // failures, while closed
 	well   int // successes, while half-open
@@ -135,8 +139,10 @@ type modelCall struct {
 	headers    bool
 	weighed    bool // it began while closed, its headers have come, and its success is to count
 	hastened   bool
-	opened     int       // model.opened when it expired
-	trouble    time.Time // model.trouble when it began
+	withheld   time.Time // model.withheld when it was let through
+	overdue    bool
+	opened     int // model.opened when it expired
+	trouble    int // model.troubles when it began
 	started    time.Time
 	took       time.Duration // to its headers
 	expiry     time.Time
@@ -152,14 +158,14 @@ func (m *model) quick() *modelCall {
 	return call
 }
 
-// ask is for a call that may be a probe, or may not.
-func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
+// ask is for a call that may be a probe, or may not, or only if no other comes.
+func (m *model) ask(now time.Time, by use) (*modelCall, string) {
 	if m.gone {
 		return nil, "gone"
 	}
 	m.expire(now)
 	m.came(now)
-	call := &modelCall{probe: true, trial: true}
+	call, before := &modelCall{probe: true, trial: true}, m.generation
 	switch m.state {
 	case policy.Closed:
 		call = &modelCall{}
@@ -168,9 +174,10 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 			return nil, m.refuse(now, policy.RefusedForced)
 		}
 		due := m.probe.Ask(now) || m.hastened
-		if !due || !mayProbe || m.inFlight() > 0 {
+		if !due || m.inFlight() > 0 || !m.mayBe(by, now) {
 			return nil, m.refuse(now, policy.RefusedOpen)
 		}
+		call.withheld, call.overdue = m.withheld, m.isOverdue(now)
 		call.hastened, m.hastened = m.hastened, false
 		if m.rules.probeFirst {
 			lease := m.probe.Lease()
@@ -183,9 +190,11 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
 	}
 	if m.state == policy.HalfOpen {
-		call.trial = !m.recoverOf.probeFirst
-		if call.trial && !mayProbe {
-			return nil, m.refuse(now, policy.RefusedRamp)
+		if call.trial = !m.recoverOf.probeFirst; call.trial && m.generation == before {
+			if m.inFlight() >= m.recover.Limit() || !m.mayBe(by, now) {
+				return nil, m.refuse(now, policy.RefusedRamp)
+			}
+			call.withheld, call.overdue = m.withheld, m.isOverdue(now)
 		}
 		mark, ok := m.recover.Admit(m.inFlight())
 		if !ok {
@@ -196,9 +205,38 @@ func (m *model) ask(now time.Time, mayProbe bool) (*modelCall, string) {
 	if m.state != policy.Closed {
 		m.counts.Probes++
 	}
-	call.generation, call.started, call.trouble = m.generation, now, m.trouble
+	if call.probe && call.trial {
+		m.withheld = time.Time{}
+	}
+	call.generation, call.started, call.trouble = m.generation, now, m.troubles
 	m.calls = append(m.calls, call)
 	return call, ""
+}
+
+// mayBe reports whether a probe that is due may be this call. The clock of those that are to be one only if no other comes
+// starts with the first of them.
+func (m *model) mayBe(by use, now time.Time) bool {
+	switch by {
+	case mayProbe:
+		return true
+	case noProbe:
+		return false
+	}
+	if m.withheld.IsZero() {
+		m.withheld = now
+	}
+	return m.isOverdue(now)
+}
+
+func (m *model) isOverdue(now time.Time) bool {
+	return !m.withheld.IsZero() && !now.Before(m.withheld.Add(m.rules.safeWait))
+}
+
+func (m *model) safeUntil() time.Time {
+	if m.withheld.IsZero() {
+		return time.Time{}
+	}
+	return m.withheld.Add(m.rules.safeWait)
 }
 
 // came takes down when a request came for a circuit that is not closed. Clocks that run backwards say nothing.
@@ -214,7 +252,11 @@ func (m *model) refuse(now time.Time, reason policy.Refusal) string {
 	if m.state == policy.Open && !m.forced {
 		due = m.probe.Due()
 	}
-	text := refusalText(Refusal{Reason: reason, State: m.state, At: now, Since: m.since, Due: due, Cause: m.cause, Samples: m.samples})
+	r := Refusal{Reason: reason, State: m.state, At: now, Since: m.since, Due: due, Cause: m.cause, Samples: m.samples}
+	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
+		r.SafeUntil = m.safeUntil()
+	}
+	text := refusalText(r)
 	m.events = append(m.events, text)
 	return text
 }
@@ -293,7 +335,7 @@ func (m *model) gotHeaders(now time.Time, call *modelCall) {
 
 // lives is whether a call that took longer than its lease shows that the upstream lives.
 func (m *model) lives(call *modelCall, r policy.Result) bool {
-	return !call.headers && r.Outcome == policy.Success && !m.forced && m.state != policy.Closed && call.trouble.Equal(m.trouble)
+	return !call.headers && r.Outcome == policy.Success && !m.forced && m.state != policy.Closed && call.trouble == m.troubles
 }
 
 func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
@@ -477,6 +519,9 @@ func (m *model) returned(call *modelCall) {
 		return
 	}
 	m.hastened = m.hastened || call.hastened && !call.settled
+	if !call.settled && !call.withheld.IsZero() && (m.withheld.IsZero() || call.withheld.Before(m.withheld)) {
+		m.withheld = call.withheld
+	}
 	call.settled = true
 	m.counts.Probes--
 }
@@ -509,7 +554,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 		c.Cause = r.Cause
 	}
 	c.Failures, c.Successes = m.inView()
-	m.forced, m.hastened, m.hints, m.failing = reason == Forced, false, 0, false
+	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == Forced, false, 0, false, time.Time{}
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
 	}
@@ -553,6 +598,9 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	}
 	if reason == Tripped {
 		m.asked = at
+	}
+	if to == policy.Closed {
+		m.troubles++
 	}
 	m.state, m.since = to, at
 	m.generation++
@@ -650,7 +698,7 @@ func (m *model) quiet(call *modelCall) bool {
 
 func (m *model) snapshot(now time.Time) Snapshot {
 	s := Snapshot{
-		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Asked: m.asked, Generation: uint64(m.generation), Limit: m.limit(),
+		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Asked: m.asked, SafeUntil: m.safeUntil(), Generation: uint64(m.generation), Limit: m.limit(),
 		Counts: m.counts, Cause: m.cause, FailedAt: m.failedAt, Samples: m.samples,
 	}
 	s.Failures, s.Successes = m.inView()
@@ -683,7 +731,7 @@ func changeText(c Change) string {
 }
 
 func refusalText(r Refusal) string {
-	return fmt.Sprintf("refused %v %v at %v since %v due %v %v %v", r.Reason, r.State, r.At, r.Since, r.Due, r.Cause, r.Samples)
+	return fmt.Sprintf("refused %v %v at %v since %v due %v safe until %v %v %v", r.Reason, r.State, r.At, r.Since, r.Due, r.SafeUntil, r.Cause, r.Samples)
 }
 
 // listener writes down what the model does.
@@ -728,6 +776,7 @@ type givenSamples struct {
 // textbookOf is one of the set-ups of the textbook.
 func textbookOf(setup byte) (t textbook, probeFirst bool) {
 	t = textbook{
+		safeWait: []time.Duration{3 * time.Second, time.Minute}[setup>>1&1],
 		failures: 1 + int(setup&1)*2, probes: 1 + int(setup>>1&3),
 		openFor: 10 * time.Second, probeLease: 2 * time.Second, lease: time.Minute,
 	}
@@ -742,6 +791,7 @@ func (t textbook) rules(probeFirst bool) policy.Rules {
 		rules.Probe = policy.OpenTime{For: t.openFor, Lease: t.probeLease}
 		rules.Recover = afterProbe{policy.Trial{Probes: t.probes, Successes: t.successes}}
 	}
+	rules.SafeWait = t.safeWait
 	return rules
 }
 
@@ -750,7 +800,7 @@ func (t textbook) model(probeFirst bool) *modelRules {
 		trip:       func() policy.Trip { t := t; return textbookTrip{&t} },
 		probe:      func() policy.Probe { t := t; return textbookProbe{&t} },
 		recover:    func() policy.Recover { t := t; return textbookRecover{&t} },
-		probeFirst: probeFirst,
+		probeFirst: probeFirst, safeWait: t.safeWait,
 	}
 }
 
@@ -810,17 +860,21 @@ func (d *duel) step(o operation) {
 		}
 	case 1, 2, 3, 14:
 		d.last = "Acquire"
-		acquire := c.Acquire
-		if o.Kind%kinds == 14 {
-			d.last, acquire = "AcquireNoProbe", c.AcquireNoProbe
+		acquire, by := c.Acquire, mayProbe
+		switch {
+		case o.Kind%kinds == 14 && o.Arg%3 == 0:
+			d.last, acquire, by = "AcquireNoProbe", c.AcquireNoProbe, noProbe
+		case o.Kind%kinds == 14:
+			d.last, acquire, by = "AcquireUnsafe", c.AcquireUnsafe, lastResort
 		}
 		permit, refusal := acquire(d.now, time.Time{})
-		call, refused := m.ask(d.now, o.Kind%kinds != 14)
+		call, refused := m.ask(d.now, by)
 		switch {
 		case permit.Granted():
 			d.same("refused", "", refused)
 			d.same("probing", permit.Probing(), call.probe)
 			d.same("a probe", permit.Probe(), call.trial)
+			d.same("overdue", permit.Overdue(), call.overdue)
 			d.out = append(d.out, pair{permit, call})
 		case refusal.Gone:
 			d.same("refused", "gone", refused)
@@ -976,6 +1030,7 @@ func (d *duel) toTheNextMoment() {
 	if d.model.state == policy.Open {
 		moments = append(moments, d.model.probe.Due())
 	}
+	moments = append(moments, d.model.safeUntil())
 	for _, call := range d.model.calls {
 		if (call.probe || call.weighed) && !call.settled && call.generation == d.model.generation {
 			moments = append(moments, call.expiry)

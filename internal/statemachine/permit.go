@@ -29,6 +29,9 @@ func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
 // a ramp.
 func (p Permit) Probe() bool { return p.place != nil && p.place.probe }
 
+// Overdue reports whether the call is a probe that any call may be, since no safe one came for it in Rules.SafeWait.
+func (p Permit) Overdue() bool { return p.place != nil && p.place.overdue }
+
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
@@ -100,8 +103,11 @@ func (p Permit) Return(now time.Time) {
 		c.cameBack(now, p.watched, false, false)
 		return
 	}
-	if p.place.index >= 0 && p.place.hastened {
-		c.hastened = true
+	if p.place.index >= 0 {
+		c.hastened = c.hastened || p.place.hastened
+		if since, others := p.place.withheld, c.trouble.withheld; !since.IsZero() && (others.IsZero() || since.Before(others)) {
+			c.trouble.withheld = since
+		}
 	}
 	c.giveBack(p.place)
 	c.counts.Probes--

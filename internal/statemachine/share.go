@@ -101,6 +101,7 @@ func (c *Circuit) Hear(now time.Time, m fleet.Message) {
 			}
 			s.foreign++
 			c.failedProbes++
+			c.trouble.withheld = time.Time{} // one has gone
 			c.probe.Fail(now, policy.Result{Outcome: policy.Failure}, c.config.Load().Random())
 		}
 	case fleet.Answered:

@@ -34,6 +34,7 @@ type Snapshot struct {
 	Samples             []policy.Sample // not to be changed
 	Requests            int             // to come until one is a probe, if Open and the rule counts them; 0 otherwise
 	Latest              time.Time       // from then on one is a probe whatever its number; zero if Requests is 0
+	SafeUntil           time.Time       // as Refusal.SafeUntil
 	Gauge, Trips        int             // how near a closed circuit is to tripping, and at how much it does; 0 if its rule has no gauge
 }
 
@@ -46,7 +47,7 @@ func (c *Circuit) Snapshot(now time.Time) Snapshot {
 		Counts: c.counts, Cause: c.cause, FailedAt: c.failedAt, Samples: c.samples.list(),
 	}
 	if c.trouble != nil {
-		s.Trouble, s.Asked = c.trouble.since, c.trouble.asked
+		s.Trouble, s.Asked, s.SafeUntil = c.trouble.since, c.trouble.asked, c.safeUntil()
 	}
 	s.Failures, s.Successes = c.inView()
 	switch s.State {
