@@ -90,6 +90,11 @@ func TestWhatAProbeThatIsReturnedHadWaitedForIsNotLost(t *testing.T) {
 		p, _ := r.Acquire(epoch.Add(time.Second), time.Time{})
 		_, got := unsafely(r.Circuit, 2*time.Second) // there is another place
 		require.Equal(t, "waits until 32s", got)
+		p.Return(epoch.Add(2 * time.Second))
+		_, got = unsafely(r.Circuit, 2*time.Second)
+		require.Equal(t, "waits until 30s", got)
+		p, _ = r.Acquire(epoch.Add(2*time.Second), time.Time{})
+		unsafely(r.Circuit, 2*time.Second)
 		q, _ := r.Acquire(epoch.Add(2*time.Second), time.Time{})
 		p.Return(epoch.Add(3 * time.Second))
 		_, got = unsafely(r.Circuit, 3*time.Second)

@@ -36,6 +36,30 @@ func TestTimeThatWasReadIsNotTakenBack(t *testing.T) {
 	})
 }
 
+func TestRequestsBetweenTwoReadsAreTakenForWhatTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ta := New(transport.New(nil), DefaultMaxKeys)
+		key := transport.Key{Scheme: "http", Host: "sick.test"}
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: "restored", At: time.Now()})
+		asked := func(gap time.Duration) {
+			time.Sleep(gap)
+			ta.refused(transport.Refusal{Key: key, At: time.Now(), Error: &transport.OpenError{Reason: policy.RefusedOpen}})
+		}
+		asked(time.Hour) // begins to count
+		for range 30 {
+			asked(AskedFor)
+		}
+		asked(AskedFor + time.Minute) // of which the minute does not
+		time.Sleep(2 * time.Minute)
+		ta.changed(transport.StateChange{Key: key, From: policy.Open, To: policy.Closed, Reason: "recovered", At: time.Now()})
+		for _, r := range ta.Read().Rows {
+			if r.Key == key {
+				require.Equal(t, 31*AskedFor+2*time.Minute, r.Trouble)
+			}
+		}
+	})
+}
+
 func TestTimesOfTroubleAreTakenInBoundedMemory(t *testing.T) {
 	ta := New(transport.New(nil), DefaultMaxKeys)
 	for i := range mostTroubled + 10 {
