@@ -25,7 +25,7 @@ type event struct {
 func (c *circuit) again(err error, started, now time.Time) bool {
 	err = innermost(err)
 	last := c.broken.Load()
-	if last != nil && same(err, last.err) && now.Sub(last.at) < atOnce && !started.After(last.at) {
+	if last != nil && same(err, last.err) && now.Sub(last.at) < atOnce && started.Before(last.at) {
 		return true
 	}
 	// Of two that find out at once that they are of one event, one does so again, and the other is late.

@@ -351,7 +351,7 @@ func (s *stress) run(most int, opts ...transport.Option) {
 	require.Positive(s.t, s.refused.Load())
 	assert.Zero(s.t, s.requests.Load(), "bodies of requests that were not closed")
 	if s.leave {
-		time.Sleep(s.lease)
+		time.Sleep(s.lease + 2*s.longest) // leases are as long where calls take long
 	} else {
 		assert.Zero(s.t, s.responses.Load(), "bodies of responses that were not closed")
 	}
@@ -403,6 +403,8 @@ func TestUnderStress(t *testing.T) {
 	textbook := legal{failures: 3, successes: 5, waitMin: half, waitMost: half}
 	probeFirst := textbook
 	probeFirst.probeFirst = true
+	lateToo := probeFirst
+	lateToo.late = true
 	cases := map[string]struct {
 		policy policy.Policy
 		stress *stress
@@ -417,13 +419,13 @@ func TestUnderStress(t *testing.T) {
 		},
 		"leases that end": {
 			policy.Rules{Trip: trip, Probe: policy.OpenTime{For: half, Lease: half}, Recover: afterProbe{policy.Trial{Probes: 3, Successes: 5, Lease: half}}},
-			&stress{longest: 3 * time.Second, leave: true, legal: probeFirst, limit: three, lease: half, probe: half},
+			&stress{longest: 3 * time.Second, leave: true, legal: lateToo, limit: three, lease: half, probe: half},
 		},
 		"adaptive": {
 			policy.Adaptive{},
 			&stress{
 				longest: 3 * time.Second, leave: true, limit: func(grown int) int { return 2 + grown }, lease: 10 * time.Second, probe: 100 * time.Millisecond,
-				legal: legal{probeFirst: true, failures: 6, successes: 2, waitMin: 50 * time.Millisecond, waitMost: 100 * time.Millisecond},
+				legal: legal{probeFirst: true, late: true, failures: 6, successes: 2, waitMin: 50 * time.Millisecond, waitMost: 100 * time.Millisecond},
 			},
 		},
 	}

@@ -283,7 +283,10 @@ func (c *Circuit) decide(now, deadline time.Time, by use) (Permit, Refusal) {
 			c.share.due, c.share.foreign = time.Time{}, 0
 		}
 		if c.rules().Recover.AfterProbe() {
-			lease := c.watch.lease(c.probe.Lease())
+			lease := c.probe.Lease()
+			if c.rules().Hold.Silence > 0 {
+				lease = c.watch.lease(lease)
+			}
 			c.tellFleet(fleet.ProbeStarted, lease)
 			permit := c.admit(now, lease, 0, true)
 			permit.place.hastened = hastened

@@ -180,11 +180,7 @@ func (m *model) ask(now time.Time, by use) (*modelCall, string) {
 		call.withheld, call.overdue = m.withheld, m.isOverdue(now)
 		call.hastened, m.hastened = m.hastened, false
 		if m.rules.probeFirst {
-			lease := m.probe.Lease()
-			if m.usual > 0 {
-				lease = min(lease, max(250*time.Millisecond, 4*m.usual))
-			}
-			call.expiry = now.Add(lease)
+			call.expiry = now.Add(m.probe.Lease()) // no policy here has a Hold
 			break
 		}
 		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})

@@ -314,7 +314,7 @@ func (w *watch) bits(config *Config) uint64 {
 	return 0
 }
 
-// lease shortens a probe's lease where it is known how long calls usually take.
+// lease shortens a lease where it is known how long calls usually take.
 func (w *watch) lease(most time.Duration) time.Duration {
 	if w.usual == 0 {
 		return most
