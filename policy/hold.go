@@ -11,7 +11,8 @@ import "time"
 //     nine tenths of the time that this call's caller will wait by the deadline of its context (Little's law, 1961).
 //     That needs no failure, and leaves a slow upstream alone, whose calls take long but not ever longer.
 //
-// What is held is refused until an answer is back in time; meanwhile one call a second is let through. To a healthy call
+// What is held is refused until an answer is back in time; meanwhile one call a second is let through; in a silence over a new
+// connection if it can be, and the next one sooner if it could not. To a healthy call
 // Hold costs nothing: one call at a time, and ten a second at most, is a canary that is timed, and only if it is late,
 // beyond 100 ms and one and a half times the usual time, are calls counted at all. The zero value holds nothing.
 type Hold struct {

@@ -33,7 +33,8 @@ type Squares struct {
 	// RetryAfterMax is the cap up to which an upstream's Retry-After replaces Wait; 0 means 5 s.
 	RetryAfterMax time.Duration
 	// Lease is how long a probe that has not come back keeps the next from going; 0 means 1 s. Where a Hold knows how
-	// long calls usually take, four times that is enough if it is less, but not less than 250 ms.
+	// long calls usually take, four times that is enough if it is less, but not less than 250 ms. After a silence it is halved for each
+	// probe that could not but go over a connection that may be dead.
 	Lease time.Duration
 	// MaxGap is the time after the trip or the last failed probe from which on a request is a probe whatever its number; 0
 	// means 90 s. It grows to an eighth of the time since the trip.

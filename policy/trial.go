@@ -5,9 +5,11 @@ import "time"
 // Trial is the textbook RecoverRule: a limited number of calls is let through; enough successes close the
 // circuit, and one failure opens it again.
 type Trial struct {
-	Probes    int           // calls in flight at most; 0 means 1
-	Successes int           // successes that close the circuit; 0 means Probes
-	Lease     time.Duration // a call that has not come back by then counts as failed; 0 means 60 s
+	Probes    int // calls in flight at most; 0 means 1
+	Successes int // successes that close the circuit; 0 means Probes
+	// Lease is how long a call that has not come back keeps its place; then it counts as failed. 0 means 60 s. After a silence, a call
+	// that could not but go over a connection that may be dead has a second at most, and then says nothing.
+	Lease time.Duration
 }
 
 // NewRecover makes the memory of a circuit. It panics if a parameter makes no sense.

@@ -120,8 +120,9 @@ func (k *call) start() {
 			o.OnCall(CallStart{Key: k.c.key, Request: k.req, Probe: k.permit.Probing()})
 		}
 	}
-	k.sent, k.bodyErr = watchBody(k.req)
-	k.sent = k.attempt.start(k.sent)
+	sent, bodyErr := watchBody(k.req)
+	k.bodyErr = bodyErr
+	k.sent = k.overNew(k.attempt.start(sent))
 }
 
 // finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
@@ -131,6 +132,9 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return nil, nil // no RoundTripper may do that; http.Client has an error for it
 	}
 	k.resp = resp
+	if resp != nil && resp.ProtoMajor > 1 {
+		k.c.speaks(resp)
+	}
 	resp, err = k.attempt.headers(resp, err)
 	k.resp = resp
 	if resp != nil && resp.Request == k.sent {

@@ -32,6 +32,7 @@ type circuit struct {
 	keyText  atomic.Pointer[string]
 	by       atomic.Pointer[policies]
 	inFlight atomic.Int64 // calls, if their number is limited
+	http2    atomic.Bool  // an answer came over it
 	shadow   atomic.Bool
 	shadowed shadowed
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet

@@ -16,6 +16,22 @@ type Option func(*Transport)
 
 // New returns a Transport that makes its calls by base; nil means cleanhttp.DefaultPooledTransport(). With no options it
 // keeps a circuit for every upstream, by policy.Adaptive, and refuses with a 503.
+//
+// An instance of an upstream can vanish without a word and leave dead connections behind. So a probe of an upstream that fell silent
+// is to go over a new connection. If base is an *http.Transport there is nothing to do for that. Any other is best served if it
+//
+//   - has a method CloseIdleConnections that closes idle connections, to whatever upstream, and breaks none in use. The first
+//     probe after a circuit opened by silence calls it, and each that follows one over an older connection; but none once a
+//     response has come by HTTP/3, since it breaks bodies that are being read in some clients of that;
+//   - passes on the request's context and calls GotConn of its httptrace.ClientTrace, as http.Transport does. By that a Transport
+//     knows that a probe had to go over an older connection. The silence of that one says nothing of the upstream, and the next
+//     request is a probe, until such connections are used up;
+//   - passes on the request's Close, which such a probe over HTTP/2 has set so that its connection takes no further calls. It is
+//     the only change, in a copy, and no part of what HTTP/2 sends.
+//
+// A base that wraps an *http.Transport does the last two by passing the request on. One that does none of them recovers from
+// dead connections by a probe for each.
+//
 // New panics if an option or a policy makes no sense.
 func New(base http.RoundTripper, opts ...Option) *Transport {
 	if base == nil {

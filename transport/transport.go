@@ -33,6 +33,7 @@ type Transport struct {
 	configuring sync.Mutex // held while policies or shadow change
 	overrides   overrides
 	shadow      atomic.Pointer[func(Key) bool] // nil if all refusals are real
+	http3       atomic.Bool                    // an answer came over it
 	local       local
 	bus         fleet.Bus // nil without a fleet, and seat too
 	seat        *seat
@@ -71,6 +72,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
 		if err == nil && resp != nil && resp.StatusCode < 500 && !hasBody(req, resp) && permit.Quiet() {
+			if resp.ProtoMajor > 1 {
+				c.speaks(resp)
+			}
 			return resp, nil
 		}
 		return t.conclude(req, c, permit, resp, err)

@@ -109,6 +109,8 @@ type Circuit struct {
 	recoverOf    *Config        // whose rule recover is of
 	forced       bool           // the state is one that somebody wants, and the rules have no say
 	hastened     bool           // the next request is a probe, whatever the rule says
+	stale        bool           // connections made before may be dead, and the next probe is not to trust them
+	nothing      uint8          // probes of which nothing came over such a connection, since the circuit opened
 	places       []*place       // of the calls let through in this generation that are not given back
 	nextExpiry   time.Time      // not after the first lease of places ends; zero if there is none
 	failedProbes int            // and recoveries, since the trip
@@ -177,6 +179,9 @@ type place struct {
 	weighed  bool          // the circuit is closed
 	headers  bool          // they came well
 	took     time.Duration // until they did
+	lease    time.Time     // that expiry was at first
+	stale    bool          // Circuit.stale was set when it was let through
+	reused   bool          // it goes over a connection that may be dead
 	expired  bool          // its lease ended before the call did, and it was settled then
 	opened   uint64        // Circuit.opened when it expired
 }
@@ -338,8 +343,9 @@ func (c *Circuit) safeUntil() time.Time {
 }
 
 func (c *Circuit) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
-	p := &place{started: now, trouble: c.trouble, expiry: now.Add(lease), mark: mark, probe: probe}
+	p := &place{started: now, trouble: c.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe}
 	if probe {
+		p.stale, c.stale = c.stale, false
 		p.withheld, p.overdue = c.trouble.withheld, c.overdue(now)
 		c.trouble.withheld = time.Time{}
 	}
@@ -534,10 +540,11 @@ func (c *Circuit) record(now time.Time, r policy.Result) (opened bool) {
 
 // settle takes the result of a call that was let through while the circuit was open or half-open.
 func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool) {
-	if r.Outcome == policy.Ignored {
+	switch r.Outcome {
+	case policy.Ignored:
+		c.stale = c.stale || p.stale
 		return false
-	}
-	if r.Outcome == policy.Success {
+	case policy.Success:
 		c.hints = 0
 	}
 	r.Usual = c.watch.usual
@@ -603,7 +610,9 @@ func (c *Circuit) expire(now time.Time) {
 		}
 		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
 		c.failed(now, r)
-		c.settle(now, first, r)
+		if !c.cameToNothing(first, r) {
+			c.settle(now, first, r)
+		}
 	}
 }
 
@@ -656,6 +665,9 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 	c.places, c.nextExpiry = nil, time.Time{}
 	c.forced, c.hastened = reason == Forced, false
 	c.hints, c.failing = 0, false
+	if to != policy.HalfOpen { // which a trial is, with the same doubts
+		c.stale, c.nothing = to == policy.Open && silent(r), 0
+	}
 	c.watch.stop()
 	switch to {
 	case policy.Closed:

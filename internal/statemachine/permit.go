@@ -108,6 +108,7 @@ func (p Permit) Return(now time.Time) {
 		if since, others := p.place.withheld, c.trouble.withheld; !since.IsZero() && (others.IsZero() || since.Before(others)) {
 			c.trouble.withheld = since
 		}
+		c.stale = c.stale || p.place.stale
 	}
 	c.giveBack(p.place)
 	c.counts.Probes--
@@ -166,6 +167,9 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 	if p.place.weighed {
 		c.cameBack(now, p.watched, heard, well)
 		return c.record(now, r), false
+	}
+	if c.cameToNothing(p.place, r) {
+		return false, false
 	}
 	return c.settle(now, p.place, r), false
 }

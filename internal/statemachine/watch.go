@@ -31,6 +31,8 @@ type vigil struct {
 	newest  int         // the highest number of a call that was answered
 	held    time.Time   // a call was held last; zero if none was
 	next    time.Time   // while holding, a call is let through
+	trusted bool        // a call was let through the silence that was to use a new connection
+	nothing uint8       // and those that used one that may be dead
 
 	from          time.Time     // answers are counted; zero until a call started since is back
 	back          int           // answers since from
@@ -44,6 +46,8 @@ type watched struct {
 	started time.Time
 	overdue time.Time // zero for a canary, and for what nobody waits for
 	back    bool
+	scout   bool // let through while the upstream was silent
+	stale   bool // connections made before may be dead
 }
 
 type phase uint8
@@ -208,18 +212,21 @@ func (w *watch) admit(now, deadline time.Time, hold policy.Hold) (call *watched,
 	if w.phase != watching {
 		return nil, false
 	}
-	if hold.Silence > 0 && (w.silent(now, hold) || w.hopeless(now, deadline, hold)) {
+	silent := hold.Silence > 0 && w.silent(now, hold)
+	if silent || hold.Silence > 0 && w.hopeless(now, deadline, hold) {
 		w.held = now
 		if now.Before(w.next) {
 			return nil, true
 		}
 		w.next = now.Add(holdStep)
 	}
+	stale := !w.trusted && (silent || w.suspicious(now, hold))
+	w.trusted = w.trusted || stale
 	if w.ahead() == 0 {
 		w.from, w.back = time.Time{}, 0 // the pace of an upstream without work says nothing
 	}
 	w.number++
-	call = &watched{number: w.number, started: now}
+	call = &watched{number: w.number, started: now, scout: silent || stale, stale: stale}
 	if !w.heard {
 		due := w.dueIn(bears(now, deadline), hold)
 		if len(w.overdue) == 0 {
@@ -282,6 +289,13 @@ func (w *watch) steady() bool { return w.level() && w.smooth < growth*2*w.late()
 func (w *watch) silent(now time.Time, hold policy.Hold) bool {
 	return !w.heard && w.usual > 0 && len(w.overdue) >= hold.InFlight && !now.Before(w.overdue[0]) &&
 		!now.Add(hold.Silence).Before(w.overdue[hold.InFlight-1]) && now.Sub(w.since) >= hold.Silence-leastLate
+}
+
+// suspicious reports whether nothing has been heard for longer than calls take, whatever callers bear. It may be that all
+// connections are dead, and it costs nothing to have a call look for that.
+func (w *watch) suspicious(now time.Time, hold policy.Hold) bool {
+	silence := max(hold.Silence, time.Second, patience*w.usual)
+	return !w.heard && w.usual > 0 && w.ahead()+1 >= hold.InFlight && now.Sub(w.since) >= silence-leastLate
 }
 
 // hopeless reports whether there is a growing queue, and the calls ahead, at the pace at which they are answered, take so
