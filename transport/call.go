@@ -151,7 +151,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 			b.heard.Store(now.UnixNano())
 			b.call.permit.Headers(now)
 		}
-	} else if tripped := k.done(outcome, cause, resp, err); tripped && k.t.refuseTripper && !k.c.shadow.Load() && k.check == nil {
+	} else if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
 		return k.refuseTripping(resp)
 	}
 	k.resp = nil
@@ -291,6 +291,12 @@ func (k *call) elapsed() time.Duration {
 		return 0
 	}
 	return k.ended.Sub(k.started)
+}
+
+// refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success, whose caller
+// would take what was done for not done.
+func (k *call) refusesTripper(outcome policy.Outcome) bool {
+	return k.t.refuseTripper && outcome == policy.Failure && !k.c.shadow.Load() && k.check == nil
 }
 
 // refuseTripping answers the call that opened the circuit as the circuit answers from now on.

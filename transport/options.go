@@ -104,8 +104,9 @@ func WithRefusalError() Option {
 	return func(t *Transport) { t.refusal = refuseByError }
 }
 
-// WithRefusalOnTrip makes the call that opens a circuit, at a trip or when a recovery fails, get the refusal, as all after
-// it do. By default it gets its own response or error. A call that fails by its body has had its response, and keeps it.
+// WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal, as all
+// after it do. By default it gets its own response or error. A call that fails by its body has had its response, and keeps it;
+// so does one that succeeds, by which a circuit can open too: it was slow, or the first that makes up the minimum of a share.
 func WithRefusalOnTrip() Option {
 	return func(t *Transport) { t.refuseTripper = true }
 }
