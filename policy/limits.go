@@ -8,8 +8,9 @@ import (
 // Limits bound single calls and their number, whatever state the circuit is in. The zero value bounds nothing and costs
 // nothing.
 type Limits struct {
-	// InFlight is how many calls of one circuit may be in flight, from their start to the end of their response's body;
-	// further ones are refused, which says nothing of the upstream. 0 means any number.
+	// InFlight is how many calls of one circuit may be in flight, from their start to the end of their response's body or, if
+	// nobody reads or closes that, of their request's context; further ones are refused, which says nothing of the upstream.
+	// 0 means any number.
 	InFlight int
 	// Timeout is how long a call may take until its headers are there, counted from its start in the base RoundTripper.
 	// A call that takes longer ends with a *TimeoutError and is a failure. 0 means as long as its context lets it.

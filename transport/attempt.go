@@ -12,15 +12,16 @@ import (
 )
 
 // attempt is a call under policy.Limits: it has a place among the calls in flight, and a deadline of its own. It lasts to
-// the end of the response's body. A nil attempt has neither.
+// the end of the response's body or of the request's context, whichever is first. A nil attempt has neither.
 type attempt struct {
-	c      *circuit // whose inFlight it is in; nil if in none
-	limits policy.Limits
-	ctx    context.Context
-	cancel context.CancelCauseFunc // nil if there is no deadline
-	timer  *time.Timer
-	left   atomic.Bool // its place
-	over   atomic.Bool
+	c        *circuit // whose inFlight it is in; nil if in none
+	limits   policy.Limits
+	ctx      context.Context         // of the request that was sent
+	cancel   context.CancelCauseFunc // nil if there is no deadline
+	timer    *time.Timer
+	unfollow func() bool // the end of ctx; nil if nothing waits for it
+	left     atomic.Bool // its place
+	over     atomic.Bool
 }
 
 // timeIsUp is the cause of the end of an attempt's context. It is the attempt's own, since a context can be inside that of
@@ -47,10 +48,13 @@ func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
 
 // start starts the clock and returns the request to send.
 func (a *attempt) start(req *http.Request) *http.Request {
-	if a == nil || a.limits.Timeout == 0 {
+	if a == nil {
 		return req
 	}
-	a.ctx, a.cancel = context.WithCancelCause(req.Context())
+	if a.ctx = req.Context(); a.limits.Timeout == 0 {
+		return req
+	}
+	a.ctx, a.cancel = context.WithCancelCause(a.ctx)
 	a.timer = time.AfterFunc(a.limits.Timeout, func() { a.cancel(timeIsUp{a}) })
 	return req.WithContext(a.ctx)
 }
@@ -81,9 +85,7 @@ func (a *attempt) headers(resp *http.Response, err error) (*http.Response, error
 	case resp.Body == nil || resp.Body == http.NoBody:
 		a.end()
 	default:
-		if a.ctx != nil {
-			context.AfterFunc(a.ctx, a.leave) // nobody may ever read or close it
-		}
+		a.unfollow = context.AfterFunc(a.ctx, a.release) // nobody may ever read or close it
 		b := &attemptBody{resp.Body, a}
 		resp.Body = b
 		if _, ok := b.ReadCloser.(io.WriterTo); ok {
@@ -98,10 +100,20 @@ func (a *attempt) end() {
 	if a == nil || a.over.Swap(true) {
 		return
 	}
-	a.leave()
+	if a.unfollow != nil {
+		a.unfollow()
+	}
+	a.release()
 	if a.cancel != nil {
-		a.timer.Stop()
 		a.cancel(nil)
+	}
+}
+
+// release gives back what the attempt holds of others: its place and its timer.
+func (a *attempt) release() {
+	a.leave()
+	if a.timer != nil {
+		a.timer.Stop()
 	}
 }
 
@@ -114,7 +126,7 @@ func (a *attempt) leave() {
 
 // blame returns a *policy.TimeoutError in place of what the base made of the end of its context.
 func (a *attempt) blame(err error, inBody bool) error {
-	if err != nil && err != io.EOF && a.ctx != nil && context.Cause(a.ctx) == error(timeIsUp{a}) {
+	if err != nil && err != io.EOF && context.Cause(a.ctx) == error(timeIsUp{a}) {
 		return a.timedOut(inBody)
 	}
 	return err

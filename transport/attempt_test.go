@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -331,53 +332,53 @@ func TestAPlaceAndAContextAreGivenBackHoweverACallEnds(t *testing.T) {
 			option: observe(transport.Observer{OnOutcome: func(transport.CallEnd) { panic("observer") }})},
 		{name: "refusal of the call that trips", base: answer(500, "hello"), option: transport.WithRefusalOnTrip(), end: none},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			ctx := newParent(t)
-			ended := make(chan struct{}) // the context of the request that was sent
-			rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
-				if ended != nil {
-					context.AfterFunc(req.Context(), sync.OnceFunc(func() { close(ended) }))
+		for _, limits := range []policy.Limits{{InFlight: 1}, {InFlight: 1, Timeout: time.Hour}} {
+			t.Run(fmt.Sprint(c.name, " ", limits), func(t *testing.T) {
+				ctx := newParent(t)
+				ended := make(chan struct{}) // the context of the request that was sent
+				upstream := c.base
+				rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
+					if limits.Timeout > 0 && ended != nil {
+						context.AfterFunc(req.Context(), sync.OnceFunc(func() { close(ended) }))
+					}
+					return upstream(req)
+				}), transport.WithPolicy(policy.Classic{Failures: 1, Limits: limits}))
+				if c.option != nil {
+					c.option(rt)
 				}
-				return c.base(req)
-			}), transport.WithPolicy(policy.Classic{Failures: 1, Limits: policy.Limits{InFlight: 1, Timeout: time.Hour}}))
-			if c.option != nil {
-				c.option(rt)
-			}
-			if c.method == "" {
-				c.method = http.MethodGet
-			}
-			var resp *http.Response
-			do := func() { resp, _ = rt.RoundTrip(newRequest(t, c.method, ctx)) }
-			switch {
-			case c.die:
-				panics(do)
-			case c.exit:
-				done := make(chan struct{})
-				go func() { defer close(done); do() }()
-				<-done
-			default:
-				do()
-				if c.held {
-					require.EqualValues(t, 1, ctx.children.Load())
-					rt.Force("*", policy.Closed)
-					require.Equal(t, policy.RefusedLimit, because(t, rt))
-					rt.Release("*")
+				var resp *http.Response
+				do := func() { resp, _ = rt.RoundTrip(newRequest(t, cmp.Or(c.method, http.MethodGet), ctx)) }
+				switch {
+				case c.die:
+					panics(do)
+				case c.exit:
+					done := make(chan struct{})
+					go func() { defer close(done); do() }()
+					<-done
+				default:
+					do()
+					if c.held {
+						require.EqualValues(t, 1, ctx.children.Load())
+						rt.Force("*", policy.Closed)
+						require.Equal(t, policy.RefusedLimit, because(t, rt))
+						rt.Release("*")
+					}
+					c.end(resp)
 				}
-				c.end(resp)
-			}
-			require.Zero(t, ctx.children.Load(), "a context is left")
-			if c.name != "panic of an observer before" {
-				<-ended
-			}
+				require.Zero(t, ctx.children.Load(), "a context is left")
+				if limits.Timeout > 0 && c.name != "panic of an observer before" {
+					<-ended
+				}
 
-			if strings.Contains(c.name, "observer") {
-				return // it would panic again; see below
-			}
-			rt.SetClassifier()
-			rt.Force("*", policy.Closed)
-			c.base, ended = answer(200, "hello"), nil
-			requireFree(t, rt, 1)
-		})
+				if strings.Contains(c.name, "observer") {
+					return // it would panic again; see below
+				}
+				rt.SetClassifier()
+				rt.Force("*", policy.Closed)
+				upstream, ended = answer(200, "hello"), nil
+				requireFree(t, rt, 1)
+			})
+		}
 	}
 }
 
@@ -447,6 +448,179 @@ func TestACanceledCallerGivesItsPlaceBack(t *testing.T) {
 	}
 	requireFree(t, rt, 1)
 	require.Zero(t, circuit(t, rt, here).FailedCalls)
+}
+
+// TestAPlaceIsGivenBackWhenTheContextEnds makes calls whose caller does nothing more with what it got.
+func TestAPlaceIsGivenBackWhenTheContextEnds(t *testing.T) {
+	byCancel := func(ctx context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		return ctx, cancel
+	}
+	byDeadline := func(ctx context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		return ctx, func() { time.Sleep(time.Minute); cancel() }
+	}
+	byAnother := func(ctx context.Context) (context.Context, func()) { // package context needs a goroutine for it
+		ctx, cancel := context.WithCancel(ctx)
+		return struct{ context.Context }{ctx}, cancel
+	}
+	read := func(resp *http.Response) { resp.Body.Read(make([]byte, 1)) }
+	none := func(*http.Response) {}
+	for name, limits := range map[string]policy.Limits{
+		"alone":                     {InFlight: 1},
+		"with a Timeout":            {InFlight: 1, Timeout: time.Hour},
+		"with the body's, too":      {InFlight: 1, Timeout: time.Hour, TimeoutBody: true},
+		"with one that is up first": {InFlight: 1, Timeout: time.Second, TimeoutBody: true},
+	} {
+		for _, c := range []struct {
+			name   string
+			base   base
+			with   func(context.Context) (context.Context, func())
+			use    func(*http.Response)
+			option transport.Option
+		}{
+			{name: "canceled, never read", base: answer(200, "hello"), with: byCancel, use: none},
+			{name: "canceled, read in part", base: answer(200, "hello"), with: byCancel, use: read},
+			{name: "deadline, never read", base: answer(200, "hello"), with: byDeadline, use: none},
+			{name: "a context of another type", base: answer(200, "hello"), with: byAnother, use: none},
+			{name: "a failure", base: answer(503, "hello"), with: byCancel, use: none},
+			{name: "a body that writes itself", base: withBody(200, writerToBody{strings.NewReader("hello")}), with: byCancel, use: none},
+			{name: "a body of unknown length", base: withBody(200, io.NopCloser(strings.NewReader(""))), with: byCancel, use: none},
+			{name: "in shadow", base: answer(200, "hello"), with: byCancel, use: none, option: transport.WithShadow()},
+			{name: "gone before the headers", base: func(req *http.Request) (*http.Response, error) {
+				<-req.Context().Done()
+				return answer(200, "hello")(req) // an answer that crossed it
+			}, with: func(ctx context.Context) (context.Context, func()) {
+				ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+				return ctx, cancel
+			}, use: none},
+		} {
+			t.Run(c.name+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					opts := []transport.Option{limited(limits)}
+					if c.option != nil {
+						opts = append(opts, c.option)
+					}
+					rt := transport.New(base(func(req *http.Request) (*http.Response, error) { return c.base(req) }), opts...)
+					ctx, end := c.with(t.Context())
+					resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+					require.NoError(t, err)
+					c.use(resp)
+					end()
+					synctest.Wait()
+					c.base = answer(200, "hello")
+					rt.SetShadow(nil)
+					requireFree(t, rt, 1)
+					resp.Body.Close()
+					resp.Body.Close()
+					requireFree(t, rt, 1)
+				})
+			})
+		}
+	}
+}
+
+// TestNothingIsLeftOfACallWhoseContextEnds is the same for what a call holds beside its place.
+func TestNothingIsLeftOfACallWhoseContextEnds(t *testing.T) {
+	duplex := withBody(101, duplexBody{&countedBody{Reader: strings.NewReader("")}})
+	for _, timeout := range []bool{false, true} {
+		limits := policy.Limits{InFlight: 1}
+		if timeout {
+			limits = policy.Limits{InFlight: 1, Timeout: time.Hour, TimeoutBody: true}
+		}
+		for name, upstream := range map[string]base{
+			"body never read": answer(200, "hello"), "failure never read": answer(500, "hello"), "upgrade never closed": duplex,
+		} {
+			for _, shadow := range []bool{false, true} { // a call that would have been refused
+				ended := make(chan struct{})
+				func() {
+					rt := transport.New(upstream, limited(limits))
+					if shadow {
+						rt.SetShadow(func(transport.Key) bool { return true })
+						rt.SetState(here, policy.Open)
+					}
+					type name struct{}
+					held := new(int)
+					runtime.AddCleanup(held, func(struct{}) { close(ended) }, struct{}{})
+					outer, cancel := context.WithCancel(context.WithValue(context.Background(), name{}, held))
+					ctx := &parent{Context: outer}
+					_, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+					require.NoError(t, err)
+					cancel()
+					for ctx.children.Load() != 0 {
+						runtime.Gosched()
+					}
+				}()
+				requireCollected(t, ended, fmt.Sprintf("%s, %+v, shadow %v", name, limits, shadow))
+			}
+		}
+	}
+}
+
+// requireCollected waits until the collector has found something that nothing keeps any more.
+func requireCollected(t *testing.T, collected chan struct{}, what string) {
+	t.Helper()
+	for tries := 0; ; tries++ {
+		runtime.GC()
+		select {
+		case <-collected:
+			return
+		case <-time.After(time.Millisecond << min(tries, 10)):
+			require.Less(t, tries, 13, "something keeps what the context holds: %s", what)
+		}
+	}
+}
+
+func TestAHalfOpenPlaceIsGivenBackThoughNobodyReadsTheBody(t *testing.T) {
+	for name, p := range map[string]policy.Policy{
+		"ramp":  policy.Adaptive{Limits: policy.Limits{InFlight: 5}},
+		"trial": policy.Classic{OpenFor: time.Second, Probes: 2, Successes: 4},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			rt := transport.New(answer(200, "hello"), transport.WithPolicy(p))
+			rt.SetState(here, policy.Open)
+			for range 10 {
+				time.Sleep(time.Second)
+				ctx, cancel := context.WithCancel(t.Context())
+				resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+				require.NoError(t, err)
+				require.False(t, transport.Refused(resp), name)
+				cancel()
+			}
+			time.Sleep(time.Second)
+			require.Zero(t, circuit(t, rt, here).InFlight, name)
+			require.Zero(t, circuit(t, rt, here).FailedCalls, name)
+		})
+	}
+}
+
+func TestACallerThatLeavesDuringTheHealthCheckGivesItsPlaceBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := newChecked(t, transport.WithPolicy(policy.Classic{OpenFor: time.Second, Limits: policy.Limits{InFlight: 1}}))
+		rt.open()
+		for _, health := range []base{
+			func(req *http.Request) (*http.Response, error) {
+				<-req.Context().Done()
+				return nil, req.Context().Err()
+			},
+			func(req *http.Request) (*http.Response, error) {
+				return withBody(200, io.NopCloser(&slowBody{req.Context(), time.Hour}))(req)
+			},
+		} {
+			rt.health = health
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+			if err == nil {
+				resp.Body.Close()
+			}
+			synctest.Wait()
+			rt.Force("*", policy.Closed)
+			requireFree(t, rt, 1)
+			rt.Release("*")
+			rt.open()
+		}
+	})
 }
 
 func TestARefusedCallTakesNoPlace(t *testing.T) {
