@@ -66,11 +66,11 @@ func (k Kind) String() string {
 type Deadline uint8
 
 const (
-	NoDeadline        Deadline = iota
-	CallerDeadline             // that of the request's context
-	ClientDeadline             // http.Client.Timeout
-	TransportDeadline          // one of the base RoundTripper's own: dial, handshake, headers
-	LimitDeadline              // Limits.Timeout
+	NoDeadline        Deadline = iota // none, or the caller's or the client's: with both set it cannot always be told which
+	CallerDeadline                    // that of the request's context
+	ClientDeadline                    // http.Client.Timeout
+	TransportDeadline                 // one of the base RoundTripper's own: dial, handshake, headers
+	LimitDeadline                     // Limits.Timeout
 )
 
 // String returns "caller", "client", "transport" or "limit", and "" for NoDeadline.
@@ -201,11 +201,17 @@ func causeOfError(c *Call) Cause {
 	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == Timeout)}
 }
 
-// whoseDeadline tells the two ends of a context apart that look the same: http.Client.Timeout sets the deadline of
-// the context and closes Request.Cancel at the same moment, but in another goroutine.
+// whoseDeadline tells the two ends of a context apart that look the same. http.Client.Timeout is the deadline of the context,
+// unless the caller's own is earlier, and in any case it closes Request.Cancel when it has passed: at the same moment, but in
+// another goroutine, which may not have run yet. Then nothing tells, and no caller waits for it.
 func whoseDeadline(c *Call) Deadline {
-	if cancelClosed(c.Request) {
+	//lint:ignore SA1019 http.Client still uses it
+	hasClientTimeout := c.Request.Cancel != nil
+	switch {
+	case cancelClosed(c.Request):
 		return ClientDeadline
+	case hasClientTimeout:
+		return NoDeadline
 	}
 	return CallerDeadline
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -164,9 +163,6 @@ func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcom
 	if err == nil && classify == nil && resp.StatusCode < 500 && !Refused(resp) {
 		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
 	}
-	if err != nil {
-		awaitClientTimeout(k.req)
-	}
 	ended := k.ended
 	if inBody {
 		ended = time.Now()
@@ -202,23 +198,6 @@ func ask(classify policy.Classifier, facts policy.Call) policy.Outcome {
 		return policy.Undecided
 	}
 	return outcome
-}
-
-// awaitClientTimeout gives http.Client a moment to say that it was its Timeout that passed: it ends the request's
-// context, and tells by Request.Cancel in another goroutine, which can be late on a busy machine. The call has just been
-// waited for until its deadline.
-func awaitClientTimeout(req *http.Request) {
-	//lint:ignore SA1019 http.Client still uses it
-	canceled := req.Cancel
-	if canceled == nil || req.Context().Err() != context.DeadlineExceeded {
-		return
-	}
-	moment := time.NewTimer(10 * time.Millisecond)
-	defer moment.Stop()
-	select {
-	case <-canceled:
-	case <-moment.C:
-	}
 }
 
 // done gives the permit back and tells who asked.

@@ -156,11 +156,8 @@ func TestACallerThatGivesUpSeesTheSameAtEveryStage(t *testing.T) {
 					for _, w := range wrappers {
 						got := giveUp(t, speak, stage, give, w)
 						if byClient {
-							// The classifier waits that long to hear whose deadline it was.
-							require.LessOrEqual(t, got.after, want.after+10*time.Millisecond)
-							require.GreaterOrEqual(t, got.after, want.after)
 							require.Regexp(t, "context deadline exceeded|request canceled|Client.Timeout", got.text)
-							got.after, got.text = want.after, want.text
+							got.text = want.text
 						}
 						require.Equal(t, want, got, w.name)
 					}

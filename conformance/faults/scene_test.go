@@ -45,8 +45,7 @@ type scene struct {
 	after    func()
 
 	// wait is every time-out of a scene. How long it is never decides what comes of a call that gets as far as it
-	// should: bodyTimeout says that it should get to the headers, and then a scene is made anew with a longer wait. So it is if http.Client
-	// was late to say that a Timeout was its own.
+	// should: bodyTimeout says that it should get to the headers, and then a scene is made anew with a longer wait.
 	wait        time.Duration
 	bodyTimeout bool
 	tooSoon     bool
@@ -220,9 +219,6 @@ func (s *scene) call() answer {
 		}
 	} else if s.bodyTimeout {
 		s.tooSoon = true
-	}
-	if s.client.Timeout > 0 && err != nil && !strings.Contains(err.Error(), "Client.Timeout") {
-		s.tooSoon = true // http.Client tells of its Timeout by a goroutine of its own, which was late
 	}
 	if s.after != nil {
 		s.after()
