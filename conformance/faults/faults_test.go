@@ -215,9 +215,9 @@ defaults, over and over until the circuit tripped or %d calls were made. What th
 body, error text, and all that ` + "`errors.Is`" + ` and ` + "`errors.As`" + ` find. Afterwards no goroutine and no connection was left. The page is written by
 ` + "`cd conformance && go test ./faults -run TestFaults -write`" + ` and by no hand; without ` + "`-write`" + ` the test compares it with what it sees. Addresses,
 times and stream numbers are replaced. Two differences are not counted, since net/http and net leave them to chance: a call ended by
-` + "`http.Client.Timeout`" + ` says "context deadline exceeded" or, behind any RoundTripper but net/http's own, "net/http: request canceled"; on a busy
-machine its error can lack "(Client.Timeout exceeded …)", and then the fault is made again. And a dial that times out has one of two types of error, of
-which only one is ` + "`context.DeadlineExceeded`" + `.
+` + "`http.Client.Timeout`" + ` says "context deadline exceeded" or, behind any RoundTripper but net/http's own, "net/http: request canceled"; behind
+those its error can also lack "(Client.Timeout exceeded …)", as the cause can "(client)". And a dial that times out has one of two types of error, of which
+only one is ` + "`context.DeadlineExceeded`" + `.
 
 | fault | what the caller gets | outcome | cause | circuit afterwards |
 |---|---|---|---|---|
