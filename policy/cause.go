@@ -66,7 +66,7 @@ func (k Kind) String() string {
 type Deadline uint8
 
 const (
-	NoDeadline        Deadline = iota // none, or the caller's or the client's: with both set it cannot always be told which
+	NoDeadline        Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
 	CallerDeadline                    // that of the request's context
 	ClientDeadline                    // http.Client.Timeout
 	TransportDeadline                 // one of the base RoundTripper's own: dial, handshake, headers
