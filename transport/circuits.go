@@ -199,6 +199,25 @@ func (cs *circuits) all() []*circuit {
 	return slices.Clone(cs.ring)
 }
 
+// each calls f for circuits until it returns false, and holds the lock for some of them at a time. Those that are added or
+// forgotten meanwhile may be among them.
+func (cs *circuits) each(f func(*circuit) bool) {
+	var some [256]*circuit
+	for from := 0; ; from += len(some) {
+		cs.mu.Lock()
+		n := copy(some[:], cs.ring[min(from, len(cs.ring)):])
+		cs.mu.Unlock()
+		for _, c := range some[:n] {
+			if !f(c) {
+				return
+			}
+		}
+		if n < len(some) {
+			return
+		}
+	}
+}
+
 // circuitOf finds the circuit of a request: in the common case by what its URL says as it stands, which is
 // a circuit's key only if it is canonical. It returns nil if there is no room for one, and none is forced.
 func (t *Transport) circuitOf(req *http.Request) *circuit {

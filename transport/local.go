@@ -24,7 +24,7 @@ type LocalTrouble struct {
 	At      time.Time
 	Since   time.Time // the first of them opened
 	Tripped int       // how many have a circuit that opened: of those that had answered before, or of all if none is well
-	Well    int       // how many others were called since, and show no failure; while it is not Over
+	Well    int       // how many others have answered well since, and not failed after that; while it is not Over
 	Over    bool      // one of them has answered again, somebody has closed them all, or an hour has passed
 }
 
@@ -55,6 +55,7 @@ func (l *local) observe(t *Transport, c *circuit, change statemachine.Change) {
 	}
 }
 
+// trip takes notice of a circuit that opened, and of that one alone: who is well is asked when there is reason to look.
 func (l *local) trip(t *Transport, c *circuit, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,13 +63,15 @@ func (l *local) trip(t *Transport, c *circuit, at time.Time) {
 	if l.since.IsZero() || !l.suspected && age > localSpan {
 		l.since, l.tripped, l.suspected = at, make(map[*circuit]struct{}), false
 		age = 0
-		for _, other := range t.circuits.all() {
-			other.Untouch()
-		}
 	}
 	if age <= localSpan && len(l.tripped) < localMost {
 		l.tripped[c] = struct{}{}
 	}
+	l.lookSoon(t)
+}
+
+// lookSoon is called under mu.
+func (l *local) lookSoon(t *Transport) {
 	if len(l.tripped) >= localLeast && !l.suspected && !l.looking {
 		l.looking = true
 		time.AfterFunc(localLook, func() { l.look(t) })
@@ -77,30 +80,61 @@ func (l *local) trip(t *Transport, c *circuit, at time.Time) {
 
 func (l *local) look(t *Transport) {
 	l.mu.Lock()
-	l.looking = false
-	well, tripped, known := make(upstreams), make(upstreams), make(upstreams)
-	for _, other := range t.circuits.all() {
-		if _, ok := l.tripped[other]; !ok && other.Well() {
-			well.add(other)
-		}
-	}
+	since, together := l.since, make(company, len(l.tripped))
 	for c := range l.tripped {
-		tripped.add(c)
-		if c.Known() {
-			known.add(c)
+		together[c] = c.Known()
+	}
+	l.mu.Unlock()
+	l.saw(t, since, together, together.othersThatAreWell(&t.circuits, since))
+}
+
+// saw ends a look. Circuits may have come and gone since it began.
+func (l *local) saw(t *Transport, since time.Time, together company, well upstreams) {
+	l.mu.Lock()
+	l.looking = false
+	came := len(l.tripped) > len(together)
+	for c := range together {
+		if _, still := l.tripped[c]; !still {
+			delete(together, c)
 		}
 	}
-	if len(well) > 0 {
-		tripped = known // others may be made up
-	}
-	l.suspected = len(tripped) >= localLeast && len(tripped) > len(well)
-	if l.suspected {
-		since := l.since
+	tripped := together.upstreams(len(well) > 0) // others may be made up
+	if l.suspected = len(tripped) >= localLeast && len(tripped) > len(well); l.suspected {
 		l.expiry = time.AfterFunc(localFor, func() { l.expire(t, since) })
 		l.trouble = LocalTrouble{At: time.Now(), Since: since, Tripped: len(tripped), Well: len(well)}
 		l.waiting = append(l.waiting, l.trouble)
+	} else if came { // and found that there was a look
+		l.lookSoon(t)
 	}
 	l.unlock(t)
+}
+
+// company is circuits that tripped together, and whether each was known at the time of the look.
+type company map[*circuit]bool
+
+func (together company) upstreams(known bool) upstreams {
+	u := make(upstreams)
+	for c, is := range together {
+		if is || !known {
+			u.add(c)
+		}
+	}
+	return u
+}
+
+// othersThatAreWell looks for upstreams of other circuits that have been well since then, until there are as many as those that
+// tripped and were known: then these are not most, and those that were never known count for nothing.
+func (together company) othersThatAreWell(all *circuits, since time.Time) upstreams {
+	enough := max(1, len(together.upstreams(true)))
+	well := make(upstreams)
+	for c := range all.each {
+		if _, tripped := together[c]; !tripped && c.Well(since) {
+			if well.add(c); len(well) == enough {
+				break
+			}
+		}
+	}
+	return well
 }
 
 // upstreams are those of some circuits, of which one can have several (PerTenant).

@@ -17,9 +17,16 @@ import (
 )
 
 // cut is a base that answers until the network on this side is cut.
-type cut struct{ down map[string]bool }
+type cut struct {
+	down    map[string]bool
+	silent  map[string]bool // and nothing says so before release
+	release chan struct{}
+}
 
 func (b *cut) RoundTrip(req *http.Request) (*http.Response, error) {
+	if b.silent[req.URL.Host] {
+		<-b.release
+	}
 	if b.down[req.URL.Host] {
 		return nil, syscall.ECONNREFUSED
 	}
@@ -36,7 +43,7 @@ type site struct {
 }
 
 func newSite(t *testing.T, hosts int, p policy.Policy, opts ...transport.Option) *site {
-	s := &site{T: t, base: &cut{map[string]bool{}}}
+	s := &site{T: t, base: &cut{map[string]bool{}, map[string]bool{}, make(chan struct{})}}
 	s.rt = transport.New(s.base, append(opts, transport.WithPolicy(p), transport.WithObserver(transport.Observer{
 		OnLocalTrouble: func(l transport.LocalTrouble) {
 			s.mu.Lock()
@@ -174,6 +181,71 @@ func TestFewUpstreamsFailingTogetherAreToBlameThemselves(t *testing.T) {
 		require.False(t, s.call(s.hosts[0]))
 		require.True(t, s.call(s.hosts[1]), "nobody's recovery is a sign for others")
 	})
+}
+
+// A success is part of a share, so that no circuit that is judged by one has nothing in view.
+func TestUpstreamsJudgedByAShareCanBeWell(t *testing.T) {
+	share := policy.Classic{OpenFor: time.Minute}.Rules()
+	share.Trip = policy.FailureShare{Calls: 4}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 9, share)
+		s.fail(s.hosts[:4])
+		require.Empty(t, s.told(), "five are well")
+		s.fail(s.hosts[:5])
+		require.Len(t, s.told(), 1, "and now four are")
+		require.Equal(t, 4, s.told()[0].Well)
+	})
+}
+
+func TestAnUpstreamThatHasNotAnsweredSinceIsNotWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 9, policy.Adaptive{})
+		s.fail(nil)
+		for i, host := range s.hosts {
+			if s.base.down[host] = true; i >= 4 {
+				s.base.silent[host] = true // the network is cut, and these connections do not know it yet
+			}
+		}
+		for range 30 {
+			for _, host := range s.hosts {
+				go s.call(host)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.Len(t, s.told(), 1)
+		require.Equal(t, 4, s.told()[0].Tripped)
+		require.Zero(t, s.told()[0].Well)
+		close(s.base.release)
+	})
+}
+
+func TestAnUpstreamThatFailedAndAnsweredSinceIsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 9, policy.Classic{OpenFor: time.Minute})
+		s.fail(nil)
+		for round := range 30 {
+			for i, host := range s.hosts {
+				s.base.down[host] = i < 4 || round%4 == 0
+				s.call(host)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.Empty(t, s.told(), "five of nine answer most calls")
+	})
+}
+
+func TestACircuitForcedClosedThatAnswersIsWell(t *testing.T) {
+	for name, answers := range map[string]bool{"answers": true, "fails": false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 9, policy.Classic{OpenFor: time.Minute})
+			for _, host := range s.hosts[4:] {
+				s.rt.Force("http://"+host, policy.Closed)
+				s.base.down[host] = !answers
+			}
+			s.fail(s.hosts[:4])
+			require.Equal(t, answers, len(s.told()) == 0, name)
+		})
+	}
 }
 
 func TestUpstreamsThatFailFarApartAreToBlameThemselves(t *testing.T) {

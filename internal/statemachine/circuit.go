@@ -95,12 +95,13 @@ const (
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
-// The lock protocol: word is read without the lock and written with it, but for its touched bit, which is a hint. All else
-// is under mu. Observers are told by unlock, after mu is released, by whichever goroutine finds events waiting and no
+// The lock protocol: word and well are read without the lock and written with it, but for word's touched bit, which is a
+// hint. All else is under mu. Observers are told by unlock, after mu is released, by whichever goroutine finds events waiting and no
 // other one delivering.
 type Circuit struct {
 	word   atomic.Uint64
 	config atomic.Pointer[Config] // written under mu
+	well   atomic.Int64           // when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
 
 	mu           sync.Mutex
 	trip         policy.Trip
@@ -265,7 +266,11 @@ func (c *Circuit) decide(now, deadline time.Time, by use) (Permit, Refusal) {
 	c.came(now)
 	switch c.state() {
 	case policy.Closed:
-		watched, held := c.watch.admit(now, deadline, c.rules().Hold)
+		hold := c.rules().Hold
+		if c.forced {
+			hold = policy.Hold{}
+		}
+		watched, held := c.watch.admit(now, deadline, hold)
 		if held {
 			return Permit{}, c.refuse(now, policy.RefusedHeld)
 		}
@@ -619,6 +624,7 @@ func (c *Circuit) expire(now time.Time) {
 func (c *Circuit) failed(now time.Time, r policy.Result) {
 	c.cause, c.failedAt = r.Cause, now
 	c.samples.add(now, r)
+	c.well.Store(0)
 }
 
 func (c *Circuit) expireBy(expiry time.Time) {
@@ -669,6 +675,7 @@ func (c *Circuit) change(to policy.State, now time.Time, reason Reason, r policy
 		c.stale, c.nothing = to == policy.Open && silent(r), 0
 	}
 	c.watch.stop()
+	c.well.Store(0)
 	switch to {
 	case policy.Closed:
 		switch reason {
@@ -742,9 +749,7 @@ func (c *Circuit) generation() uint64  { return c.word.Load() >> generation }
 func (c *Circuit) store(state policy.State, gen uint64) {
 	word := gen<<generation | uint64(state) | touchedBit | c.word.Load()&(goneBit|knownBit)
 	if state == policy.Closed {
-		if !c.forced {
-			word |= c.watch.bits(c.config.Load())
-		}
+		word |= c.watch.bits(c.config.Load())
 		switch {
 		case c.trip.Quiet() && (c.share == nil || c.share.score == 0) && c.hints == 0:
 			word |= quietBit

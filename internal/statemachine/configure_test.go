@@ -123,5 +123,5 @@ func TestAForgottenCircuitTakesNoRules(t *testing.T) {
 	require.True(t, c.Forget(epoch, Quiet, 0))
 	c.Configure(&Config{Rules: probing}, epoch)
 	require.Same(t, config, c.Config())
-	require.False(t, c.Well())
+	require.False(t, c.Well(epoch))
 }

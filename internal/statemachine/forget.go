@@ -56,14 +56,5 @@ func mayBeSpared(word uint64, spare Spare) bool {
 	return true
 }
 
-// Untouch makes the circuit one that was not used.
-func (c *Circuit) Untouch() { c.word.And(^uint64(touchedBit)) }
-
-// Well reports whether the circuit was used since Untouch or Forget, and is closed with no failure in view.
-func (c *Circuit) Well() bool {
-	const bits = stateBits | quietBit | touchedBit | goneBit
-	return c.word.Load()&bits == uint64(policy.Closed)|quietBit|touchedBit
-}
-
 // Known reports whether the upstream has ever answered, or somebody has set the state by hand.
 func (c *Circuit) Known() bool { return c.word.Load()&knownBit != 0 }

@@ -2,6 +2,7 @@ package statemachine
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -98,28 +99,81 @@ func TestAForcedCircuitIsForgottenWhenItHasBeenSoForLong(t *testing.T) {
 	require.True(t, forgets(r.Circuit, epoch.Add(time.Minute+time.Hour), Idle))
 }
 
-func TestWellIsClosedUsedAndWithoutFailures(t *testing.T) {
-	r := newRig(classic)
-	require.False(t, r.Well(), "not used")
-	r.do(0, "quick a")
-	require.True(t, r.Well())
-	r.Untouch()
-	require.False(t, r.Well())
-	r.do(0, "quick b")
-	require.True(t, r.Well())
-	r.do(0, "fail a")
-	require.False(t, r.Well(), "a failure in view")
-	r.do(0, "ok b")
-	require.True(t, r.Well())
-	r.do(0, "set open")
-	require.False(t, r.Well())
-	r.do(0, "set half-open")
-	require.False(t, r.Well())
-	r.do(0, "set closed")
-	require.True(t, r.Well())
-	require.True(t, forgets(r.Circuit, epoch, Quiet))
-	r.do(0, "quick c")
-	require.False(t, r.Well(), "forgotten")
+func TestWellIsAnsweredWellSinceAndNothingFailedAfter(t *testing.T) {
+	share := classic
+	share.Trip = policy.FailureShare{Minimum: 100}
+	for name, rules := range map[string]policy.Rules{
+		"in a row": classic, "a share, of which a success is part": share, "with a Hold": holding,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }, Measured: true}, nil)
+			began := time.Now()
+			start := func() Permit {
+				time.Sleep(time.Second)
+				p, ok := c.AcquireClosed()
+				require.True(t, ok)
+				return p
+			}
+			ends := func(r policy.Result) { start().Done(time.Now(), r) }
+			isWell := func(want bool, why string) {
+				t.Helper()
+				require.Equal(t, want, c.Well(began), "%s: %s", name, why)
+				require.False(t, c.Well(time.Now().Add(1)), "since a moment to come")
+			}
+			isWell(false, "new")
+			ends(well)
+			isWell(true, "answered")
+			began = time.Now().Add(1)
+			isWell(false, "not since")
+			for range 10 {
+				time.Sleep(time.Second / 100)
+				p, _ := c.AcquireClosed() // the first is a canary
+				if !p.Quiet() {
+					p.Done(time.Now(), well)
+				}
+			}
+			isWell(true, "answered since")
+			ends(policy.Result{Outcome: policy.Ignored})
+			isWell(true, "a call that says nothing")
+			ends(failed)
+			isWell(false, "failed after that")
+			ends(policy.Result{Outcome: policy.Ignored})
+			isWell(false, "a call that says nothing")
+			began = time.Now()
+			ends(well)
+			isWell(true, "answered after that")
+
+			p := start()
+			began = time.Now()
+			isWell(false, "called, and not answered yet")
+			p.Headers(time.Now())
+			isWell(true, "the headers came")
+			p.Done(time.Now(), failed)
+			isWell(false, "and its body broke")
+
+			ends(well)
+			c.Set(policy.Open, time.Now())
+			isWell(false, "open")
+			c.Set(policy.Closed, time.Now())
+			isWell(false, "closed again, and not called yet")
+			ends(well)
+			isWell(true, "and answered")
+			c.Force(policy.Closed, time.Now())
+			isWell(false, "forced, and not called yet")
+			ends(well)
+			isWell(true, "forced, and answered")
+			ends(failed)
+			isWell(false, "forced, and failed")
+			c.Release(time.Now())
+			ends(well)
+			require.True(t, c.Reset(time.Now()))
+			isWell(false, "reset")
+			ends(well)
+			isWell(true, "and answered")
+			require.True(t, forgets(c, time.Now(), AnyClosed))
+			require.False(t, c.Well(began), "forgotten")
+		})
+	}
 }
 
 func TestTellTellsWhatAPanicLeftOver(t *testing.T) {

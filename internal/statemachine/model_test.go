@@ -32,7 +32,7 @@ type model struct {
 	known        bool // the upstream has answered, or somebody has set the state
 	generation   int
 	gone         bool
-	used         bool // by quick, since the last Forget or Untouch that could have had an effect
+	used         bool // by quick, since the last Forget that could have had an effect
 	failedProbes int  // and recoveries, since the trip
 	since        time.Time
 	trouble      time.Time
@@ -993,15 +993,8 @@ func (d *duel) step(o operation) {
 		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 500 + int(o.Arg)}}
 		d.same("came", done(c.Blame(d.now, r), false), m.blame(d.now, r))
 	case 20:
-		d.last = "Well"
-		fine := !m.gone && m.may(Quiet)
-		if well := c.Well(); well && !fine || !well && fine && m.used {
-			d.fail("Well is %v, and the model %+v", well, m)
-		}
-		c.Untouch()
-		m.used = false
-		if d.last = "Untouch"; c.Well() {
-			d.fail("Well without use")
+		if d.last = "Well"; c.Well(time.Time{}) && (m.gone || m.state != policy.Closed) {
+			d.fail("Well, and the model %+v", m)
 		}
 		c.Tell()
 	}

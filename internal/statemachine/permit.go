@@ -69,6 +69,7 @@ func (p *Permit) Headers(now time.Time) {
 		return
 	}
 	if p.place == nil {
+		c.wentWell(now)
 		if p.watched != nil {
 			c.cameBack(now, p.watched, true, true)
 		} else if c.watch.phase == watching {
@@ -160,6 +161,9 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 		c.counts.LateCalls++
 		return false, false
 	case p.place == nil:
+		if well {
+			c.wentWell(now)
+		}
 		c.cameBack(now, p.watched, heard, well)
 		return c.record(now, r), false
 	}

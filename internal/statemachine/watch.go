@@ -308,6 +308,19 @@ func (w *watch) hopeless(now, deadline time.Time, hold policy.Hold) bool {
 	return wait > 0.9*float64(deadline.Sub(now))
 }
 
+// began is what moments are counted from.
+var began = time.Now()
+
+// wentWell takes notice of a call that went well so far: a canary, or one of a circuit that is not quiet. The others write nothing.
+func (c *Circuit) wentWell(now time.Time) { c.well.Store(int64(now.Sub(began))) }
+
+// Well reports whether the upstream of a closed circuit is known to have answered a call well since then, to a tenth of a second,
+// and nothing has failed after that. It takes no lock and writes nothing.
+func (c *Circuit) Well(since time.Time) bool {
+	at := c.well.Load()
+	return at != 0 && at >= int64(since.Sub(began)) && !c.gone()
+}
+
 func (w *watch) stop() {
 	w.phase, w.vigil = wanting, nil
 	if w.timer != nil {
