@@ -76,7 +76,10 @@ type Result struct {
 	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
 	Trace      string        // the id of the trace that the call belongs to, if it is known
-	Usual      time.Duration // of the probe that a Recover starts with: what calls took before; 0 if that is not known
+
+	// Of the probe that a Recover starts with:
+	Usual time.Duration // what calls took before; 0 if that is not known
+	Asked int           // requests that came while it was out
 }
 
 // Policy says how a circuit behaves. Adaptive and Classic are policies; a Rules value of any three rules is one too.

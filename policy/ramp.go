@@ -12,8 +12,8 @@ import (
 //     Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is never
 //     sent more than twice what it has just carried.
 //   - Where answers take long by nature, doubling would take minutes: a quarter of a second and more, and no more than three times
-//     what calls took before the trouble. There the limit grows to what is asked for within two round trips: by the square root of
-//     the requests that came in the first of them, which are as many as full traffic has in flight (Little's law).
+//     what calls took before the trouble. There the limit begins at the square root of the requests that came while the probe was
+//     out, which are as many as full traffic has in flight (Little's law), and gets to what is asked for within one round trip more.
 //   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six times it
 //     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows. After 128 slow
 //     round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's ProbeRTT; Cardwell and
@@ -87,8 +87,13 @@ const (
 func (p *ramp) Start(_ time.Time, probe Result) {
 	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1}
 	p.natural = probe.Elapsed >= slowAnswer && (probe.Usual == 0 || probe.Elapsed <= growBelow*probe.Usual)
+	if p.natural {
+		p.limit = max(firstLimit, ceilSqrt(float64(probe.Asked)))
+	}
 	p.latency(probe.Elapsed)
 }
+
+func ceilSqrt(n float64) int { return int(math.Ceil(math.Sqrt(n))) }
 
 func (p *ramp) Admit(inFlight int) (int, bool) {
 	p.asked++
@@ -121,7 +126,7 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
 	p.latency(r.Elapsed)
 	if p.round == 0 && mark == 0 && p.natural {
-		p.stride = max(1, int(math.Ceil(math.Sqrt(float64(p.asked)/float64(p.limit))))-1)
+		p.stride = max(1, (p.asked+p.limit-1)/p.limit-1)
 	}
 	if p.growing() {
 		p.limit += p.stride

@@ -43,8 +43,9 @@ func (w world) request(a arrival, subject http.RoundTripper, clock *clock) resul
 	}
 	var r result
 	for n := 0; ; n++ {
-		try := &try{coin: a.coin.with(tryCoins + uint64(n)), patience: w.patience, reached: make(chan struct{}, 1)}
+		try := &try{coin: a.coin.with(tryCoins + uint64(n)), reached: make(chan struct{}, 1)}
 		begun := clock.now()
+		try.takes, try.patience = w.call(begun, try.coin)
 		good := w.try(ctx, try, subject)
 		switch {
 		case good:
@@ -74,9 +75,9 @@ func (w world) request(a arrival, subject http.RoundTripper, clock *clock) resul
 // try reports whether the answer was good.
 func (w world) try(ctx context.Context, try *try, subject http.RoundTripper) bool {
 	ctx = context.WithValue(ctx, tryKey{}, try)
-	if w.patience > 0 {
+	if try.patience > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, w.patience)
+		ctx, cancel = context.WithTimeout(ctx, try.patience)
 		defer cancel()
 	}
 	req := &http.Request{

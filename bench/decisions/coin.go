@@ -23,6 +23,8 @@ const (
 	drawBackoff
 	drawReset
 	drawStretch
+	drawLong
+	drawTakes
 
 	tryCoins = 100 // plus the number of the try: its own coin
 )

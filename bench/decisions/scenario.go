@@ -22,8 +22,11 @@ type scenario struct {
 	lead, trouble, tail time.Duration // healthy, not, and healthy again; trouble is stretched by up to 10 % either way
 
 	patience time.Duration // timeout of each try; 0 means none
-	retries  int           // further tries of a request that failed, was refused or timed out
-	cancels  float64       // share of callers that cancel, 5 to 60 ms after their request
+	// long says which calls take long by nature and how long their callers wait: 0 for any time. Others take 0.
+	long func(w world, t time.Duration, c coin) (takes, patience time.Duration)
+
+	retries int     // further tries of a request that failed, was refused or timed out
+	cancels float64 // share of callers that cancel, 5 to 60 ms after their request
 
 	upstream func(w world) upstream
 }
@@ -45,6 +48,16 @@ func (s *scenario) world(seed uint64, scale float64) world {
 		scenario: s, coin: c, scale: scale,
 		begin: s.lead, end: s.lead + stretched, over: s.lead + stretched + s.tail,
 	}
+}
+
+// call says how long a call takes that takes long by nature, 0 for any other, and how long its caller waits; 0 for any time.
+func (w world) call(t time.Duration, c coin) (takes, patience time.Duration) {
+	if w.long != nil {
+		if takes, patience = w.long(w, t, c); takes > 0 {
+			return takes, patience
+		}
+	}
+	return 0, w.patience
 }
 
 // troubled says whether t lies in the trouble.

@@ -61,6 +61,15 @@ func scenarios() []scenario {
 		{name: "sparse-10m", about: "100 clients of one request a minute, refused for 10 min", clients: 100, rate: 1.0 / 60,
 			lead: 10 * min, trouble: 10 * min, tail: 15 * min, upstream: outage(faultRefused)},
 
+		{name: "slow-outage", about: "answers take 12 s at the median, and callers wait 40 s; refused for a minute", rate: 2, lead: 2 * min, trouble: min, tail: 4 * min,
+			long: allSlow(40 * s), upstream: outage(faultRefused)},
+		{name: "turns-slow", about: "quick answers, and for a minute they take 12 s; callers wait 30 s all the time", rate: 20, trouble: min,
+			patience: 30 * s, long: slowInTrouble(30 * s), upstream: outage(faultNone)},
+		{name: "long-polls", about: "long polls of 5 to 25 s beside quick calls, of which there are few for two minutes", rate: 10, trouble: 2 * min,
+			long: polls, upstream: outage(faultNone)},
+		{name: "quiet-streams", about: "streams without a deadline whose first byte takes 45 s, beside quick calls", rate: 4, trouble: 2 * min,
+			long: streams, upstream: outage(faultNone)},
+
 		{name: "retry-after", about: "503 for 30 s with an honest Retry-After", trouble: 30 * s, upstream: retryAfter(background, 0, true)},
 		{name: "retry-after-lies", about: "1 % 503s, half of them with Retry-After: 3600; an outage of 30 s with 2 % of those", trouble: 30 * s, tail: 3 * min,
 			upstream: retryAfter(0.01, 0.5, false)},
@@ -227,6 +236,42 @@ func stuck(w world) upstream {
 	}
 	s.hangFor = 90 * time.Second
 	return s
+}
+
+// allSlow makes all calls slow by nature.
+func allSlow(patience time.Duration) func(world, time.Duration, coin) (time.Duration, time.Duration) {
+	return func(_ world, _ time.Duration, c coin) (time.Duration, time.Duration) {
+		return c.lognormal(drawTakes, 12*time.Second, 0.2), patience
+	}
+}
+
+// slowInTrouble makes them so while the trouble lasts, which is none.
+func slowInTrouble(patience time.Duration) func(world, time.Duration, coin) (time.Duration, time.Duration) {
+	slow := allSlow(patience)
+	return func(w world, t time.Duration, c coin) (time.Duration, time.Duration) {
+		if w.troubled(t) {
+			return slow(w, t, c)
+		}
+		return 0, patience
+	}
+}
+
+func polls(w world, t time.Duration, c coin) (time.Duration, time.Duration) {
+	share := 0.2
+	if w.troubled(t) {
+		share = 0.97
+	}
+	if c.uniform(drawLong) >= share {
+		return 0, 0
+	}
+	return 5*time.Second + time.Duration(c.uniform(drawTakes)*float64(20*time.Second)), time.Minute
+}
+
+func streams(_ world, _ time.Duration, c coin) (time.Duration, time.Duration) {
+	if c.uniform(drawLong) < 0.5 {
+		return 0, 0
+	}
+	return c.lognormal(drawTakes, 45*time.Second, 0.1), 0
 }
 
 func queued(servers, room int) func(world) upstream {

@@ -30,7 +30,8 @@ type upstream interface {
 // which it is. The request itself carries nothing that a breaker could look at.
 type try struct {
 	coin     coin
-	patience time.Duration
+	takes    time.Duration // if it takes long by nature, and is served at all
+	patience time.Duration // 0 for any time
 	reached  chan struct{} // has an element once the upstream has seen the call
 }
 
@@ -55,6 +56,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	now := w.clock.now()
 	fate := w.take(now, try.patience, try.coin)
+	if try.takes > 0 && (fate.fault == faultNone || fate.fault == faultBody) {
+		fate.after = try.takes
+	}
 	defer w.log.add(now, fate.hopeless, w.clock)
 
 	timer := time.NewTimer(fate.after)

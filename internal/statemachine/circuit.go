@@ -134,8 +134,9 @@ type Circuit struct {
 
 // trouble is what there is to say of a circuit that is not closed. It is apart, since most are.
 type trouble struct {
-	since time.Time
-	asked time.Time // the last request came; zero if none has
+	since    time.Time
+	asked    time.Time // the last request came; zero if none has
+	requests int       // that have come
 
 	withheld time.Time // since when a probe is due and waits for a safe call, and others have come; zero if none does
 }
@@ -171,6 +172,7 @@ type place struct {
 	index    int // in Circuit.places; -1 when given back
 	started  time.Time
 	trouble  *trouble // Circuit.trouble then
+	requests int      // trouble.requests then
 	expiry   time.Time
 	mark     int
 	withheld time.Time     // trouble.withheld when it got its place
@@ -349,6 +351,7 @@ func (c *Circuit) safeUntil() time.Time {
 
 func (c *Circuit) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
 	p := &place{started: now, trouble: c.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe}
+	p.requests = c.trouble.requests
 	if probe {
 		p.stale, c.stale = c.stale, false
 		p.withheld, p.overdue = c.trouble.withheld, c.overdue(now)
@@ -375,7 +378,11 @@ func (c *Circuit) Refuse(now time.Time, reason policy.Refusal) Refusal {
 
 // came takes notice of a request.
 func (c *Circuit) came(now time.Time) {
-	if c.state() != policy.Closed && now.After(c.trouble.asked) {
+	if c.state() == policy.Closed {
+		return
+	}
+	c.trouble.requests++
+	if now.After(c.trouble.asked) {
 		c.trouble.asked = now
 	}
 }
@@ -430,13 +437,12 @@ func (c *Circuit) late(now time.Time, p Permit, r policy.Result) (opened bool) {
 	case broke && state == policy.HalfOpen, lives && p.generation == c.generation():
 		return c.settle(now, p.place, r)
 	case lives && state == policy.Open:
-		r.Usual = c.watch.usual
-		c.learn(now, r)
+		r = c.learn(now, p.place, r)
 		return c.wakeUp(now, r)
 	case lives && !c.recoverOf.Rules.Recover.AfterProbe(): // the probes of a trial are alike, and one of an earlier trial will do
 		return c.settle(now, p.place, r)
 	case lives:
-		c.learn(now, r)
+		c.learn(now, p.place, r)
 	case p.place.weighed && r.Outcome != policy.Failure:
 		return false // it has counted
 	}
@@ -471,11 +477,17 @@ func (c *Circuit) wakeUp(now time.Time, r policy.Result) (opened bool) {
 	return c.conclude(now, 0, r)
 }
 
-// learn takes notice of how long a call took that was let through in trouble.
-func (c *Circuit) learn(now time.Time, r policy.Result) {
+// learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery can start
+// with.
+func (c *Circuit) learn(now time.Time, p *place, r policy.Result) policy.Result {
+	r.Usual = c.watch.usual
+	if p.trouble == c.trouble {
+		r.Asked = c.trouble.requests - p.requests
+	}
 	if r.Outcome == policy.Success && r.Elapsed > 0 {
 		c.watch.learn(now, r.Elapsed)
 	}
+	return r
 }
 
 // hint turns what says nothing of the upstream by itself into a failure, if there has been enough of it since the last success. A
@@ -552,8 +564,7 @@ func (c *Circuit) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	case policy.Success:
 		c.hints = 0
 	}
-	r.Usual = c.watch.usual
-	c.learn(now, r)
+	r = c.learn(now, p, r)
 	if judge, ok := c.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
 		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
 		c.failed(now, r)
