@@ -4,9 +4,11 @@ import "time"
 
 // Hold refuses calls of a closed circuit that would only wait in vain, long before timeouts tell of it.
 //
-//   - Silence: at least InFlight calls are out, and none has come back for Silence. An upstream that is slow by nature
-//     is not held: the silence has to last three times as long as calls usually take, and where none has come back
-//     yet nobody knows.
+//   - Silence: at least InFlight calls are out, none has come back, and one is overdue: it has been out for Silence and for half of
+//     the time that its caller waits by the deadline of its context, or a minute if it has none. (So long wait common proxies unless they
+//     are told otherwise. That calls were quick until now says little of one that is slow by nature, and what the caller expects is
+//     known by its deadline alone.) An upstream that is slow is not held: it has to be three times as long as calls usually take, and a
+//     quarter longer than the longest of the last ten minutes; and where none has come back yet nobody knows.
 //   - A queue too long: calls take ever longer, and at the pace at which they are answered, those ahead take longer than
 //     nine tenths of the time that this call's caller will wait by the deadline of its context (Little's law, 1961).
 //     That needs no failure, and leaves a slow upstream alone, whose calls take long but not ever longer.

@@ -152,7 +152,7 @@ type Probe interface {
 	Ask(now time.Time) bool
 	// Due returns the earliest time at which a request may be let through.
 	Due() time.Time
-	// Lease is how long a probe that has not come back keeps the next one from going.
+	// Lease is how long a probe that has not come back keeps the next one from going. Its success counts also if it comes later.
 	Lease() time.Duration
 }
 
@@ -174,7 +174,9 @@ type Recover interface {
 	Admit(inFlight int) (mark int, ok bool)
 	// Record takes the result, Success or Failure, of a call that Admit gave the mark.
 	Record(now time.Time, mark int, r Result) Verdict
-	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed.
+	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it succeeds later,
+	// while the circuit is in the same trouble. Where calls take long, it is twice the longest answer of the last ten minutes (of
+	// which five minutes count).
 	Lease() time.Duration
 	// Limit returns how many calls may be in flight now.
 	Limit() int

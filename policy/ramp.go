@@ -29,7 +29,7 @@ type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
 	Worth  int           // what a success lowers the score by; 0 means 3
 	Health int           // how far below 0 the score has to be for the circuit to close; 0 means 6
-	Lease  time.Duration // a call that has not come back by then counts as failed; 0 means 10 s
+	Lease  time.Duration // as Recover.Lease; 0 means 10 s
 }
 
 // NewRecover makes the memory of a circuit. It panics if a parameter makes no sense.

@@ -7,7 +7,7 @@ import "time"
 type Trial struct {
 	Probes    int // calls in flight at most; 0 means 1
 	Successes int // successes that close the circuit; 0 means Probes
-	// Lease is how long a call that has not come back keeps its place; then it counts as failed. 0 means 60 s. After a silence, a call
+	// Lease is as Recover.Lease; 0 means 60 s. After a silence, a call
 	// that could not but go over a connection that may be dead has a second at most, and then says nothing.
 	Lease time.Duration
 }
