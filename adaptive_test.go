@@ -2,10 +2,10 @@ package fusebox_test
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,7 +54,7 @@ func TestAHardOutageAtFiftyRequestsASecond(t *testing.T) {
 				rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
 					if down {
 						wasted++
-						return nil, syscall.ECONNREFUSED
+						return nil, io.ErrUnexpectedEOF
 					}
 					return answer(200, "hello")(req)
 				}))

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,7 +48,7 @@ func (s *site) Write(p []byte) (int, error) {
 
 func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.down[req.URL.Host] {
-		return nil, syscall.ECONNREFUSED
+		return nil, io.ErrUnexpectedEOF
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
@@ -90,7 +90,7 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 		s.trip("a.test")
 		require.Equal(t, []map[string]any{{
 			"level": "WARN", "msg": "circuit open", "key": "http://a.test", "from": "closed", "to": "open", "reason": "tripped",
-			"failures": 3.0, "successes": 0.0, "cause": "headers: refused", "trace_id": "0af7651916cd43dd8448eb211c80319c",
+			"failures": 3.0, "successes": 0.0, "cause": "headers: reset", "trace_id": "0af7651916cd43dd8448eb211c80319c",
 			"next_probe": time.Now().Add(time.Minute).Format(time.RFC3339Nano),
 		}}, s.read())
 
@@ -153,7 +153,7 @@ func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
 		line := func(key string, refused int) map[string]any {
 			return map[string]any{
 				"level": "INFO", "msg": "requests refused", "key": key, "refused": float64(refused), "reason": "open",
-				"wait": float64(wait), "cause": "headers: refused", "shadow": false,
+				"wait": float64(wait), "cause": "headers: reset", "shadow": false,
 			}
 		}
 		for range 5 {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // Phase is the part of a call in which it failed.
@@ -309,7 +308,7 @@ func local(c *Call) bool {
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
 		// A resolver that finds no file descriptor left has only words for it.
-		return strings.Contains(dns.Err, syscall.EMFILE.Error()) || strings.Contains(dns.Err, syscall.ENFILE.Error())
+		return slices.ContainsFunc(fileErrors, func(err error) bool { return strings.Contains(dns.Err, err.Error()) })
 	}
 	// A proxy that answers CONNECT with a 4xx: all that http.Transport leaves of it is the status text.
 	if c.Request.URL != nil && c.Request.URL.Scheme == "https" && !c.InBody {

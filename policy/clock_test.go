@@ -25,9 +25,9 @@ var jumps = []time.Duration{0, 1, -1, time.Second, -time.Second, 24 * time.Hour,
 type naiveWindow struct {
 	slot   time.Duration
 	from   time.Time // of the tenth 0
-	newest int
+	newest int64
 	calls  []struct {
-		slot int
+		slot int64
 		bad  bool
 	}
 }
@@ -36,14 +36,14 @@ func (w *naiveWindow) add(now time.Time, bad bool) (failures, successes int) {
 	if len(w.calls) == 0 {
 		w.from, w.newest = now, 0
 	}
-	switch slot := int(now.Sub(w.from) / w.slot); {
+	switch slot := int64(now.Sub(w.from) / w.slot); {
 	case slot >= w.newest+10: // all are out of view
 		w.calls, w.from, w.newest = nil, now, 0
 	case slot > w.newest:
 		w.newest = slot
 	}
 	w.calls = append(w.calls, struct {
-		slot int
+		slot int64
 		bad  bool
 	}{w.newest, bad})
 	for _, call := range w.calls {

@@ -16,4 +16,5 @@ var (
 	}
 	refusedErrors = []error{syscall.ECONNREFUSED}
 	resetErrors   = []error{syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE}
+	fileErrors    = []error{syscall.EMFILE, syscall.ENFILE} // whose text is all that a resolver keeps
 )

@@ -16,4 +16,5 @@ var (
 	}
 	refusedErrors = []error{syscall.Errno(10061)}                       // WSAECONNREFUSED
 	resetErrors   = []error{syscall.Errno(10053), syscall.Errno(10054)} // WSAECONNABORTED, WSAECONNRESET
+	fileErrors    = []error{syscall.Errno(10024)}                       // WSAEMFILE, whose text is all that a resolver keeps
 )

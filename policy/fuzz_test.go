@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"syscall"
 	"testing"
 
 	"github.com/fusebox-go/fusebox/policy"
@@ -35,7 +34,7 @@ func anyError(kind, wrap uint8, text string) error {
 	case 5:
 		err = context.DeadlineExceeded
 	case 6:
-		err = syscall.Errno(len(text))
+		err = numbered(len(text))
 	case 7:
 		err = &net.DNSError{Err: text, IsTimeout: len(text)%2 == 0, IsNotFound: len(text)%3 == 0}
 	case 8:

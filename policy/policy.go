@@ -224,5 +224,5 @@ type Countdown interface {
 }
 
 // share reports whether part is at least percent of whole: in integers, since in floats 57 of 100 is less
-// than 57 %.
-func share(part, whole, percent int) bool { return part*100 >= whole*percent }
+// than 57 %. An int can have 32 bits, and a window can have more calls in view than a hundredth of that.
+func share(part, whole, percent int) bool { return int64(part)*100 >= int64(whole)*int64(percent) }

@@ -189,7 +189,7 @@ func (a anyTrip) Gauge(now time.Time) (value, trips int) {
 		if !ok {
 			continue
 		}
-		if v, at := gauge.Gauge(now); trips == 0 || v*trips > value*at {
+		if v, at := gauge.Gauge(now); trips == 0 || int64(v)*int64(trips) > int64(value)*int64(at) {
 			value, trips = v, at
 		}
 	}

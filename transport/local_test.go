@@ -2,10 +2,10 @@ package transport_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +28,7 @@ func (b *cut) RoundTrip(req *http.Request) (*http.Response, error) {
 		<-b.release
 	}
 	if b.down[req.URL.Host] {
-		return nil, syscall.ECONNREFUSED
+		return nil, io.ErrUnexpectedEOF
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -80,7 +81,7 @@ func (e *OpenError) RetryAfter() int {
 	if e.Wait%time.Second > 0 {
 		seconds++
 	}
-	return max(1, int(seconds))
+	return int(min(max(1, seconds), math.MaxInt)) // an int can have 32 bits
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error. The

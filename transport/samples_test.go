@@ -3,11 +3,11 @@ package transport_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,15 +37,15 @@ func TestSamplesAreInTheEventTheRefusalAndTheCircuit(t *testing.T) {
 			return err
 		}
 		first, second := fmt.Sprintf("%032x", 1), fmt.Sprintf("%032x", 2)
-		refusedConn := func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED }
+		resetConn := func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
 		fail(answer(502, ""), first)
-		fail(refusedConn, "")
+		fail(resetConn, "")
 		fail(answer(502, ""), "")
 		fail(answer(503, ""), second)
 		want := []policy.Sample{
 			{Cause: policy.Cause{Kind: policy.Status, Status: 503}, Count: 1, At: began.Add(3 * time.Second), Trace: second},
 			{Cause: policy.Cause{Kind: policy.Status, Status: 502}, Count: 2, At: began.Add(2 * time.Second), Trace: first},
-			{Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Refused}, Count: 1, At: began.Add(time.Second)},
+			{Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, Count: 1, At: began.Add(time.Second)},
 		}
 		require.Equal(t, policy.Open, opened.To)
 		require.Equal(t, want, opened.Samples)

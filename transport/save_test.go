@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,7 +88,7 @@ func TestARestartInAnOutageGoesOnWithIt(t *testing.T) {
 func TestARestartDoesNotForgetWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fails := []any{
-			syscall.ECONNRESET, 500, 502, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, &net.DNSError{IsNotFound: true},
+			io.ErrUnexpectedEOF, 500, 502, &net.OpError{Op: "dial", Err: errors.New("any")}, &net.DNSError{IsNotFound: true},
 			&tls.CertificateVerificationError{Err: errors.New("expired")}, os.ErrDeadlineExceeded, 200, errors.New("none that is known"),
 		}
 		next := 0

@@ -3,6 +3,7 @@ package fleettest
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -155,7 +156,7 @@ func nothingIsLostOfAMessage(t *testing.T, connect func() fleet.Bus) {
 		{Scheme: "s", Host: "h\r\nx: y", Detail: "ünïcödé \x00 \" \\ * {}"}, {Detail: "tenant|a:b"},
 	} {
 		sent := fleet.Message{
-			From: "a", Key: k, Kind: fleet.Kind(1 + i), Failures: 3 + i, Successes: 1 << 40,
+			From: "a", Key: k, Kind: fleet.Kind(1 + i), Failures: 3 + i, Successes: min(1<<40, math.MaxInt),
 			Requests: 5 + i, InFlight: 7 + i, Took: 11*time.Millisecond + 1,
 			For: time.Hour + time.Nanosecond, Ago: 3 * time.Millisecond,
 		}

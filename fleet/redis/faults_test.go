@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,8 +101,8 @@ func TestTroubleWithRedisIsNoTroubleForMembers(t *testing.T) {
 		},
 		{
 			name:   "Paused",
-			breaks: func(t *testing.T, s *server, _ *proxy) { s.signal(t, syscall.SIGSTOP) },
-			mends:  func(t *testing.T, s *server, _ *proxy) { s.signal(t, syscall.SIGCONT) },
+			breaks: func(t *testing.T, s *server, _ *proxy) { s.pause(t) },
+			mends:  func(t *testing.T, s *server, _ *proxy) { s.goOn(t) },
 		},
 		{
 			name:   "CutSilently",
@@ -346,7 +345,7 @@ func TestWhatIsOverIsNotOpenAgainWhenRedisIsBack(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	<-time.After(100 * time.Millisecond) // what is under way
 	before := []int{a.count(fleet.Opened), b.count(fleet.Opened), c.count(fleet.Opened)}
-	s.signal(t, syscall.SIGSTOP)
+	s.pause(t)
 	for _, m := range []*history{a, b} {
 		m.Send(fleet.Message{Key: key, Kind: fleet.Asked, Requests: 1}) // has the sender wait for Redis
 	}
@@ -355,7 +354,7 @@ func TestWhatIsOverIsNotOpenAgainWhenRedisIsBack(t *testing.T) {
 		m.Send(fleet.Message{Key: key, Kind: fleet.Recovered})
 	}
 	<-time.After(3 * time.Second) // longer than what is to be sent waits
-	s.signal(t, syscall.SIGCONT)
+	s.goOn(t)
 	require.Eventually(t, func() bool { return len(hosts(t, s)) == 0 }, patience, 10*time.Millisecond)
 	require.Eventually(t, func() bool { return c.count(fleet.Withdrawn) >= 2 }, patience, 10*time.Millisecond)
 	assert.Zero(t, c.count(fleet.Recovered), "it would be old news")

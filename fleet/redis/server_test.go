@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -102,10 +101,6 @@ func (s *server) kill() {
 		s.process.Process.Kill()
 		s.process.Wait()
 	}
-}
-
-func (s *server) signal(t testing.TB, what syscall.Signal) {
-	require.NoError(t, s.process.Process.Signal(what))
 }
 
 var handedOut sync.Map // addresses

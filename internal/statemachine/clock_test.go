@@ -254,7 +254,7 @@ func TestTheGenerationWrapsAround(t *testing.T) {
 	r.do(0, "ask c")
 	r.do(0, "fail a")
 	require.Equal(t, "opened, open", r.do(0, "fail b"))
-	require.EqualValues(t, last, lookAt(r, epoch).Generation)
+	require.EqualValues(t, uint64(last), lookAt(r, epoch).Generation)
 	require.Equal(t, "open", r.do(0, "ok c"), "of an older generation")
 	require.Equal(t, "probe, half-open", r.do(10*time.Second, "ask p"))
 	require.Zero(t, lookAt(r, epoch).Generation)
