@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,10 +113,9 @@ func TestCallsThatBeginAfterAFailureAreFailuresOfTheirOwn(t *testing.T) {
 	}
 	t.Run("as do those that were out, a while later", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			n := 0
+			var n atomic.Int32
 			rt := transport.New(roundTripper(func(*http.Request) (*http.Response, error) {
-				n++
-				time.Sleep(time.Second + time.Duration(n)*10*time.Millisecond)
+				time.Sleep(time.Second + time.Duration(n.Add(1))*150*time.Millisecond)
 				return nil, gone
 			}))
 			var calls sync.WaitGroup

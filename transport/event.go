@@ -9,7 +9,7 @@ import (
 
 // atOnce is how far apart the calls fail that one event takes with it: long enough for the goroutines of a process to learn of
 // it.
-const atOnce = 5 * time.Millisecond
+const atOnce = 100 * time.Millisecond
 
 // event is the last by which calls failed: a connection that broke with all that was under way on it, or an attempt to connect
 // that many calls waited for. The base gives all of them one error. What a call fails with that began later is another event,
