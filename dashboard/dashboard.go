@@ -36,6 +36,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
@@ -102,6 +103,9 @@ func (d *Dashboard) Close() {
 }
 
 func (d *Dashboard) localTrouble(trouble transport.LocalTrouble) {
+	if trouble.Cause != (policy.Cause{}) {
+		return // no circuit is open by it
+	}
 	if trouble.Over {
 		d.local.Store(nil)
 		return

@@ -36,7 +36,14 @@ func Observer(logger *slog.Logger) transport.Observer {
 		OnStateChange: func(c transport.StateChange) { logChange(logger, c) },
 		OnRefusal:     r.observe,
 		OnLocalTrouble: func(l transport.LocalTrouble) {
-			if l.Over {
+			switch {
+			case l.Cause != (policy.Cause{}) && l.Over:
+				logger.Info("calls no longer fail by this machine or its forward proxy", "cause", l.Cause.String(), "since", l.Since)
+				return
+			case l.Cause != (policy.Cause{}):
+				logger.Warn("calls fail by this machine or its forward proxy, which opens no circuit", "cause", l.Cause.String(), "status", l.Cause.Status)
+				return
+			case l.Over:
 				logger.Info("the upstreams that began to fail together are looked at one by one again", "tripped", l.Tripped, "since", l.Since)
 				return
 			}

@@ -48,7 +48,7 @@ const (
 	Other                   // any other error of the call
 	Canceled                // the caller went away
 	BadRequest              // the request itself was at fault, or its body failed to read
-	Local                   // trouble of this machine: no file descriptors, ports or route, or its forward proxy refused
+	Local                   // trouble of this machine: no file descriptors, ports or route, or its forward proxy refused it
 	Panic                   // the call panicked or its goroutine ended
 	Slow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
 	NoAnswer                // callers that waited for an answer went away without one, again and again
@@ -129,7 +129,8 @@ func (c Cause) Outcome() Outcome {
 }
 
 // CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
-// 500 has the zero Cause (with its status).
+// 500 has the zero Cause (with its status), but for a 407 over plain http, which is Local: a forward proxy wants a password. The cause
+// of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
 func CauseOf(c *Call) Cause {
 	switch {
 	case c.Err != nil:
@@ -141,10 +142,8 @@ func CauseOf(c *Call) Cause {
 			cause.Status = c.Response.StatusCode
 		}
 		return cause
-	case c.Response != nil && c.Response.StatusCode >= 500:
-		return Cause{Kind: Status, Status: c.Response.StatusCode}
 	case c.Response != nil:
-		return Cause{Status: c.Response.StatusCode}
+		return causeOfStatus(c)
 	}
 	return Cause{}
 }
@@ -168,6 +167,9 @@ func causeOfError(c *Call) Cause {
 	var limit *TimeoutError
 	if errors.As(c.Err, &limit) {
 		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: LimitDeadline}
+	}
+	if cause, ok := causeOfProxy(c); ok {
+		return cause
 	}
 	if refusedCertificate(c.Err) { // its text is the upstream's own words
 		return Cause{Phase: PhaseTLS, Kind: Certificate}
@@ -194,7 +196,8 @@ func causeOfError(c *Call) Cause {
 		kind = Timeout
 	case isAny(c.Err, refusedErrors):
 		kind = Refused
-	case isAny(c.Err, resetErrors), isAny(c.Err, []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}):
+	case isAny(c.Err, resetErrors), isAny(c.Err, []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}),
+		strings.Contains(c.Err.Error(), "http: server closed idle connection"): // net/http has no exported type for it
 		kind = Reset
 	}
 	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == Timeout)}
@@ -244,7 +247,7 @@ func dnsKind(err *net.DNSError) Kind {
 
 func phaseOf(err error) Phase {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "socks connect") {
 		return PhaseConnect
 	}
 	var record tls.RecordHeaderError
@@ -299,24 +302,15 @@ var complaints = []string{
 	"http2: request header list larger than peer's advertised limit", "http2: invalid request :path ", "invalid Trailer key ",
 }
 
-// local reports whether this machine, or the forward proxy that it is set up to use, failed the call.
+// local reports whether this machine failed the call.
 func local(c *Call) bool {
-	var op *net.OpError
-	if isAny(c.Err, localErrors) || errors.As(c.Err, &op) && op.Op == "proxyconnect" {
+	if isAny(c.Err, localErrors) {
 		return true
 	}
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
 		// A resolver that finds no file descriptor left has only words for it.
 		return slices.ContainsFunc(fileErrors, func(err error) bool { return strings.Contains(dns.Err, err.Error()) })
-	}
-	// A proxy that answers CONNECT with a 4xx: all that http.Transport leaves of it is the status text.
-	if c.Request.URL != nil && c.Request.URL.Scheme == "https" && !c.InBody {
-		for status := 400; status < 500; status++ {
-			if text := http.StatusText(status); text != "" && c.Err.Error() == text {
-				return true
-			}
-		}
 	}
 	return false
 }

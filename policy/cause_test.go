@@ -470,8 +470,8 @@ func TestCausesOfRealCalls(t *testing.T) {
 		{"proxy wants a password for CONNECT", connect("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
 			cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
 		{"proxy forbids CONNECT", connect("HTTP/1.1 403 Forbidden\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
-		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
-		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
 		{"upstream that says what a proxy would", func(s *scene) *http.Request {
 			server := s.server((*httptest.Server).StartTLS, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(407) })
 			s.base = server.Client().Transport.(*http.Transport)

@@ -157,10 +157,15 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy.
+func fine(resp *http.Response) bool {
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
+}
+
 // judge says what a finished call tells of its upstream.
 func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcome, policy.Cause) {
 	classify := k.t.classify.Load()
-	if err == nil && classify == nil && resp.StatusCode < 500 && !Refused(resp) {
+	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
 		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
 	}
 	ended := k.ended
@@ -213,6 +218,12 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	}
 	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
+	}
+	switch {
+	case outcome == policy.Ignored && cause.Kind == policy.Local:
+		k.t.local.ails(k.t, k.c, cause)
+	case outcome == policy.Success && k.t.local.ailing.Load() == k.c:
+		k.t.local.heals(k.t, k.c)
 	}
 	return tripped
 }

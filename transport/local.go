@@ -2,6 +2,7 @@ package transport
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/statemachine"
@@ -14,18 +15,23 @@ const (
 	localLeast = 3                // circuits that trip together, or it means nothing
 	localMost  = 1024             // circuits remembered
 	localFor   = time.Hour        // how long a suspicion lasts if no upstream answers again
+	localAgain = time.Minute      // from one Cause that was told to the next
 )
 
 // LocalTrouble says that most of the upstreams in use began to fail together, within ten seconds and three of them at
 // least: the cause is most likely on this side, such as the network, the resolver or a processor that is too busy. The
 // circuits open as ever, since waiting for what cannot come helps nobody. But the first upstream that answers again is
 // taken as a sign for all of them: the next request to each is a probe.
+//
+// Or it says, by its Cause, that a call failed by what this machine itself says or its forward proxy, which opens no circuit. Of all such
+// calls only one is told, until one to the same upstream is well and a minute has passed.
 type LocalTrouble struct {
 	At      time.Time
-	Since   time.Time // the first of them opened
-	Tripped int       // how many have a circuit that opened: of those that had answered before, or of all if none is well
-	Well    int       // how many others have answered well since, and not failed after that; while it is not Over
-	Over    bool      // one of them has answered again, somebody has closed them all, or an hour has passed
+	Since   time.Time    // the first of them opened
+	Tripped int          // how many have a circuit that opened: of those that had answered before, or of all if none is well
+	Well    int          // how many others have answered well since, and not failed after that; while it is not Over
+	Over    bool         // a call to that upstream was well; or one of them has answered again, somebody has closed them all, or an hour has passed
+	Cause   policy.Cause // of the call; zero if upstreams began to fail together
 }
 
 // local looks for local trouble. It is told of every circuit that opens or recovers, which is seldom.
@@ -40,7 +46,11 @@ type local struct {
 	expiry    *time.Timer  // of the suspicion
 	trouble   LocalTrouble // that was told, while suspected
 	waiting   []LocalTrouble
-	telling   bool
+
+	ailing  atomic.Pointer[circuit] // a call of it failed by this machine, which was told; changes under mu
+	ailment LocalTrouble            // the last that was told
+	relief  *time.Timer             // of ailing
+	telling bool
 }
 
 func (l *local) observe(t *Transport, c *circuit, change statemachine.Change) {
@@ -174,6 +184,32 @@ func (l *local) end(at time.Time) {
 	l.expiry.Stop()
 	l.waiting = append(l.waiting, LocalTrouble{At: at, Since: l.since, Tripped: l.trouble.Tripped, Over: true})
 	l.since, l.tripped, l.suspected = time.Time{}, nil, false
+}
+
+// ails takes notice of a call that failed by this machine.
+func (l *local) ails(t *Transport, c *circuit, cause policy.Cause) {
+	if l.off || l.ailing.Load() != nil {
+		return
+	}
+	now := time.Now()
+	l.mu.Lock()
+	if l.ailing.Load() == nil && now.Sub(l.ailment.At) >= localAgain {
+		l.ailing.Store(c)
+		l.ailment = LocalTrouble{At: now, Since: now, Cause: cause}
+		l.waiting = append(l.waiting, l.ailment)
+		l.relief = time.AfterFunc(localFor, func() { l.heals(t, c) })
+	}
+	l.unlock(t)
+}
+
+// heals takes notice of a call that was well where one had failed by this machine.
+func (l *local) heals(t *Transport, c *circuit) {
+	l.mu.Lock()
+	if l.ailing.CompareAndSwap(c, nil) {
+		l.relief.Stop()
+		l.waiting = append(l.waiting, LocalTrouble{At: time.Now(), Since: l.ailment.Since, Cause: l.ailment.Cause, Over: true})
+	}
+	l.unlock(t)
 }
 
 // unlock tells observers, outside the lock, and in order by one goroutine at a time.

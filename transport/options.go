@@ -14,7 +14,7 @@ import (
 // WithObserver add up.
 type Option func(*Transport)
 
-// New returns a Transport that makes its calls by base; nil means cleanhttp.DefaultPooledTransport(). With no options it
+// New returns a Transport that makes its calls by base; nil means ProxyErrors(cleanhttp.DefaultPooledTransport()). With no options it
 // keeps a circuit for every upstream, by policy.Adaptive, and refuses with a 503.
 //
 // An instance of an upstream can vanish without a word and leave dead connections behind. So a probe of an upstream that fell silent
@@ -35,7 +35,7 @@ type Option func(*Transport)
 // New panics if an option or a policy makes no sense.
 func New(base http.RoundTripper, opts ...Option) *Transport {
 	if base == nil {
-		base = cleanhttp.DefaultPooledTransport()
+		base = ProxyErrors(cleanhttp.DefaultPooledTransport())
 	}
 	t := &Transport{base: base, random: rand.Float64, traceOf: traceparent, initial: initial{policy: policy.Adaptive{}}}
 	t.circuits = circuits{make: t.newCircuit, added: t.added, max: defaultMaxCircuits}

@@ -71,7 +71,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if closed && !t.attends(c, permit) && !canFail(req.Body) {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
-		if err == nil && resp != nil && resp.StatusCode < 500 && !hasBody(req, resp) && permit.Quiet() {
+		if err == nil && resp != nil && fine(resp) && !hasBody(req, resp) && permit.Quiet() {
 			if resp.ProtoMajor > 1 {
 				c.speaks(resp)
 			}
@@ -93,7 +93,8 @@ func (t *Transport) conclude(
 
 // attends reports whether somebody looks at calls that are good, too.
 func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
-	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || t.classify.Load() != nil
+	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || t.classify.Load() != nil ||
+		t.local.ailing.Load() == c
 }
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.

@@ -200,6 +200,9 @@ func (ta *Tally) count(k transport.Key, s Series) {
 }
 
 func (ta *Tally) localTrouble(l transport.LocalTrouble) {
+	if l.Cause != (policy.Cause{}) {
+		return // its calls are counted as ignored
+	}
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
 	ta.local = !l.Over
