@@ -231,7 +231,9 @@ func TestTroubleOfTheProxyIsToldOnceAndNotOfEachCall(t *testing.T) {
 			require.NoError(t, err)
 			rt.RoundTrip(req)
 		}
-		call("a.test")
+		for range 3 {
+			call("a.test")
+		}
 		bad.Store(true)
 		begin := time.Now()
 		for range 1000 {
@@ -244,10 +246,9 @@ func TestTroubleOfTheProxyIsToldOnceAndNotOfEachCall(t *testing.T) {
 		bad.Store(false)
 		call("b.test")
 		require.Len(t, news(), 1, "another upstream says nothing of that one's way")
-		time.Sleep(time.Second)
 		call("a.test")
 		require.Len(t, news(), 2)
-		require.Equal(t, transport.LocalTrouble{At: begin.Add(time.Second), Since: begin, Cause: cause, Over: true}, news()[1])
+		require.Equal(t, transport.LocalTrouble{At: begin, Since: begin, Cause: cause, Over: true}, news()[1])
 		bad.Store(true)
 		call("a.test")
 		require.Len(t, news(), 2, "not twice in a minute")
