@@ -1,0 +1,83 @@
+//go:build linux
+
+package proxies_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const page = "../../docs/proxies.md"
+
+var write = flag.Bool("write", false, "write docs/proxies.md and do not compare it")
+
+var written struct {
+	sync.Mutex
+	lines []string
+}
+
+const forwardColumns = 7
+
+const intro = `# What proxies between say, and what it comes to
+
+Each line is of a program that really ran, on loopback, as Debian packages it, with the version that is named. Calls went through it, by a
+` + "`transport.New(base)`" + ` with its defaults, until the circuit opened or %d were made. The page is written by
+` + "`cd conformance/proxies && go test . -write`" + ` and by no hand; without ` + "`-write`" + ` the test compares it with what it sees, where the version is the same, and
+the outcomes in any case.
+
+## Forward proxies
+
+The base is an ` + "`http.Transport`" + ` with a ` + "`Proxy`" + ` and ` + "`transport.ProxyErrors`" + `; the last column is the outcome without that, where it is another. What
+the caller gets is the same. Over http, all but SOCKS answer as an upstream would, so that a 401, 403 or 404 of theirs cannot be told from one of the upstream.
+
+| proxy | call | what the caller gets | outcome | cause | opens | without ProxyErrors |
+|---|---|---|---|---|---|---|
+%s
+What cannot be told:
+
+- privoxy answers 404 for a name that does not exist, as for much else.
+- ` + "`ssh -D`" + ` closes the connection when the upstream refuses, as one would that dies. That is a failure of the upstream, unless nothing at all
+  came of the proxy before; so is every end of a proxy under a call.
+- trafficserver says that it is connected before it is; what follows is an end of the connection.
+- A proxy that answers nothing looks like an upstream that does.
+- An error of a ` + "`Proxy`" + ` function of the caller's own, without ` + "`transport.ProxyErrors`" + `, is an error of the call like any other.
+
+## Reverse proxies
+
+A reverse proxy is the upstream, whatever stands behind it. When its backend refuses, the time is how long after the backend is there again a call, of one
+every 10 ms, is answered well (it is measured, and not compared).
+
+| proxy | its backend | what the caller gets | outcome | cause | opens |
+|---|---|---|---|---|---|
+%s
+A body that arrives whole by all that HTTP says, and was cut before the proxy, is a success: a proxy that hands it on so hides it.
+`
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "32") // they wait, and do not work
+	code := m.Run()
+	if *write && code == 0 && flag.Lookup("test.run").Value.String() == "" {
+		slices.SortStableFunc(written.lines, func(a, b string) int {
+			return strings.Compare(strings.ToLower(strings.SplitN(a, "|", 3)[1]), strings.ToLower(strings.SplitN(b, "|", 3)[1]))
+		})
+		var forward, reverse strings.Builder
+		for _, line := range written.lines {
+			to := &reverse
+			if strings.Count(line, "|") == forwardColumns+1 {
+				to = &forward
+			}
+			fmt.Fprintln(to, line)
+		}
+		if err := os.WriteFile(page, fmt.Appendf(nil, intro, mostCalls, forward.String(), reverse.String()), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
