@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +37,7 @@ type Kind uint8
 const (
 	NoKind      Kind = iota // nothing bad
 	Status                  // the status of the response
-	Refused                 // the connection was refused
+	Refused                 // the connection was refused, or there is no way to the host
 	Reset                   // the connection was reset or closed too early
 	Timeout                 // a deadline passed
 	Certificate             // the upstream's certificate was not accepted
@@ -46,9 +45,9 @@ const (
 	Lease                   // a half-open call did not come back within its lease
 	Judged                  // a custom classifier said so
 	Other                   // any other error of the call
-	Canceled                // the caller went away
+	Canceled                // the caller went away, or its deadline passed while the body was coming
 	BadRequest              // the request itself was at fault, or its body failed to read
-	Local                   // trouble of this machine: no file descriptors, ports or route, or its forward proxy refused it
+	Local                   // trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
 	Panic                   // the call panicked or its goroutine ended
 	Slow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
 	NoAnswer                // callers that waited for an answer went away without one, again and again
@@ -66,7 +65,7 @@ type Deadline uint8
 
 const (
 	NoDeadline        Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
-	CallerDeadline                    // that of the request's context
+	CallerDeadline                    // that of the request's context, or it was canceled with a cause that is a timeout
 	ClientDeadline                    // http.Client.Timeout
 	TransportDeadline                 // one of the base RoundTripper's own: dial, handshake, headers
 	LimitDeadline                     // Limits.Timeout
@@ -88,7 +87,7 @@ func nameOf[T ~uint8](value T, names ...string) string {
 type Cause struct {
 	Phase    Phase
 	Kind     Kind
-	Deadline Deadline // with Timeout
+	Deadline Deadline // with Timeout, and with Canceled if it was one
 	Status   int      // with Kind Status, and of the response where there was one
 }
 
@@ -138,6 +137,9 @@ func CauseOf(c *Call) Cause {
 		if c.InBody {
 			cause.Phase = PhaseBody
 		}
+		if c.Delivering && cause.Kind == Timeout && cause.Deadline != TransportDeadline && cause.Deadline != LimitDeadline {
+			cause.Kind = Canceled // its caller had as much of it as it had time for
+		}
 		if c.Response != nil {
 			cause.Status = c.Response.StatusCode
 		}
@@ -151,10 +153,12 @@ func CauseOf(c *Call) Cause {
 func causeOfError(c *Call) Cause {
 	// The context goes first: what a call returns after its caller went away can be any error at all, that of a
 	// closed connection for one.
-	switch ctxErr := c.Request.Context().Err(); {
-	case ctxErr == context.DeadlineExceeded:
+	switch ctx := c.Request.Context(); {
+	case ctx.Err() == context.DeadlineExceeded:
 		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: whoseDeadline(c)}
-	case ctxErr != nil:
+	case ctx.Err() != nil && isTimeout(context.Cause(ctx)): // a watchdog has canceled it
+		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: CallerDeadline}
+	case ctx.Err() != nil:
 		return Cause{Kind: Canceled}
 	}
 	if cancelClosed(c.Request) || errors.Is(c.Err, context.Canceled) || strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
@@ -174,15 +178,11 @@ func causeOfError(c *Call) Cause {
 	if refusedCertificate(c.Err) { // its text is the upstream's own words
 		return Cause{Phase: PhaseTLS, Kind: Certificate}
 	}
-	if !c.InBody && atFault(c) {
+	if c.BodyErr != nil || !c.InBody && atFault(c) || uploadRefused(c) {
 		return Cause{Kind: BadRequest}
 	}
 	if local(c) {
 		return Cause{Phase: PhaseConnect, Kind: Local}
-	}
-	if !c.InBody && errors.Is(c.Err, net.ErrClosed) {
-		// It was this end that closed the connection: net/http does so when it finds that it cannot send the request.
-		return Cause{Phase: PhaseHeaders, Kind: Local}
 	}
 
 	var dns *net.DNSError
@@ -190,17 +190,24 @@ func causeOfError(c *Call) Cause {
 		return Cause{Phase: PhaseDNS, Kind: dnsKind(dns), Deadline: transportsIf(dns.IsTimeout)}
 	}
 	kind, phase := Other, phaseOf(c.Err)
-	var timeout net.Error
 	switch {
-	case errors.As(c.Err, &timeout) && timeout.Timeout():
+	case isTimeout(c.Err):
 		kind = Timeout
 	case isAny(c.Err, refusedErrors):
 		kind = Refused
-	case isAny(c.Err, resetErrors), isAny(c.Err, []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}),
+	case isAny(c.Err, resetErrors), isAny(c.Err, closedErrors),
 		strings.Contains(c.Err.Error(), "http: server closed idle connection"): // net/http has no exported type for it
 		kind = Reset
 	}
 	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == Timeout)}
+}
+
+var closedErrors = []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}
+
+// isTimeout reports whether an error is context.DeadlineExceeded or another one whose Timeout is true.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // whoseDeadline tells the two ends of a context apart that look the same. http.Client.Timeout is the deadline of the context,
@@ -272,34 +279,63 @@ func refusedCertificate(err error) bool {
 // a body of the wrong length, or one that could not be read.
 func atFault(c *Call) bool {
 	var file *fs.PathError // of a body that is a file: a network never answers with one
-	if c.BodyErr != nil && same(c.Err, c.BodyErr) || errors.As(c.Err, &file) {
+	if errors.As(c.Err, &file) {
 		return true
 	}
-	text, _, _ := strings.Cut(c.Err.Error(), `"`) // what comes after can be the upstream's own words
-	return slices.ContainsFunc(complaints, func(complaint string) bool { return strings.Contains(text, complaint) })
+	// A closed connection is mostly one of which the upstream's end was noticed elsewhere. But net/http also closes one if it
+	// cannot go on with the request, and then says at times that it is closed, and not why.
+	if errors.Is(c.Err, net.ErrClosed) && !canBeSent(c.Request) {
+		return true
+	}
+	return complains(c.Err)
 }
 
-// same is errors.Is, also for errors that cannot be compared.
-func same(err, target error) bool {
-	if reflect.ValueOf(target).Comparable() {
-		return errors.Is(err, target)
+// complains reports whether an error begins as one of the complaints, or one that it wraps does. What comes later in a text can be
+// the upstream's own words.
+func complains(err error) bool {
+	if slices.ContainsFunc(complaints, func(complaint string) bool { return strings.HasPrefix(err.Error(), complaint) }) {
+		return true
 	}
-	for ; err != nil; err = errors.Unwrap(err) {
-		if reflect.DeepEqual(err, target) {
-			return true
-		}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		inner := wrapper.Unwrap()
+		return inner != nil && complains(inner)
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(wrapper.Unwrap(), func(inner error) bool { return inner != nil && complains(inner) })
 	}
 	return false
 }
 
-// complaints is what net/http says of requests that it cannot send. It has no types for it.
+// uploadRefused reports whether the upstream said that the request was at fault, and then closed the connection without reading the
+// rest of its body: the answer can be lost with that.
+func uploadRefused(c *Call) bool {
+	return c.InBody && c.Response != nil && c.Response.StatusCode/100 == 4 && c.Request.Body != nil && c.Request.Body != http.NoBody &&
+		(isAny(c.Err, resetErrors) || isAny(c.Err, closedErrors))
+}
+
+// canBeSent reports whether net/http finds nothing wrong with the request, but for its body.
+func canBeSent(req *http.Request) bool {
+	head := *req
+	head.Body, head.ContentLength = io.NopCloser(strings.NewReader("any")), -1 // with which its trailers are looked at, too
+	return head.WriteProxy(io.Discard) == nil
+}
+
+// complaints is how net/http, golang.org/x/net/http2 and quic-go's http3 begin when they say why they cannot send a request. They
+// have no types for it.
 var complaints = []string{
 	"http: nil Request.URL", "http: nil Request.Header", "http: no Host in request URL", "unsupported protocol scheme",
-	"net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ", "invalid Host header",
-	"can't write control character in Request.URL", "http: ContentLength=", "http: Request.ContentLength=",
-	"http2: request body larger than specified content length", "http2: invalid Upgrade request header",
-	"http2: invalid Transfer-Encoding request header", "http2: invalid Connection request header",
-	"http2: request header list larger than peer's advertised limit", "http2: invalid request :path ", "invalid Trailer key ",
+	"net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ", "http: invalid Host header",
+	"net/http: can't write control character in Request.URL", "http: ContentLength=", "http: Request.ContentLength=",
+	"invalid Trailer key ",
+
+	"http2: unsupported scheme", "http2: unencrypted HTTP/2 not enabled", "http2: Request.URL is nil",
+	"http2: invalid Host header", "http2: invalid HTTP header ", "http2: invalid HTTP trailer ", "http2: invalid Trailer key ", "http2: invalid request :path ",
+	"http2: invalid :protocol header ", "http2: invalid Upgrade request header", "http2: invalid Transfer-Encoding request header",
+	"http2: invalid Connection request header", "http2: request header list larger than peer's advertised limit",
+	"http2: request body larger than specified content length",
+
+	"http3: nil Request.URL", "http3: nil Request.Header", "http3: no Host in request URL", "http3: unsupported protocol scheme",
+	"http3: invalid method ", "http3: invalid http header field ",
 }
 
 // local reports whether this machine failed the call.
@@ -309,10 +345,14 @@ func local(c *Call) bool {
 	}
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
-		// A resolver that finds no file descriptor left has only words for it.
-		return slices.ContainsFunc(fileErrors, func(err error) bool { return strings.Contains(dns.Err, err.Error()) })
+		// What kept this machine from asking its resolver has nothing to do with any one upstream. There are only words for it.
+		return endsIn(dns.Err, localErrors) || endsIn(dns.Err, refusedErrors)
 	}
 	return false
+}
+
+func endsIn(text string, errs []error) bool {
+	return slices.ContainsFunc(errs, func(err error) bool { return strings.HasSuffix(text, err.Error()) })
 }
 
 func isAny(err error, targets []error) bool {

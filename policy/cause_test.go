@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -208,6 +209,8 @@ const (
 	untilEnd   = 3 * time.Second
 )
 
+type someKey struct{}
+
 // The errors are those that net/http really makes, but where the comment says otherwise.
 func TestCausesOfRealCalls(t *testing.T) {
 	// Package net makes what all resolvers share at the first look-up; made in a bubble of synctest, it would be of no use outside.
@@ -271,6 +274,13 @@ func TestCausesOfRealCalls(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		time.AfterFunc(untilEnd, func() { cancel(errors.New("no longer wanted")) })
 		return ctx, func() { cancel(nil) }
+	}
+	watchdog := func(cause error) func() (context.Context, context.CancelFunc) {
+		return func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(untilEnd, func() { cancel(cause) })
+			return ctx, func() { cancel(nil) }
+		}
 	}
 	clientTimeout := func(handle func(net.Conn)) func(*scene) *http.Request {
 		return func(s *scene) *http.Request {
@@ -421,6 +431,36 @@ func TestCausesOfRealCalls(t *testing.T) {
 			return within(canceled, hangs(""))(s)
 		}, cause{Kind: policy.Canceled}, ignored, true},
 
+		// watchdogs: a cancel that says that it is a timeout
+		{"a watchdog before the headers", within(watchdog(context.DeadlineExceeded), hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"a watchdog in the body", within(watchdog(context.DeadlineExceeded), hangs(partOfBody)),
+			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}, failure, true},
+		{"a watchdog with words of its own", within(watchdog(fmt.Errorf("no answer: %w", context.DeadlineExceeded)), hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"a watchdog of package os", within(watchdog(os.ErrDeadlineExceeded), hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"a watchdog with an error of its own type", within(watchdog(&net.DNSError{IsTimeout: true}), hangs("")),
+			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"a watchdog that is no timeout", within(watchdog(&net.DNSError{IsNotFound: true}), hangs("")), cause{Kind: policy.Canceled}, ignored, true},
+		{"a watchdog outside of contexts that could have lasted longer", within(func() (context.Context, context.CancelFunc) {
+			outer, cancel := watchdog(context.DeadlineExceeded)()
+			ctx, cancelInner := context.WithTimeout(context.WithValue(outer, someKey{}, 1), time.Hour)
+			ctx, cancelInmost := context.WithCancelCause(ctx)
+			return ctx, func() { cancelInmost(nil); cancelInner(); cancel() }
+		}, hangs("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		{"canceled inside of a watchdog that would have waited longer", within(func() (context.Context, context.CancelFunc) {
+			outer, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(2*untilEnd, func() { cancel(context.DeadlineExceeded) })
+			ctx, cancelInner := context.WithCancel(outer)
+			time.AfterFunc(untilEnd, cancelInner)
+			return ctx, func() { cancel(nil) }
+		}, hangs("")), cause{Kind: policy.Canceled}, ignored, true},
+		{"a watchdog with http.Client.Timeout to spare", func(s *scene) *http.Request {
+			s.client.Timeout = time.Hour
+			return within(watchdog(context.DeadlineExceeded), hangs(""))(s)
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+
 		// the request
 		{"malformed header name", toServer(func(r *http.Request) { r.Header["Bad Name"] = []string{"x"} }), cause{Kind: policy.BadRequest}, ignored, false},
 		{"malformed header value", toServer(func(r *http.Request) { r.Header["Name"] = []string{"a\nb"} }), cause{Kind: policy.BadRequest}, ignored, false},
@@ -501,10 +541,6 @@ func TestCausesOfRealCalls(t *testing.T) {
 			test := func(t *testing.T) {
 				s := &scene{t: t, base: new(http.Transport), client: new(http.Client), headers: func() {}}
 				end := s.run(c.call(s))
-				// net/http at times says that it closed the connection, and not why.
-				for try := 0; c.cause.Kind == policy.BadRequest && end.Cause.Kind == policy.Local && try < 9; try++ {
-					end = s.run(c.call(s))
-				}
 				// And at times http.Client says too late that it was its Timeout.
 				for try := 0; c.cause.Deadline == policy.ClientDeadline && end.Cause.Deadline == policy.NoDeadline && try < 99; try++ {
 					end = s.run(c.call(s))
@@ -614,4 +650,25 @@ func TestAClosedCancelAtTheDeadlineIsTheClientsTimeout(t *testing.T) {
 	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline},
 		policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at}))
 	require.Equal(t, policy.Cause{Kind: policy.Canceled}, policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at.Add(-1)}))
+}
+
+// What net/http at times says of a request that it could not write: it closed the connection.
+func TestAClosedConnectionIsTheUpstreamsUnlessTheRequestCannotBeSent(t *testing.T) {
+	err := &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		kind   policy.Kind
+	}{
+		"a sound request":                 {func(*http.Request) {}, policy.Reset},
+		"one with a trailer":              {func(r *http.Request) { r.Trailer = http.Header{"Checksum": nil} }, policy.Reset},
+		"a body that was read to its end": {func(r *http.Request) { io.Copy(io.Discard, r.Body) }, policy.Reset},
+		"a control character in the URL":  {func(r *http.Request) { r.URL.RawQuery = "a\nb" }, policy.BadRequest},
+		"a bad Host header":               {func(r *http.Request) { r.Host = "a\nb" }, policy.BadRequest},
+		"a trailer that must not be":      {func(r *http.Request) { r.Trailer = http.Header{"Content-Length": nil} }, policy.BadRequest},
+	} {
+		req := post(t, somewhere, strings.NewReader("payload"))
+		c.change(req)
+		got := policy.CauseOf(&policy.Call{Request: req, Err: err})
+		require.Equal(t, c.kind, got.Kind, name)
+	}
 }

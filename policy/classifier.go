@@ -17,9 +17,14 @@ type Call struct {
 	Response *http.Response // nil if there was none
 	Err      error          // of the base RoundTripper, or of reading the response's body; nil if neither failed
 	InBody   bool           // Err came from reading the response's body
-	BodyErr  error          // what reading the request's body failed with before anything else did, if it did
-	Started  time.Time
-	Ended    time.Time // when the headers or the error came
+	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until Err: its reader
+	// had not been waiting for more than about a second, or not for longer than before.
+	Delivering bool
+	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another length than
+	// ContentLength; nil if it was neither.
+	BodyErr error
+	Started time.Time
+	Ended   time.Time // when the headers or the error came
 }
 
 // Elapsed returns the time from the call's start to its headers or its error; 0 if it is not known, as of a call that was under
@@ -40,9 +45,9 @@ type Classifier func(*Call) Outcome
 // Default is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
 // any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the upstream: a
 // call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that fails to
-// read), and trouble of this machine (no file descriptors, ports or route left, a forward proxy that fails or refuses; one that
-// cannot reach the upstream is a Failure of that). All else is a Success. For the proxy of an *http.Transport see
-// transport.ProxyErrors.
+// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a forward proxy that
+// fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success. For the proxy of an
+// *http.Transport see transport.ProxyErrors.
 func Default(c *Call) Outcome { return CauseOf(c).Outcome() }
 
 // First returns a classifier that asks others in order; the first that is not Undecided decides.

@@ -3,4 +3,4 @@
 package policy
 
 // No errors are told apart by number here: they are all of kind Other.
-var localErrors, refusedErrors, resetErrors, fileErrors []error
+var localErrors, refusedErrors, resetErrors []error

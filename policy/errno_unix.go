@@ -6,15 +6,14 @@ import "syscall"
 
 // What an operating system says when a connection fails, and whom it blames.
 //
-// ENETUNREACH and EHOSTUNREACH are "no route": nothing was ever sent to the upstream. A neighbour that is switched
-// off can show as EHOSTUNREACH too; OnError(Failure, syscall.EHOSTUNREACH) counts it where that is the likelier
-// reason.
+// ENETUNREACH is that there is no route at all: nothing was ever sent to any upstream. EHOSTUNREACH is of one host: a router
+// or a firewall has rejected what was sent to it, or nobody in the local network answers for its address, as after a pod was
+// deleted. If the way to all of them is cut behind the first router, all circuits open together, and that is told as LocalTrouble.
 var (
 	localErrors = []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.ENETUNREACH, syscall.EHOSTUNREACH,
+		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.ENETUNREACH,
 		syscall.ENETDOWN, syscall.ENOBUFS, syscall.ENOMEM,
 	}
-	refusedErrors = []error{syscall.ECONNREFUSED}
+	refusedErrors = []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH}
 	resetErrors   = []error{syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE}
-	fileErrors    = []error{syscall.EMFILE, syscall.ENFILE} // whose text is all that a resolver keeps
 )

@@ -29,7 +29,7 @@ func TestCausesOfSystemErrors(t *testing.T) {
 		{"none on the whole machine", syscall.ENFILE, "socket", local, policy.Ignored},
 		{"no ports", syscall.EADDRNOTAVAIL, "connect", local, policy.Ignored},
 		{"no route to the network", syscall.ENETUNREACH, "connect", local, policy.Ignored},
-		{"no route to the host", syscall.EHOSTUNREACH, "connect", local, policy.Ignored},
+		{"no route to the host", syscall.EHOSTUNREACH, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, policy.Failure},
 		{"network down", syscall.ENETDOWN, "connect", local, policy.Ignored},
 		{"no buffers", syscall.ENOBUFS, "socket", local, policy.Ignored},
 		{"no memory", syscall.ENOMEM, "socket", local, policy.Ignored},
@@ -57,14 +57,41 @@ func TestAPipeBrokenWhileSendingIsAReset(t *testing.T) {
 }
 
 // The resolver keeps only the text of the error.
-func TestAResolverWithoutFileDescriptorsIsLocal(t *testing.T) {
-	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+func TestAResolverThatCannotBeAskedIsLocal(t *testing.T) {
+	for _, err := range []error{
+		os.NewSyscallError("socket", syscall.EMFILE), os.NewSyscallError("socket", syscall.ENFILE),
+		os.NewSyscallError("connect", syscall.ENETUNREACH), os.NewSyscallError("connect", syscall.ENETDOWN),
+		os.NewSyscallError("connect", syscall.EHOSTUNREACH), os.NewSyscallError("connect", syscall.EADDRNOTAVAIL),
+		os.NewSyscallError("read", syscall.ECONNREFUSED),
+	} {
 		s := &scene{t: t, base: new(http.Transport), client: new(http.Client), headers: func() {}}
 		s.resolveBy(func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Net: "udp", Err: os.NewSyscallError("socket", number)}
+			return nil, &net.OpError{Op: "dial", Net: "udp", Err: err}
 		})
 		end := s.run(get(t, somewhere))
-		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause)
+		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause, "%v", err)
 		require.Equal(t, policy.Ignored, end.Outcome)
 	}
+}
+
+// A resolver that answers knows something of the name, if only that whoever is to know does not say.
+func TestAResolverThatAnswersSpeaksOfTheUpstream(t *testing.T) {
+	for _, text := range []string{"no such host", "server misbehaving", "i/o timeout", "lame referral"} {
+		err := &net.DNSError{Err: text, Name: "connection refused", Server: "network is unreachable"}
+		require.Equal(t, policy.PhaseDNS, policy.CauseOf(&policy.Call{Request: get(t, somewhere), Err: err}).Phase)
+	}
+}
+
+// Nobody listens at the resolver's port, for real.
+func TestAResolverThatIsGoneOpensNoCircuit(t *testing.T) {
+	nobody, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, nobody.Close())
+	s := &scene{t: t, base: new(http.Transport), client: new(http.Client), headers: func() {}}
+	s.resolveBy(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", nobody.LocalAddr().String())
+	})
+	end := s.run(get(t, "http://upstream.test./"))
+	require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause)
+	require.Equal(t, policy.Ignored, end.Outcome)
 }

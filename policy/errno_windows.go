@@ -12,9 +12,7 @@ var (
 		syscall.Errno(10050), // WSAENETDOWN
 		syscall.Errno(10051), // WSAENETUNREACH
 		syscall.Errno(10055), // WSAENOBUFS
-		syscall.Errno(10065), // WSAEHOSTUNREACH
 	}
-	refusedErrors = []error{syscall.Errno(10061)}                       // WSAECONNREFUSED
+	refusedErrors = []error{syscall.Errno(10061), syscall.Errno(10065)} // WSAECONNREFUSED, WSAEHOSTUNREACH
 	resetErrors   = []error{syscall.Errno(10053), syscall.Errno(10054)} // WSAECONNABORTED, WSAECONNRESET
-	fileErrors    = []error{syscall.Errno(10024)}                       // WSAEMFILE, whose text is all that a resolver keeps
 )

@@ -99,7 +99,7 @@ func causeOfStatus(c *Call) Cause {
 
 // causeOfProxy is that of a call that did not get beyond a forward proxy, as far as the error shows it.
 func causeOfProxy(c *Call) (cause Cause, ok bool) {
-	if c.InBody || c.BodyErr != nil && same(c.Err, c.BodyErr) {
+	if c.InBody || c.BodyErr != nil {
 		return Cause{}, false
 	}
 	var proxy *ProxyError

@@ -30,6 +30,10 @@ type timeIsUp struct{ of *attempt }
 
 func (timeIsUp) Error() string { return "fusebox: time is up" }
 
+// Timeout and Temporary make it a net.Error, by which a Transport inside knows that its caller had a deadline.
+func (timeIsUp) Timeout() bool   { return true }
+func (timeIsUp) Temporary() bool { return true }
+
 // newAttempt returns nil if nothing is limited, and false if as many calls are in flight as may be: then the attempt, if
 // it is made all the same, has only a deadline.
 func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {

@@ -1033,6 +1033,39 @@ func TestTheCallersOwnEndComesAsWithoutALimit(t *testing.T) {
 	}
 }
 
+func TestTheLimitOfATransportOutsideIsADeadlineOfTheCallerInside(t *testing.T) {
+	for _, inBody := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var ends []transport.CallEnd
+			inner := transport.New(base(func(req *http.Request) (*http.Response, error) {
+				if !inBody {
+					<-req.Context().Done()
+					return nil, context.Cause(req.Context())
+				}
+				reader, writer := io.Pipe()
+				context.AfterFunc(req.Context(), func() { writer.CloseWithError(context.Cause(req.Context())) })
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: reader, ContentLength: -1, Request: req}, nil
+			}), transport.WithObserver(transport.Observer{OnOutcome: func(e transport.CallEnd) { ends = append(ends, e) }}))
+			outer := transport.New(inner, transport.WithPolicy(policy.Adaptive{
+				Limits: policy.Limits{Timeout: 500 * time.Millisecond, TimeoutBody: true},
+			}))
+			var limit *policy.TimeoutError
+			for calls := range 6 {
+				resp, err := outer.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+				}
+				require.ErrorAs(t, err, &limit)
+				require.Len(t, ends, calls+1)
+				require.Equal(t, policy.Failure, ends[calls].Outcome)
+				require.Equal(t, policy.Timeout, ends[calls].Cause.Kind)
+				require.Equal(t, policy.CallerDeadline, ends[calls].Cause.Deadline)
+			}
+			require.Equal(t, policy.Open, inner.Circuits()[0].State, "in the body: %v", inBody)
+		})
+	}
+}
+
 func TestTheClientsOwnTimeoutComesAsWithoutALimit(t *testing.T) {
 	overBoth(t, func(t *testing.T, proto int) {
 		newClient, url := silent(t, proto)

@@ -17,7 +17,19 @@ type body struct {
 	over    atomic.Bool
 	reading atomic.Bool  // a Read or WriteTo is under way
 	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds; 0 if nobody asks
+	flow    flow
 }
+
+// flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. It belongs to whoever reads the body.
+type flow struct {
+	waits   int   // for bytes
+	since   int64 // when it began to be looked at
+	asked   int64 // when the last wait began
+	longest int64 // time from one to the next
+}
+
+// fewWaits is how many are not looked at: most bodies are over by then.
+const fewWaits = 2
 
 // stalled is how long nothing has come of a body whose reader has been waiting, so that it says nothing of the upstream if
 // the reader gives up.
@@ -39,7 +51,7 @@ func (k *call) watch(resp *http.Response) *body {
 // hasBody reports whether there is a body whose end is worth waiting for. One that can be written to belongs to the
 // caller from now on: the connection has switched protocols.
 func hasBody(req *http.Request, resp *http.Response) bool {
-	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || req.Method == http.MethodHead {
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || methodOf(req) == http.MethodHead {
 		return false
 	}
 	_, duplex := resp.Body.(io.Writer)
@@ -47,6 +59,7 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.wait()
 	b.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	b.reading.Store(false)
@@ -56,6 +69,26 @@ func (b *body) Read(p []byte) (int, error) {
 		b.came()
 	}
 	return n, err
+}
+
+// wait takes notice that the reader waits for bytes from now on.
+func (b *body) wait() {
+	f := &b.flow
+	if f.waits++; f.waits <= fewWaits {
+		return
+	}
+	now := b.call.t.clock.now()
+	if f.since == 0 {
+		f.since, f.asked = now, now
+	}
+	f.longest, f.asked = max(f.longest, now-f.asked), now
+}
+
+// delivering reports whether the body has streamed for a time, and its reader has not been waiting for long: not for longer than
+// it had to before. So it is of a slow reader, too.
+func (f *flow) delivering() bool {
+	now, most := time.Now().UnixNano(), int64(stalled+coarseTick)
+	return f.since != 0 && now-f.since > most && now-f.asked <= max(most, f.longest)
 }
 
 // came takes notice of bytes, if it makes a difference when they came.
@@ -85,6 +118,7 @@ func (b *body) gaveUp() {
 
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
 	sink := &sink{Writer: w, body: b.body}
+	b.wait()
 	b.reading.Store(true)
 	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
 	b.reading.Store(false)
@@ -110,6 +144,9 @@ func (s *sink) Write(p []byte) (int, error) {
 	}
 	n, err := s.Writer.Write(p)
 	s.failed = s.failed || err != nil
+	if s.body != nil {
+		s.body.wait()
+	}
 	return n, err
 }
 
@@ -127,7 +164,7 @@ func (b *body) end(err error) {
 			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
 		}
 	}()
-	outcome, cause := b.call.judge(b.resp, err, true)
+	outcome, cause := b.call.judge(b.resp, err, &b.flow)
 	judged = true
 	b.call.done(outcome, cause, b.resp, err)
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"math"
 	"net/http"
 	"time"
@@ -142,7 +141,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if err != nil || !k.started.IsZero() {
 		k.ended = time.Now()
 	}
-	outcome, cause := k.judge(resp, err, false)
+	outcome, cause := k.judge(resp, err, nil)
 	k.over = true
 	if outcome == policy.Success && hasBody(k.req, resp) {
 		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
@@ -162,18 +161,19 @@ func fine(resp *http.Response) bool {
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
 }
 
-// judge says what a finished call tells of its upstream.
-func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcome, policy.Cause) {
+// judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of reading it.
+func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome, policy.Cause) {
 	classify := k.t.classify.Load()
 	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
 		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
 	}
 	ended := k.ended
-	if inBody {
+	if body != nil {
 		ended = time.Now()
 	}
 	facts := policy.Call{
-		Request: k.req, Response: resp, Err: err, InBody: inBody, BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
+		Request: k.req, Response: resp, Err: err, InBody: body != nil, Delivering: body != nil && body.delivering(),
+		BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
 	if classify != nil {
@@ -184,8 +184,8 @@ func (k *call) judge(resp *http.Response, err error, inBody bool) (policy.Outcom
 	} else if outcome == policy.Failure && cause.Kind == policy.NoKind {
 		cause.Kind = policy.Judged
 	}
-	if err != nil && errors.As(err, new(*OpenError)) || err == nil && Refused(resp) {
-		outcome = policy.Ignored // a circuit between here and the upstream refused: the upstream knows nothing of it
+	if isRefusal(resp, err) {
+		outcome = policy.Ignored // the upstream knows nothing of it
 	}
 	if outcome == policy.Success {
 		cause = policy.Cause{Status: cause.Status}

@@ -87,9 +87,13 @@ func PerRoute(patterns ...string) KeyFunc {
 	}
 }
 
+// methodOf returns the method that the upstream gets.
 func methodOf(req *http.Request) string {
-	if req.Method == "" { // as http.Request says
+	switch req.Method {
+	case "", "GET_0RTT": // as http.Request says, and quic-go's http3 of what it may send in early data
 		return http.MethodGet
+	case "HEAD_0RTT":
+		return http.MethodHead
 	}
 	return req.Method
 }

@@ -22,7 +22,8 @@ type Option func(*Transport)
 //
 //   - has a method CloseIdleConnections that closes idle connections, to whatever upstream, and breaks none in use. The first
 //     probe after a circuit opened by silence calls it, and each that follows one over an older connection; but none once a
-//     response has come by HTTP/3, since it breaks bodies that are being read in some clients of that;
+//     response has come by HTTP/3, since it breaks bodies that are being read in some clients of that. A layer that has none is
+//     looked through by WrappedRoundTripper, see Transport.CloseIdleConnections;
 //   - passes on the request's context and calls GotConn of its httptrace.ClientTrace, as http.Transport does. By that a Transport
 //     knows that a probe had to go over an older connection. The silence of that one says nothing of the upstream, and the next
 //     request is a probe, until such connections are used up;

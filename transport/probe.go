@@ -19,8 +19,8 @@ func canBeLost(req *http.Request) bool {
 	if req.Body != nil && req.Body != http.NoBody {
 		return false
 	}
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	switch methodOf(req) {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
 	return req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil

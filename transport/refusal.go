@@ -84,7 +84,8 @@ func (e *OpenError) RetryAfter() int {
 	return int(min(max(1, seconds), math.MaxInt)) // an int can have 32 bits
 }
 
-// RefusalFunc answers a request that is refused. It returns a new response for each request, or an error. The
+// RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which RoundTrip wraps
+// so that a Transport outside knows it: errors.Is and errors.As find it, and its text is the same. The
 // transport sets the response's Request, and a Body and Header that are nil.
 // It is called by many goroutines at once. The request's body is closed already.
 type RefusalFunc func(*http.Request, *OpenError) (*http.Response, error)
@@ -145,7 +146,7 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 func (t *Transport) refuseBy(req *http.Request, facts OpenError) (*http.Response, error) {
 	resp, err := t.refusal(req, &facts)
 	if err != nil {
-		return nil, err
+		return nil, marked(err)
 	}
 	if resp == nil {
 		return nil, fmt.Errorf("fusebox: the RefusalFunc returned neither a response nor an error: %w", &facts)
@@ -191,10 +192,41 @@ func serviceUnavailable(req *http.Request, c *circuit, e *OpenError) *http.Respo
 		},
 		ContentLength: int64(len(text)), Body: &r.body, Request: req,
 	}
-	if req.Method == http.MethodHead {
+	if methodOf(req) == http.MethodHead {
 		r.resp.Body = http.NoBody
 	}
 	return &r.resp
+}
+
+// refusalError is the error of a RefusalFunc, by which a Transport outside knows that it is a refusal. All else of it is as it was.
+type refusalError struct{ error }
+
+func marked(err error) error {
+	if _, known := err.(*OpenError); known {
+		return err
+	}
+	return &refusalError{err}
+}
+
+func (e *refusalError) Unwrap() error { return e.error }
+
+// Timeout and Temporary are for those, such as *url.Error, that look at an error and not at what it wraps.
+func (e *refusalError) Timeout() bool {
+	timeout, ok := e.error.(interface{ Timeout() bool })
+	return ok && timeout.Timeout()
+}
+
+func (e *refusalError) Temporary() bool {
+	temporary, ok := e.error.(interface{ Temporary() bool })
+	return ok && temporary.Temporary()
+}
+
+// isRefusal reports whether a circuit between here and the upstream refused the request.
+func isRefusal(resp *http.Response, err error) bool {
+	if err != nil {
+		return errors.As(err, new(*OpenError)) || errors.As(err, new(*refusalError))
+	}
+	return Refused(resp)
 }
 
 // refuseByError is the RefusalFunc of WithRefusalError.
@@ -229,9 +261,9 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 		setIfMissing(resp.Header, "Content-Type", "text/plain; charset=utf-8")
 		setIfMissing(resp.Header, "X-Content-Type-Options", "nosniff")
 		setIfMissing(resp.Header, "Retry-After", strconv.Itoa(e.RetryAfter()))
-		if req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
+		if methodOf(req) == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
 			resp.Body = http.NoBody
-			if req.Method != http.MethodHead {
+			if methodOf(req) != http.MethodHead {
 				resp.ContentLength = 0
 			}
 		}

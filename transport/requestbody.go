@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -15,16 +16,25 @@ import (
 type requestBody struct {
 	io.ReadCloser
 	seen   *bodyErrors
+	length int64 // that the request says; 0 or less if it does not
+	read   int64
 	closed atomic.Bool
 }
+
+var errLength = errors.New("fusebox: the request's body is of another length than its ContentLength")
 
 // bodyErrors is what the bodies of one call failed with; there is more than one if the base starts anew by GetBody.
 type bodyErrors struct{ first atomic.Pointer[error] }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && !b.closed.Load() { // after Close, failing is what is expected
+	b.read += int64(n)
+	switch {
+	case b.closed.Load(): // then failing is what is expected
+	case err != nil && err != io.EOF:
 		b.seen.first.CompareAndSwap(nil, &err)
+	case b.length > 0 && (b.read > b.length || err == io.EOF && b.read < b.length):
+		b.seen.first.CompareAndSwap(nil, &errLength)
 	}
 	return n, err
 }
@@ -44,16 +54,20 @@ func (e *bodyErrors) get() error {
 	return nil
 }
 
-// watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read: then
+// watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read in any way: then
 // it is a shallow copy with a body that remembers how.
 func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
-	if !canFail(req.Body) {
-		return req, nil
-	}
 	seen := new(bodyErrors)
+	switch bodyOf(req) {
+	case plain:
+		return req, nil
+	case misfit:
+		seen.first.Store(&errLength)
+		return req, seen
+	}
 	sent := new(http.Request)
 	*sent = *req
-	sent.Body = &requestBody{ReadCloser: req.Body, seen: seen}
+	sent.Body = &requestBody{ReadCloser: req.Body, seen: seen, length: req.ContentLength}
 	if req.GetBody != nil {
 		sent.GetBody = func() (io.ReadCloser, error) {
 			body, err := req.GetBody()
@@ -61,7 +75,7 @@ func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
 				seen.first.CompareAndSwap(nil, &err)
 				return nil, err
 			}
-			return &requestBody{ReadCloser: body, seen: seen}, nil
+			return &requestBody{ReadCloser: body, seen: seen, length: req.ContentLength}, nil
 		}
 	}
 	return sent, seen
@@ -75,22 +89,40 @@ var (
 	}{}))
 )
 
-// canFail reports whether there is a body whose reading can fail without its error saying so. Those that http.NewRequest
-// makes are in memory, and the error of a file is known by its type. net/http does better with these bodies if it sees
-// what they are.
-func canFail(body io.Reader) bool {
-	if body == nil || body == http.NoBody {
-		return false
+// bodyKind is what can go wrong with the reading of a request's body.
+type bodyKind uint8
+
+const (
+	plain  bodyKind = iota // nothing of which the error does not say so; or there is no body
+	misfit                 // it is in memory, and of another length than the request says
+	stream                 // anything
+)
+
+// bodyOf knows bodies that http.NewRequest makes, which are in memory, and files, whose errors have a type of their own.
+// net/http does better with these if it sees what they are.
+func bodyOf(req *http.Request) bodyKind {
+	if req.Body == nil || req.Body == http.NoBody {
+		return plain
 	}
-	switch body.(type) {
-	case *bytes.Reader, *bytes.Buffer, *strings.Reader, *os.File:
-		return false
+	body := io.Reader(req.Body)
+	for {
+		switch b := body.(type) {
+		case *os.File:
+			return plain
+		case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+			if length := b.(interface{ Len() int }).Len(); req.ContentLength > 0 && req.ContentLength != int64(length) {
+				return misfit
+			}
+			return plain
+		}
+		if t := reflect.TypeOf(body); t != nopCloser && t != nopCloserWriterTo {
+			return stream
+		}
+		var ok bool
+		if body, ok = reflect.ValueOf(body).Field(0).Interface().(io.Reader); !ok {
+			return stream
+		}
 	}
-	if t := reflect.TypeOf(body); t == nopCloser || t == nopCloserWriterTo {
-		inner, ok := reflect.ValueOf(body).Field(0).Interface().(io.Reader)
-		return !ok || canFail(inner)
-	}
-	return true
 }
 
 func closeBody(req *http.Request) {

@@ -6,7 +6,6 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,13 @@ import (
 
 // Transport is an http.RoundTripper that keeps one circuit per upstream. New makes it. It is safe for concurrent use
 // and starts no goroutine that lasts, but for those of a fleet's bus.
+//
+// The base gets the caller's own request, but in three cases a shallow copy of it: with a body that is none of those that
+// http.NewRequest knows and no file, so that its errors are told from the upstream's; under policy.Limits.Timeout, with a context
+// of its own; and as a probe after silence, with a trace in its context and, over HTTP/2, with Close set. A copy shares URL and
+// Header with the original, and the response's Request is the original again. What knows a request by its
+// address does not know a copy: so CancelRequest of a base, which net/http deprecates and which a Transport does not have, does nothing
+// for one. Cancel the request's context in its place.
 type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
@@ -35,6 +41,7 @@ type Transport struct {
 	shadow      atomic.Pointer[func(Key) bool] // nil if all refusals are real
 	http3       atomic.Bool                    // an answer came over it
 	local       local
+	clock       coarseClock
 	bus         fleet.Bus // nil without a fleet, and seat too
 	seat        *seat
 
@@ -50,17 +57,14 @@ type initial struct {
 	policyFor func(Key) policy.Policy
 }
 
-var errNilURL = errors.New("fusebox: the request's URL is nil; make requests with http.NewRequest")
-
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
 // being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *OpenError, if
-// refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; the cause of the end of the request's context, if that
-// ended while a health check was waited for; and one of a request without a URL.
+// refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the end of the request's context, if that
+// ended while a health check was waited for. A request without a URL has no circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
-		closeBody(req)
-		return nil, errNilURL
+		return t.base.RoundTrip(req) // there is no upstream, and the base has an error for it
 	}
 	c := t.circuitOf(req)
 	if c == nil || req.Context().Err() != nil {
@@ -68,7 +72,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req)
 	}
 	permit, closed := c.AcquireClosed()
-	if closed && !t.attends(c, permit) && !canFail(req.Body) {
+	if closed && !t.attends(c, permit) && bodyOf(req) == plain {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
 		if err == nil && resp != nil && fine(resp) && !hasBody(req, resp) && permit.Quiet() {
@@ -117,9 +121,25 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 	return k.finish(resp, err)
 }
 
-// CloseIdleConnections closes the base's idle connections, if it can.
+// mostLayers is how many of them are looked through for one that can do something.
+const mostLayers = 100
+
+// CloseIdleConnections closes the base's idle connections, if it can. If it cannot and has a method WrappedRoundTripper, as layers of
+// k8s.io/client-go have, then whatever is inside is asked to.
 func (t *Transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
+	rt := t.base
+	for range mostLayers {
+		if closer, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			closer.CloseIdleConnections()
+			return
+		}
+		layer, ok := rt.(interface{ WrappedRoundTripper() http.RoundTripper })
+		if !ok {
+			return
+		}
+		rt = layer.WrappedRoundTripper()
 	}
 }
+
+// WrappedRoundTripper returns the base, for those who look through layers as k8s.io/client-go does.
+func (t *Transport) WrappedRoundTripper() http.RoundTripper { return t.base }
