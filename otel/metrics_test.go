@@ -3,10 +3,10 @@ package fuseboxotel_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +46,7 @@ func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down[req.URL.Host] {
-		return nil, syscall.ECONNREFUSED
+		return nil, io.ErrUnexpectedEOF
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
@@ -149,7 +149,7 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 			"fusebox.circuit.trouble.time server.address=_OTHER":             0,
 			"fusebox.circuit.unasked.count fusebox.circuit.state=open":       0,
 			"fusebox.circuit.unasked.count fusebox.circuit.state=half-open":  0,
-			"fusebox.failures error.type=refused," + sick:                    3,
+			"fusebox.failures error.type=reset," + sick:                      3,
 			"fusebox.local_trouble.active":                                   0,
 			"fusebox.local_trouble.occurrences":                              0,
 			"fusebox.override.count fusebox.circuit.state=closed":            0,

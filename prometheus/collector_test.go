@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +58,7 @@ func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
-func (s *site) breaks(host string) { s.set(host, syscall.ECONNREFUSED) }
+func (s *site) breaks(host string) { s.set(host, io.ErrUnexpectedEOF) }
 
 func (s *site) set(host string, err error) {
 	s.mu.Lock()
@@ -173,7 +172,7 @@ fusebox_circuits{state="half-open"} 0
 fusebox_circuits{state="open"} 0
 # HELP fusebox_failures_total Calls that failed, by the class of their cause.
 # TYPE fusebox_failures_total counter
-fusebox_failures_total{class="refused",key="http://sick.test"} 4
+fusebox_failures_total{class="reset",key="http://sick.test"} 4
 # HELP fusebox_local_trouble 1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.
 # TYPE fusebox_local_trouble gauge
 fusebox_local_trouble 0
@@ -422,10 +421,10 @@ func TestAKeyThatWasQuietForAnHourGivesWayToOneInTrouble(t *testing.T) {
 		s.trip("late.test")
 		got := s.scrape()
 		require.Equal(t, []string{"http://late.test", "http://sick.test", "other"}, keysOf(got), "one in trouble never gives way")
-		require.Equal(t, 3.0, got[`failures_total{class="refused",key="http://sick.test"}`], "and did not for a moment")
+		require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test"}`], "and did not for a moment")
 		require.Equal(t, 60.0, got[`circuit_trouble_seconds_total{key="other"}`], "what began there stays there")
-		require.Equal(t, 1.0, got[`failures_total{class="refused",key="http://late.test"}`])
-		require.Equal(t, 3.0+2+2, got[`failures_total{class="refused",key="other"}`], "before they had their places")
+		require.Equal(t, 1.0, got[`failures_total{class="reset",key="http://late.test"}`])
+		require.Equal(t, 3.0+2+2, got[`failures_total{class="reset",key="other"}`], "before they had their places")
 	})
 }
 
@@ -594,7 +593,7 @@ func TestStopEndsTheCounting(t *testing.T) {
 	s.collector.Stop()
 	s.call("sick.test")
 	got := s.scrape()
-	require.Equal(t, 3.0, got[`failures_total{class="refused",key="http://sick.test"}`])
+	require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test"}`])
 	require.NotContains(t, got, `refusals_total{key="http://sick.test",reason="open"}`)
 	require.Equal(t, 1.0, got[`circuit_state{key="http://sick.test",state="open"}`])
 }

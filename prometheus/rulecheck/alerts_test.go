@@ -1,11 +1,11 @@
 package rulecheck
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +42,7 @@ func newShop(tb testing.TB, opts ...fuseboxprom.Option) *shop {
 
 func (s *shop) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.down[req.URL.Host] {
-		return nil, syscall.ECONNREFUSED
+		return nil, io.ErrUnexpectedEOF
 	}
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
