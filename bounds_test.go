@@ -243,7 +243,7 @@ func TestARecoveryWhoseFirstAnswersAreFastEnds(t *testing.T) {
 	}
 }
 
-// The line of an empty body is made by Response, and so is its type.
+// The line of an empty body is plain text, and a body of another type stays empty.
 func TestTheGeneratedLineIsNeverHTML(t *testing.T) {
 	rt := transport.New(answer(200, ""), transport.WithRefusal(transport.Response(503, http.Header{"Content-Type": {"text/html"}}, "")))
 	req := httptest.NewRequest(http.MethodGet, "http://upstream.test/", nil)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Call is a call as a Classifier sees it: once when its headers or its error have come, and once more if its
-// body breaks after a response that was a Success.
+// Call is a call as a Classifier sees it: once when its headers or its error have come; and after a response that was a
+// Success once more, if its body breaks, or at its end if a classifier asked for that (AtEnd).
 type Call struct {
 	Request  *http.Request
 	Response *http.Response // nil if there was none
@@ -25,7 +25,27 @@ type Call struct {
 	BodyErr error
 	Started time.Time
 	Ended   time.Time // when the headers or the error came
+
+	AtEnd       bool   // the body has ended, or its caller closed it; Response.Trailer has what came
+	ClosedEarly bool   // with AtEnd: the caller closed it before its end, and there are no trailers
+	Tail        []byte // with AtEnd: the last bytes of what the caller read, no more than were asked for; not to be kept or changed
+	Size        int64  // with AtEnd: how many bytes the caller read
+
+	asked bool
+	tail  int
 }
+
+// AskAtEnd asks for the call to be classified again when its body has ended well or its caller has closed it, with up to
+// tail last bytes of the body; of several who ask, the one that asks for most. It does nothing if there is no response, or at the
+// end. AtEnd is the classifier that does it.
+func (c *Call) AskAtEnd(tail int) {
+	if c.Response != nil && c.Err == nil && !c.AtEnd {
+		c.asked, c.tail = true, max(c.tail, tail)
+	}
+}
+
+// AskedAtEnd returns what AskAtEnd was asked for, for who calls classifiers.
+func (c *Call) AskedAtEnd() (tail int, asked bool) { return c.tail, c.asked }
 
 // Elapsed returns the time from the call's start to its headers or its error; 0 if it is not known, as of a call that was under
 // way when Transport.SetClassifier brought the first classifier.
@@ -113,22 +133,29 @@ func OnSlow(limit time.Duration) Classifier {
 		panic(invalid("OnSlow's limit is %v; write how long a good call may take", limit))
 	}
 	return When(Failure, func(c *Call) bool {
-		return c.Response != nil && !c.InBody && c.Elapsed() > limit
+		return c.Response != nil && !c.InBody && !c.AtEnd && c.Elapsed() > limit
 	})
 }
 
 // OnBody lets judge decide by up to n first bytes of a response's body, and its status and headers. The caller
 // still gets the whole body. The response is held back until n bytes or the body's end have come, so this is not
-// for bodies that stream; those of type text/event-stream and of switched protocols are left alone.
-// Judge must not touch the response's body and must not keep prefix.
+// for bodies that stream; those of type text/event-stream, multipart/*, application/grpc* and application/connect+*, and of
+// switched protocols, are left alone. AtEnd holds nothing back.
+// Judge must not touch the response's body and must not keep prefix. If the body breaks before n bytes have come, or stalls
+// until a deadline passes, judge is not asked: the Call is from there on one of a body that broke, with Err and InBody, and
+// that is a failure as it is elsewhere.
+// The prefix is as the base RoundTripper gives it: compressed, if the request has an Accept-Encoding of its own.
 func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Classifier {
 	if n <= 0 || judge == nil {
 		panic(invalid("OnBody got n %d and a judge that is nil: %v; write how many bytes to look at, and who looks", n, judge == nil))
 	}
 	return func(c *Call) Outcome {
 		resp := c.Response
-		if resp == nil || c.InBody || resp.Body == nil || streams(resp) {
+		if resp == nil || c.Err != nil || c.InBody || c.AtEnd || resp.Body == nil || streams(resp) {
 			return Undecided
+		}
+		if resp.Body == http.NoBody {
+			return judge(resp, nil)
 		}
 		prefix, err := readUpTo(n, resp.Body)
 		rest := io.Reader(resp.Body)
@@ -137,15 +164,45 @@ func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Class
 		}
 		// The caller gets a copy, so that a judge that scribbles on its slice changes no body.
 		resp.Body = &replayed{Reader: io.MultiReader(bytes.NewReader(slices.Clone(prefix)), rest), Closer: resp.Body}
+		if err != nil && err != io.EOF {
+			c.Err, c.InBody, c.Ended = err, true, time.Now()
+			return Undecided
+		}
 		return judge(resp, prefix)
 	}
 }
+
+// AtEnd has judge decide when the response's body has ended well, by its trailers, and by up to tail last bytes of it (0 for
+// none), without holding the response back. Bodies that the caller closes early are judged, too: a judge looks at
+// Call.ClosedEarly, and must expect that Call.Tail is then not the end.
+//
+// The headers of the response decide first: AtEnd is Undecided there, and judge is asked only if the call was a Success by
+// them. All classifiers are then asked again, with Call.AtEnd set, and what they say replaces what the headers said; if all are
+// Undecided, the call stays a Success. The end of a response without a body is at its headers. A body that breaks is
+// no end, and one that switched protocols has none. Of a recovering circuit a call whose end does not come within a
+// second counts by its headers, and its end, if it is a Failure, as one more.
+func AtEnd(tail int, judge Classifier) Classifier {
+	if tail < 0 || judge == nil {
+		panic(invalid("AtEnd got tail %d and a judge that is nil: %v; write how many last bytes to look at, 0 for none, and who looks", tail, judge == nil))
+	}
+	return func(c *Call) Outcome {
+		if c.AtEnd {
+			return judge(c)
+		}
+		c.AskAtEnd(tail)
+		return Undecided
+	}
+}
+
+// streamed is the types of bodies that may go on for as long as their callers like.
+var streamed = []string{"text/event-stream", "multipart/", "application/grpc", "application/connect+"}
 
 func streams(resp *http.Response) bool {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return true
 	}
-	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/event-stream")
+	is := strings.ToLower(resp.Header.Get("Content-Type"))
+	return slices.ContainsFunc(streamed, func(kind string) bool { return strings.HasPrefix(is, kind) })
 }
 
 type replayed struct {
@@ -158,16 +215,18 @@ type ended struct{ err error }
 
 func (e ended) Read([]byte) (int, error) { return 0, e.err }
 
-// readUpTo reads n bytes, or fewer and the error that came before them.
+// readUpTo reads n bytes, or fewer and the error that came before them. It takes memory for what comes, whatever n is.
 func readUpTo(n int, r io.Reader) (got []byte, err error) {
-	buffer := make([]byte, n)
-	filled := 0
-	for filled < n && err == nil {
+	got = make([]byte, 0, min(n, 512))
+	for len(got) < n && err == nil {
+		if len(got) == cap(got) {
+			got = slices.Grow(got, min(n-len(got), len(got)))
+		}
 		var read int
-		read, err = r.Read(buffer[filled:])
-		filled += read
+		read, err = r.Read(got[len(got):min(n, cap(got))])
+		got = got[:len(got)+read]
 	}
-	return buffer[:filled], err
+	return got, err
 }
 
 func mustOutcome(o Outcome) {

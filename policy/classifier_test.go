@@ -150,8 +150,17 @@ func TestOnBodyLooksAtThePrefixAndLeavesTheBody(t *testing.T) {
 				}
 				return policy.Ignored
 			})
-			require.Equal(t, policy.Ignored, classify(&policy.Call{Response: resp}))
-			require.Equal(t, c.prefix, seen)
+			call := &policy.Call{Response: resp}
+			if outcome := classify(call); c.err != nil && len(c.prefix) < c.n {
+				require.Equal(t, policy.Undecided, outcome)
+				require.Equal(t, "not asked", seen)
+				require.ErrorIs(t, call.Err, c.err, "from here on it is a call whose body broke")
+				require.True(t, call.InBody)
+			} else {
+				require.Equal(t, policy.Ignored, outcome)
+				require.Equal(t, c.prefix, seen)
+				require.NoError(t, call.Err)
+			}
 
 			all, err := io.ReadAll(resp.Body)
 			require.Equal(t, c.all, string(all))
@@ -204,6 +213,12 @@ func TestOnBodyLeavesAloneWhatItMustNotRead(t *testing.T) {
 		"an event stream":               {Response: with(responseOf(200, "Content-Type", "text/event-stream"), broken())},
 		"an event stream and a charset": {Response: with(responseOf(200, "Content-Type", "text/event-stream; charset=utf-8"), broken())},
 		"an event stream, shouted":      {Response: with(responseOf(200, "Content-Type", "Text/Event-Stream"), broken())}, // RFC 9110, section 8.3.1
+		"gRPC":                          {Response: with(responseOf(200, "Content-Type", "application/grpc"), broken())},
+		"gRPC, and its encoding":        {Response: with(responseOf(200, "Content-Type", "application/grpc+proto"), broken())},
+		"gRPC-Web":                      {Response: with(responseOf(200, "Content-Type", "application/grpc-web-text; charset=utf-8"), broken())},
+		"a stream of connect":           {Response: with(responseOf(200, "Content-Type", "application/connect+json"), broken())},
+		"parts, one after the other":    {Response: with(responseOf(200, "Content-Type", "multipart/x-mixed-replace; boundary=x"), broken())},
+		"parts of a GraphQL answer":     {Response: with(responseOf(200, "Content-Type", "Multipart/Mixed"), broken())},
 		"a switched protocol":           {Response: with(responseOf(101), broken())},
 	}
 	for name, call := range cases {

@@ -159,6 +159,31 @@ func ExampleOnBody() {
 	// 503 Service Unavailable, refused: open
 }
 
+func ExampleAtEnd() {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", "X-Checksum")
+		io.WriteString(w, "a report, and then\nERROR: the database is down\n") // a 200
+	}))
+	defer upstream.Close()
+
+	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
+		transport.WithPolicy(policy.Classic{Failures: 2, OpenFor: time.Minute}),
+		transport.WithClassifier(policy.AtEnd(100, func(c *policy.Call) policy.Outcome {
+			if !c.ClosedEarly && c.Response.Trailer.Get("X-Checksum") == "" && bytes.Contains(c.Tail, []byte("\nERROR: ")) {
+				return policy.Failure
+			}
+			return policy.Undecided // it stays a success
+		})),
+	)}
+	for range 3 {
+		fmt.Println(fetch(client, "http://reports.example.com/7"))
+	}
+	// Output:
+	// 200 OK
+	// 200 OK
+	// 503 Service Unavailable, refused: open
+}
+
 // newUpstream answers /status/500 with a 500. Its Client's Transport, as a base, takes example.com and all below it there.
 func newUpstream() *httptest.Server {
 	mux := http.NewServeMux()

@@ -116,6 +116,8 @@ func TestSenselessParametersPanic(t *testing.T) {
 		{func() { policy.OnSlow(0) }, "OnSlow's limit is 0s; write"},
 		{func() { policy.OnBody(0, alwaysFails) }, "OnBody got n 0"},
 		{func() { policy.OnBody(1, nil) }, "OnBody got n 1 and a judge that is nil: true"},
+		{func() { policy.AtEnd(-1, policy.Default) }, "AtEnd got tail -1"},
+		{func() { policy.AtEnd(0, nil) }, "AtEnd got tail 0 and a judge that is nil: true"},
 	}
 	for _, c := range cases {
 		t.Run(c.message, func(t *testing.T) {

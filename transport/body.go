@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 type body struct {
 	io.ReadCloser
 	call    call
-	resp    *http.Response
 	over    atomic.Bool
 	reading atomic.Bool  // a Read or WriteTo is under way
 	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds; 0 if nobody asks
@@ -40,7 +40,7 @@ type writerToBody struct{ *body }
 
 // watch gives the response a body that ends the call.
 func (k *call) watch(resp *http.Response) *body {
-	b := &body{ReadCloser: resp.Body, call: *k, resp: resp}
+	b := &body{ReadCloser: resp.Body, call: *k}
 	resp.Body = b
 	if _, ok := b.ReadCloser.(io.WriterTo); ok {
 		resp.Body = writerToBody{b}
@@ -63,6 +63,9 @@ func (b *body) Read(p []byte) (int, error) {
 	b.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	b.reading.Store(false)
+	if n > 0 && b.call.ending != nil {
+		b.call.ending.add(p[:n])
+	}
 	if err != nil {
 		b.end(err)
 	} else if n > 0 {
@@ -104,15 +107,14 @@ func (b *body) Close() (err error) {
 		b.gaveUp()
 		return nil
 	}
-	// Whoever closes a body early has seen enough of it, and nothing was wrong with that much.
-	b.end(io.EOF)
+	b.end(errClosed)
 	return nil
 }
 
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
 	if !b.over.Swap(true) {
-		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.resp.StatusCode}, nil, nil)
+		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.call.resp.StatusCode}, nil, nil)
 	}
 }
 
@@ -141,6 +143,9 @@ type sink struct {
 func (s *sink) Write(p []byte) (int, error) {
 	if s.body != nil {
 		s.body.came()
+		if s.body.call.ending != nil {
+			s.body.call.ending.add(p)
+		}
 	}
 	n, err := s.Writer.Write(p)
 	s.failed = s.failed || err != nil
@@ -150,12 +155,17 @@ func (s *sink) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// errClosed ends a body that its caller closes. Whoever closes a body early has seen enough of it, and nothing was wrong with
+// that much.
+var errClosed = errors.New("closed by the caller")
+
 func (b *body) end(err error) {
 	if b.over.Swap(true) {
 		return
 	}
-	if err == io.EOF {
-		b.call.done(policy.Success, policy.Cause{Status: b.resp.StatusCode}, nil, nil)
+	well := err == io.EOF || err == errClosed
+	if well && b.call.ending == nil {
+		b.call.done(policy.Success, policy.Cause{Status: b.call.resp.StatusCode}, nil, nil)
 		return
 	}
 	judged := false
@@ -164,7 +174,14 @@ func (b *body) end(err error) {
 			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
 		}
 	}()
-	outcome, cause := b.call.judge(b.resp, err, &b.flow)
+	var outcome policy.Outcome
+	var cause policy.Cause
+	if well {
+		outcome, cause = b.call.judgeEnd(b.call.resp, err == errClosed)
+		err = nil
+	} else {
+		outcome, cause = b.call.judge(b.call.resp, err, &b.flow)
+	}
 	judged = true
-	b.call.done(outcome, cause, b.resp, err)
+	b.call.done(outcome, cause, b.call.resp, err)
 }

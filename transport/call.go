@@ -23,7 +23,8 @@ type call struct {
 	started time.Time // zero if nobody asks for the time
 	ended   time.Time
 	trace   string         // of a call that failed
-	resp    *http.Response // while it is not the caller's yet
+	ending  *ending        // nil if nobody asked to judge the call at its end
+	resp    *http.Response // while it is not the caller's yet, or of the body that this is the call of
 	over    bool           // the permit is given back, or the response's body will do it
 }
 
@@ -142,8 +143,12 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		k.ended = time.Now()
 	}
 	outcome, cause := k.judge(resp, err, nil)
+	lasts := outcome == policy.Success && k.lasts(resp)
+	if outcome == policy.Success && !lasts && k.ending != nil {
+		outcome, cause = k.judgeEnd(resp, false)
+	}
 	k.over = true
-	if outcome == policy.Success && hasBody(k.req, resp) {
+	if lasts {
 		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
 			now := time.Now()
 			b.heard.Store(now.UnixNano())
@@ -177,7 +182,15 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
 	if classify != nil {
-		outcome = ask(*classify, facts)
+		asked := ask(*classify, facts)
+		if outcome = asked.outcome; err == nil && asked.err != nil { // met by OnBody
+			err = asked.err
+			facts.Err, facts.InBody, facts.Ended = err, true, asked.ended
+			cause = policy.CauseOf(&facts)
+		}
+		if asked.atEnd && body == nil && !duplex(resp) {
+			k.ending = newEnding(resp, asked.tail)
+		}
 	}
 	if outcome == policy.Undecided {
 		outcome = cause.Outcome()
@@ -196,13 +209,23 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	return outcome, cause
 }
 
+// asked is what a classifier has said, and done to the facts.
+type asked struct {
+	outcome policy.Outcome
+	err     error
+	ended   time.Time
+	atEnd   bool
+	tail    int
+}
+
 // ask has facts of its own, so that only calls with a custom classifier pay for the memory.
-func ask(classify policy.Classifier, facts policy.Call) policy.Outcome {
+func ask(classify policy.Classifier, facts policy.Call) asked {
 	outcome := classify(&facts)
 	if outcome > policy.Ignored { // there is no such
-		return policy.Undecided
+		outcome = policy.Undecided
 	}
-	return outcome
+	tail, atEnd := facts.AskedAtEnd()
+	return asked{outcome, facts.Err, facts.Ended, atEnd, tail}
 }
 
 // done gives the permit back and tells who asked.

@@ -234,18 +234,20 @@ func refuseByError(_ *http.Request, e *OpenError) (*http.Response, error) { retu
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".
-// An empty body is replaced by a line of plain text that names the upstream and the time left. Response panics if status is
-// not between 200 and 999.
+// An empty body of plain text, or of no Content-Type, is replaced by a line that names the upstream and the time left; of any
+// other Content-Type it stays empty. Response panics if status is not between 200 and 999.
 func Response(status int, header http.Header, body string) RefusalFunc {
 	if status < 200 || status > 999 {
 		panic(fmt.Sprintf("fusebox/transport: a refusal's status is %d; write a final one, such as 503", status))
 	}
 	header = header.Clone()
+	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	// A key is escaped for a line of text and for nothing else.
+	plain := kind == "" || strings.EqualFold(strings.TrimSpace(kind), "text/plain")
 	return func(req *http.Request, e *OpenError) (*http.Response, error) {
 		text, header := body, header.Clone()
-		if text == "" {
+		if text == "" && plain {
 			text = e.Error() + "\n"
-			header.Del("Content-Type") // a key is escaped for a line of text and for nothing else
 		}
 		resp := &http.Response{
 			StatusCode: status,

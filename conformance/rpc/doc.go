@@ -1,0 +1,2 @@
+// Package rpc runs the classifiers and refusals for RPC protocols against the real clients and servers of each.
+package rpc
