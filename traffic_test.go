@@ -221,7 +221,7 @@ func TestAnswersSlowerThanALeaseDoNotKeepAFleetOpen(t *testing.T) {
 				refused, _ := tr.refused(from, end)
 				require.NotZero(t, refused)
 				// The members take turns in the first steps of the ramp.
-				require.Less(t, tr.lastRefused()-end, 5*takes+12*time.Second)
+				require.Less(t, tr.lastRefused()-end, 6*takes+15*time.Second)
 			})
 		})
 	}
