@@ -12,6 +12,6 @@
 //
 //	prometheus, otel      metrics, and spans that say that a call was never made
 //	fleet/redis           a fleet over Redis or Valkey
-//	conformance           exchanges with and without a Transport, and faults made for real
+//	conformance           exchanges with and without a Transport, and faults made for real; with RPC, HTTP/3 and real proxies
 //	bench                 what decisions cost, and what calls cost, beside other breakers
 package fusebox
