@@ -26,7 +26,9 @@ func TestRequestsAtFaultAreTheirCallersWhateverTheBase(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	trusting := server.Client().Transport.(*http.Transport).TLSClientConfig
+	//lint:ignore SA1019 it is what is tested: many still use it
 	base := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: trusting.RootCAs}}
+	//lint:ignore SA1019 as above
 	defer base.CloseIdleConnections()
 	withBody := func(r *http.Request, body io.Reader, length int64) {
 		r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(body), length
