@@ -62,6 +62,11 @@ func TestAConnectionThatBreaksWithManyCallsOnItIsOneFailure(t *testing.T) {
 			t.Run(name+path, func(t *testing.T) {
 				h := newHolding(t)
 				rt := transport.New(h.base, transport.WithPolicy(p))
+				req, err := http.NewRequest(http.MethodGet, h.URL, nil)
+				require.NoError(t, err)
+				resp, err := rt.RoundTrip(req) // by which it is known that the upstream speaks HTTP/2
+				require.NoError(t, err)
+				resp.Body.Close()
 				var calls sync.WaitGroup
 				errs := make(chan error, 6)
 				for range 6 {

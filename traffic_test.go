@@ -705,3 +705,83 @@ func TestALookChangesNothingAndTellsNobody(t *testing.T) {
 		})
 	}
 }
+
+// Answers of a second, and callers that have little more: nobody waits in vain, so it is no queue, whatever went before.
+func TestSteadyAnswersAreNoQueueWhileNobodyWaitsInVain(t *testing.T) {
+	for _, c := range []struct{ takes, patience, gap time.Duration }{
+		{time.Second, 1100 * time.Millisecond, 50 * time.Millisecond}, {2 * time.Second, 3 * time.Second, 10 * time.Millisecond},
+		{500 * time.Millisecond, 2 * time.Second, 5 * time.Millisecond},
+	} {
+		t.Run(c.takes.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTraffic(t)
+				rt := transport.New(tr.takes(func(_ *http.Request, at time.Duration) time.Duration {
+					if at < time.Second {
+						return 80 * time.Millisecond
+					}
+					return c.takes
+				}))
+				tr.offer(rt, 2*time.Minute, c.gap, c.patience)
+				tr.calls.Wait()
+				refused, came := tr.refused(15*time.Second, time.Hour)
+				require.Zero(t, refused, "of %d, once it has been so for ten seconds", came)
+			})
+		})
+	}
+}
+
+// Streams that began before it and end well say nothing of an upstream that new calls do not reach.
+func TestStreamsThatEndWellHideNoOutage(t *testing.T) {
+	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{}, "classic": policy.Classic{}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTraffic(t)
+				rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+					if tr.now() >= 6*time.Minute {
+						return nil, errors.New("new connections fail")
+					}
+					body := &dripping{2 * time.Second, 150, make(chan struct{})}
+					return &http.Response{StatusCode: 200, ContentLength: -1, Body: struct {
+						io.Reader
+						io.Closer
+					}{io.LimitReader(body, 150), body}}, nil
+				}), transport.WithPolicy(p))
+				tr.offer(rt, 11*time.Minute, time.Second, 0)
+				tr.calls.Wait()
+				refused, came := tr.refused(6*time.Minute, 11*time.Minute)
+				require.Greater(t, refused, came*8/10, "of %d", came)
+			})
+		})
+	}
+}
+
+// Long polls that their callers give up are of another kind than the quick calls that are answered meanwhile.
+func TestPollsThatAreGivenUpTripNothingThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTraffic(t)
+		rt := transport.New(tr.takes(func(req *http.Request, _ time.Duration) time.Duration {
+			if req.URL.Path == "/poll" {
+				return time.Hour
+			}
+			return 80 * time.Millisecond
+		}))
+		tr.warmUp(rt)
+		for n := range 5 * 300 {
+			if n%50 == 0 {
+				tr.call(rt, http.MethodGet, "/", 5*time.Second)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			time.AfterFunc(20*time.Second, cancel)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://upstream.test/poll", nil)
+			require.NoError(t, err)
+			tr.calls.Go(func() {
+				_, err := rt.RoundTrip(req)
+				require.ErrorIs(t, err, context.Canceled)
+			})
+			time.Sleep(200 * time.Millisecond)
+		}
+		refused, came := tr.refused(0, time.Hour)
+		require.Zero(t, refused, "of %d", came)
+		tr.calls.Wait()
+	})
+}

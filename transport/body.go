@@ -164,6 +164,7 @@ func (b *body) end(err error) {
 		return
 	}
 	well := err == io.EOF || err == errClosed
+	b.call.long = well && b.flow.since != 0 && time.Now().UnixNano()-b.flow.since > int64(stalled)
 	if well && b.call.ending == nil {
 		b.call.done(policy.Success, policy.Cause{Status: b.call.resp.StatusCode}, nil, nil)
 		return

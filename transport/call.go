@@ -25,6 +25,7 @@ type call struct {
 	trace   string         // of a call that failed
 	ending  *ending        // nil if nobody asked to judge the call at its end
 	resp    *http.Response // while it is not the caller's yet, or of the body that this is the call of
+	long    bool           // its body has come for so long that its headers have counted, or need not
 	over    bool           // the permit is given back, or the response's body will do it
 }
 
@@ -151,7 +152,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if lasts {
 		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
 			now := time.Now()
-			b.heard.Store(now.UnixNano())
+			b.heard.Store(1) // no bytes yet
 			b.call.permit.Headers(now)
 		}
 	} else if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
@@ -283,7 +284,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.RetryAfter = retryAfter(resp.Header, now)
 	}
 	give := k.permit.Done
-	if outcome == policy.Failure && err != nil && cause.Kind != policy.Timeout && k.c.again(err, k.started, now) {
+	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.Timeout && k.c.again(err, k.started, now) {
 		give = k.permit.DoneAgain
 	}
 	tripped, gone := give(now, result)

@@ -21,14 +21,17 @@ type event struct {
 }
 
 // again reports whether a call failed by the same event as the one before it. Started is zero if it began before it was known that
-// any fails.
+// any fails. Over HTTP/1 each call has a connection of its own, and an event too.
 func (c *circuit) again(err error, started, now time.Time) bool {
+	if !c.http2.Load() && !c.t.http3.Load() {
+		return false
+	}
 	err = innermost(err)
 	last := c.broken.Load()
 	if last != nil && same(err, last.err) && now.Sub(last.at) < atOnce && started.Before(last.at) {
 		return true
 	}
-	// Of two that find out at once that they are of one event, one does so again, and the other is late.
+	// Of two that fail at once, the one that comes too late looks again.
 	if !c.broken.CompareAndSwap(last, &event{err, now}) {
 		return c.again(err, started, now)
 	}

@@ -3,10 +3,10 @@ package transport_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,7 +25,7 @@ func TestARefusalOfACircuitInsideSaysNothingWhateverItsForm(t *testing.T) {
 	timeout := &net.DNSError{Err: "too slow", IsTimeout: true}
 	for name, refuse := range map[string]transport.RefusalFunc{
 		"its own error":    func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, own },
-		"one like a fault": func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, syscall.ECONNREFUSED },
+		"one like a fault": func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
 		"a timeout":        func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, timeout },
 		"not comparable":   func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, many{"a", "b"} },
 		"with the facts": func(_ *http.Request, e *transport.OpenError) (*http.Response, error) {

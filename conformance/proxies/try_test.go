@@ -145,8 +145,12 @@ func TestForwardProxies(t *testing.T) {
 						return &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true}
 					}
 					got := try(t, transport.ProxyErrors(base()), scheme+"://"+host)
-					require.Equal(t, f.want(scheme, name).String(), got.end.Outcome.String(), "%s, %s: %s", scheme, name, got.said)
 					bare := try(t, base(), scheme+"://"+host)
+					if name == unknown && (late(got) || late(bare)) {
+						t.Logf("%s, %s: left out, since it is not told in time that the name does not exist", scheme, name)
+						continue
+					}
+					require.Equal(t, f.want(scheme, name).String(), got.end.Outcome.String(), "%s, %s: %s", scheme, name, got.said)
 					require.Equal(t, bare.said, got.said, "the caller gets the same")
 					without := bare.end.Outcome.String()
 					if without == got.end.Outcome.String() {
@@ -160,7 +164,7 @@ func TestForwardProxies(t *testing.T) {
 			through(open, "the upstream refuses", refusing)
 			through(open, "the upstream closes", serve(t, "", func(net.Conn) {}))
 			if namesAreLookedUp(t) {
-				through(open, "unknown name", unknownName+":443")
+				through(open, unknown, unknownName+":443")
 			}
 			if f.forbidden != "" {
 				through(open, "forbidden", f.forbidden+":443")
@@ -176,7 +180,13 @@ func TestForwardProxies(t *testing.T) {
 	}
 }
 
-const unknownName = "unknown.invalid"
+const (
+	unknown     = "unknown name"
+	unknownName = "unknown.invalid"
+)
+
+// late reports whether the caller's deadline ended a call.
+func late(s seen) bool { return strings.Contains(s.said, "deadline exceeded") }
 
 // namesAreLookedUp reports whether this machine is told that a name does not exist.
 func namesAreLookedUp(t *testing.T) bool {
@@ -229,8 +239,8 @@ func compare(t *testing.T, name, version string, lines []string) {
 		t.Logf("%s %s is not on the page, which has another version; only the outcomes were tested", name, version)
 		return
 	}
-	if !namesAreLookedUp(t) {
-		there = slices.DeleteFunc(there, func(line string) bool { return strings.Contains(line, "unknown name") })
+	if of := func(line string) bool { return strings.Contains(line, unknown) }; !slices.ContainsFunc(lines, of) {
+		there = slices.DeleteFunc(there, of)
 	}
 	require.Equal(t, timeless(there), timeless(lines), "the page is not what was seen; look at each difference, then: go test . -write")
 }

@@ -505,7 +505,8 @@ func (c *Circuit) hint(p Permit, now time.Time, r policy.Result) policy.Result {
 		if c.hints += hintHasty; c.state() != policy.Closed {
 			c.hints += hintGaveUp - hintHasty // there is reason to believe it
 		}
-	case r.Outcome == policy.Ignored && kind == policy.Canceled && waited >= max(leastGone, manyTimes*usual, c.watch.longest):
+	case r.Outcome == policy.Ignored && kind == policy.Canceled && known && waited >= max(leastGone, manyTimes*usual, c.watch.longest) &&
+		!c.Well(now.Add(-waited)): // others were answered while it waited, and it is of another kind
 		c.hints += hintGaveUp
 	default:
 		return r

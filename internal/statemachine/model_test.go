@@ -47,6 +47,7 @@ type model struct {
 	slowest      time.Time // when the longest came back
 	hints        float64   // of a failure, by callers who could not know
 	failing      bool      // since the last success
+	well         time.Time // a call of a closed circuit went well last, if nothing has failed since
 	calls        []*modelCall
 	counts       Counts
 	events       []string
@@ -311,6 +312,7 @@ func (m *model) gotHeaders(now time.Time, call *modelCall) {
 		call.headers, call.opened = true, m.opened
 	case call.settled || call.generation != m.generation || call.weighed:
 	case !call.probe:
+		m.well = now
 		m.expire(now)
 		waiting := 0
 		for _, other := range m.calls {
@@ -406,8 +408,12 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 		m.counts.LateCalls++
 		return ""
 	}
+	well := r.Outcome == policy.Success
 	if r = m.hint(now, r); call.probe {
 		return m.probeEnded(now, call, r)
+	}
+	if well && !call.weighed {
+		m.well = now
 	}
 	return m.closedCallEnded(now, r)
 }
@@ -417,7 +423,8 @@ func (m *model) hint(now time.Time, r policy.Result) policy.Result {
 	c := r.Cause
 	hasty := r.Outcome == policy.Failure && c.Kind == policy.Timeout && r.Elapsed < m.usual/2 && (r.Elapsed > 0 || m.failing) &&
 		c.Deadline != policy.TransportDeadline && c.Deadline != policy.LimitDeadline
-	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.Canceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest)
+	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.Canceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest) &&
+		(m.well.IsZero() || m.well.Before(now.Add(-r.Elapsed)))
 	if m.usual == 0 || c.Phase == policy.PhaseBody || !hasty && !gaveUp {
 		return r
 	}
@@ -485,7 +492,7 @@ func (m *model) tellRecover(now time.Time, mark int, r policy.Result) string {
 }
 
 func (m *model) failed(now time.Time, r policy.Result) {
-	m.cause, m.failedAt = r.Cause, now
+	m.cause, m.failedAt, m.well = r.Cause, now, time.Time{}
 	sample := policy.Sample{Cause: r.Cause}
 	list := []policy.Sample{{}}
 	for _, s := range m.samples {
@@ -551,6 +558,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	}
 	c.Failures, c.Successes = m.inView()
 	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == Forced, false, 0, false, time.Time{}
+	m.well = time.Time{}
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
 	}

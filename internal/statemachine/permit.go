@@ -122,8 +122,8 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, false)
 }
 
-// DoneAgain is Done for a call that failed by an event by which another has failed already: it counts as a failed call, and says
-// no more of the upstream than that one did.
+// DoneAgain is Done for a call that says no more of the upstream than is known: it failed by an event by which another has failed
+// already, or its good headers are of long ago.
 func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, true)
 }
@@ -149,7 +149,7 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 	well := r.Outcome == policy.Success
 	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
 	switch expired := p.place != nil && p.place.expired; {
-	case again:
+	case again && (!well || p.place == nil): // what holds a place has not counted
 		r.Outcome = policy.Ignored
 	case !expired && p.generation == c.generation():
 		r = c.hint(p, now, r)
@@ -163,6 +163,9 @@ func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone b
 	case p.place == nil:
 		if well {
 			c.wentWell(now)
+		}
+		if c.watch.phase == watching && r.Outcome == policy.Failure && r.Cause.Kind == policy.Timeout {
+			c.watch.lost = true
 		}
 		c.cameBack(now, p.watched, heard, well)
 		return c.record(now, r), false

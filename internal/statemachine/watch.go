@@ -31,6 +31,7 @@ type vigil struct {
 	newest  int         // the highest number of a call that was answered
 	held    time.Time   // a call was held last; zero if none was
 	next    time.Time   // while holding, a call is let through
+	lost    bool        // a caller's deadline has passed that was no shorter than calls take
 	trusted bool        // a call was let through the silence that was to use a new connection
 	nothing uint8       // and those that used one that may be dead
 
@@ -127,6 +128,9 @@ func (c *Circuit) cameBack(now time.Time, call *watched, heard, well bool) {
 			return
 		}
 		call.back = true
+		if w.phase == watching && call != w.canary && call.started.Before(w.since) {
+			call = nil // counted by an earlier watch
+		}
 	}
 	switch {
 	case w.phase == canaryUp && call == w.canary:
@@ -298,10 +302,13 @@ func (w *watch) suspicious(now time.Time, hold policy.Hold) bool {
 	return !w.heard && w.usual > 0 && w.ahead()+1 >= hold.InFlight && now.Sub(w.since) >= silence-leastLate
 }
 
-// hopeless reports whether there is a growing queue, and the calls ahead, at the pace at which they are answered, take so
+// hopeless reports whether there is a queue that grows, or has grown too long for some, and the calls ahead, at the pace at which they are answered, take so
 // long that a new one would be answered too late for its caller (Little's law).
 func (w *watch) hopeless(now, deadline time.Time, hold policy.Hold) bool {
 	if deadline.IsZero() || w.back < paceLeast || w.ahead() < hold.InFlight || w.least == 0 || w.steady() {
+		return false
+	}
+	if w.level() && !w.lost && now.Sub(w.since) > calm { // as slow as that by nature, until somebody waits in vain
 		return false
 	}
 	wait := float64(now.Sub(w.from)) / float64(w.back) * float64(w.ahead())
