@@ -116,6 +116,9 @@ func get(t *testing.T, rt http.RoundTripper, target string) (said string) {
 		for _, v := range variable {
 			text = v.ReplaceAllString(text, "…")
 		}
+		if text == "EOF" || strings.HasSuffix(text, "connection reset by peer") { // chance has it which is seen first
+			text = "EOF or connection reset by peer"
+		}
 		said += "`" + text + "`"
 	}
 	return said
@@ -239,8 +242,18 @@ func compare(t *testing.T, name, version string, lines []string) {
 		t.Logf("%s %s is not on the page, which has another version; only the outcomes were tested", name, version)
 		return
 	}
-	if of := func(line string) bool { return strings.Contains(line, unknown) }; !slices.ContainsFunc(lines, of) {
-		there = slices.DeleteFunc(there, of)
+	// Whether a proxy is told in time that a name does not exist is not up to it.
+	rows := func(of []string) (n int) {
+		for _, line := range of {
+			if strings.Contains(line, unknown) {
+				n++
+			}
+		}
+		return n
+	}
+	if rows(there) != rows(lines) {
+		of := func(line string) bool { return strings.Contains(line, unknown) }
+		there, lines = slices.DeleteFunc(there, of), slices.DeleteFunc(slices.Clone(lines), of)
 	}
 	require.Equal(t, timeless(there), timeless(lines), "the page is not what was seen; look at each difference, then: go test . -write")
 }
