@@ -102,7 +102,7 @@ func (b *body) came() {
 }
 
 func (b *body) Close() (err error) {
-	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
+	defer func() { err = b.ReadCloser.Close() }()                                                          // an observer may panic
 	if b.call.ending == nil && b.reading.Load() && time.Now().UnixNano()-b.heard.Load() > int64(stalled) { // or its classifier is asked
 		b.gaveUp()
 		return nil
