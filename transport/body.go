@@ -102,8 +102,9 @@ func (b *body) came() {
 }
 
 func (b *body) Close() (err error) {
-	defer func() { err = b.ReadCloser.Close() }()                                                          // an observer may panic
-	if b.call.ending == nil && b.reading.Load() && time.Now().UnixNano()-b.heard.Load() > int64(stalled) { // or its classifier is asked
+	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
+	// A classifier that is to be asked at the end is asked, stall or not.
+	if b.call.ending == nil && b.reading.Load() && time.Now().UnixNano()-b.heard.Load() > int64(stalled) {
 		b.gaveUp()
 		return nil
 	}
