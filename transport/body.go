@@ -16,7 +16,7 @@ type body struct {
 	call    call
 	over    atomic.Bool
 	reading atomic.Bool  // a Read or WriteTo is under way
-	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds; 0 if nobody asks
+	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
 	flow    flow
 }
 
@@ -103,8 +103,9 @@ func (b *body) came() {
 
 func (b *body) Close() (err error) {
 	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
-	// A classifier that is to be asked at the end is asked, stall or not.
-	if b.call.ending == nil && b.reading.Load() && time.Now().UnixNano()-b.heard.Load() > int64(stalled) {
+	heard := b.heard.Load()
+	nothing := heard < 0 && b.call.ending == nil // or there may be a trailer, and somebody to ask about it
+	if b.reading.Load() && (nothing || time.Now().UnixNano()-max(heard, -heard) > int64(stalled)) {
 		b.gaveUp()
 		return nil
 	}

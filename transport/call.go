@@ -152,7 +152,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if lasts {
 		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
 			now := time.Now()
-			b.heard.Store(1) // no bytes yet
+			b.heard.Store(-now.UnixNano())
 			b.call.permit.Headers(now)
 		}
 	} else if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
