@@ -220,18 +220,22 @@ func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 	before, start = commands(t, c), time.Now()
 	down.Store(true)
 	<-time.After(6 * time.Second)
-	after, took := commands(t, c), time.Since(start)
-	envelopes := after["publish"] - before["publish"] // by scripts or alone
 	open := 0
-	for _, tr := range fleet {
-		for _, circuit := range tr.Circuits() {
-			if circuit.State == policy.Open {
-				open++
+	// All are open by now, unless the machine is too busy to make the calls.
+	assert.Eventually(t, func() bool {
+		open = 0
+		for _, tr := range fleet {
+			for _, circuit := range tr.Circuits() {
+				if circuit.State == policy.Open {
+					open++
+				}
 			}
 		}
-	}
+		return open == members*hosts
+	}, time.Minute, 500*time.Millisecond)
+	after, took := commands(t, c), time.Since(start)
+	envelopes := after["publish"] - before["publish"] // by scripts or alone
 	perMember := float64(envelopes) / took.Seconds() / float64(members)
 	t.Logf("%d circuits open: %.0f envelopes a second of each member", open, perMember)
-	assert.Equal(t, members*hosts, open)
 	assert.LessOrEqual(t, perMember, 200.0, "one in five milliseconds")
 }
