@@ -20,7 +20,8 @@ const (
 
 // series is what the dashboard itself counts of one circuit.
 type series struct {
-	made   uint32 // slot
+	made   uint32      // slot
+	known  atomic.Bool // its upstream has answered
 	bars   [mostBars]bar
 	reason atomic.Uint32 // a policy.Refusal, of the last refusal
 
@@ -68,15 +69,21 @@ type store struct {
 
 	mu    sync.Mutex
 	n     atomic.Int64  // written under mu
+	spare atomic.Int64  // how many of them are not known, at most; written under mu
 	swept atomic.Uint32 // slot of the last sweep because there were too many
 }
 
-// of finds or makes the series of a key. It returns nil if there are as many as may be.
-func (s *store) of(k transport.Key, slot uint32, most int64) *series {
+// of finds or makes the series of a key. It returns nil if there are as many as may be, and the key is not known or all of them are.
+func (s *store) of(k transport.Key, known bool, slot uint32, most int64) *series {
 	if found, ok := s.all.Load(k); ok {
-		return found.(*series)
+		in := found.(*series)
+		if known && !in.known.Load() {
+			in.known.Store(true)
+		}
+		return in
 	}
-	if s.n.Load() >= most {
+	mayTake := known && s.spare.Load() > 0
+	if s.n.Load() >= most && !mayTake {
 		if swept := s.swept.Load(); slot-swept >= sweepEvery && s.swept.CompareAndSwap(swept, slot) {
 			go func() { s.sweep(s.kept(), slot) }() // it takes a while, and a call is waiting
 		}
@@ -87,37 +94,61 @@ func (s *store) of(k transport.Key, slot uint32, most int64) *series {
 	if found, ok := s.all.Load(k); ok {
 		return found.(*series)
 	}
-	if s.n.Load() >= most {
+	if s.n.Load() >= most && (!mayTake || !s.dropUnknown()) {
 		return nil
 	}
 	made := &series{made: slot}
+	made.known.Store(known)
 	s.all.Store(k, made)
 	s.n.Add(1)
+	if !known {
+		s.spare.Add(1)
+	}
 	return made
+}
+
+// dropUnknown makes room for a known key, if there is another.
+func (s *store) dropUnknown() (dropped bool) {
+	s.all.Range(func(k, v any) bool {
+		if dropped = !v.(*series).known.Load(); dropped {
+			s.all.Delete(k)
+			s.n.Add(-1)
+			s.spare.Add(-1)
+		}
+		return !dropped
+	})
+	if !dropped {
+		s.spare.Store(0) // they have all answered since
+	}
+	return dropped
 }
 
 // sweep drops the series of circuits that the transport has dropped.
 func (s *store) sweep(kept map[transport.Key]bool, slot uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	spare := int64(0)
 	s.all.Range(func(k, v any) bool {
 		if v.(*series).made != slot && !kept[k.(transport.Key)] { // one of this slot may be newer than kept
 			s.all.Delete(k)
 			s.n.Add(-1)
+		} else if !v.(*series).known.Load() {
+			spare++
 		}
 		return true
 	})
+	s.spare.Store(spare)
 }
 
 func (s *store) ended(e transport.CallEnd) {
 	slot := s.clock.slot()
 	switch e.Outcome {
 	case policy.Success:
-		if in := s.of(e.Key, slot, mostGoodSeries); in != nil {
+		if in := s.of(e.Key, e.Known, slot, mostGoodSeries); in != nil {
 			in.at(slot).good.Add(1)
 		}
 	case policy.Failure:
-		if in := s.of(e.Key, slot, mostSeries); in != nil {
+		if in := s.of(e.Key, e.Known, slot, mostSeries); in != nil {
 			in.at(slot).failed.Add(1)
 		}
 	}
@@ -126,14 +157,14 @@ func (s *store) ended(e transport.CallEnd) {
 // refused leaves those in shadow out, whose callers got an answer.
 func (s *store) refused(r transport.Refusal) {
 	slot := s.clock.slot()
-	if in := s.of(r.Key, slot, mostSeries); in != nil && !r.Shadow {
+	if in := s.of(r.Key, r.Known, slot, mostSeries); in != nil && !r.Shadow {
 		in.at(slot).refused.Add(1)
 		in.reason.Store(uint32(r.Error.Reason))
 	}
 }
 
 func (s *store) changed(c transport.StateChange) {
-	in := s.of(c.Key, s.clock.slot(), mostSeries)
+	in := s.of(c.Key, c.Known, s.clock.slot(), mostSeries)
 	if in == nil {
 		return
 	}

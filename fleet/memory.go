@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/fusebox-go/fusebox/internal/bounded"
 )
 
 // Memory is a Bus for the Transports of one process. The zero value is ready to use and has no delay.
@@ -13,7 +15,14 @@ type Memory struct {
 
 	mu      sync.Mutex
 	members []*memoryLink
-	opened  []open // at most mostOpen
+	full    time.Time                 // nothing that is open is over before
+	opened  *bounded.Map[whose, open] // nil if nothing was ever open
+}
+
+// whose is a member's circuit.
+type whose struct {
+	member string
+	key    Key
 }
 
 // open is an Opened message that holds until then.
@@ -35,7 +44,7 @@ func (m *Memory) Join(member string, hear func(Message)) Link {
 	defer m.mu.Unlock()
 	m.members = append(m.members, l)
 	now := time.Now()
-	for _, o := range m.opened {
+	for _, o := range m.holding(now) {
 		if left := o.until.Sub(now); left > 0 && o.From != member {
 			o.Ago += o.For - left
 			o.For = left
@@ -71,19 +80,47 @@ func (l *memoryLink) Send(msg Message) {
 	if !slices.Contains(m.members, l) {
 		return
 	}
-	if msg.Kind == Opened || msg.Kind == Recovered || msg.Kind == Withdrawn {
-		m.opened = slices.DeleteFunc(m.opened, func(o open) bool {
-			return o.From == msg.From && o.Key == msg.Key || !now.Before(o.until)
-		})
-	}
-	if msg.Kind == Opened && len(m.opened) < mostOpen {
-		m.opened = append(m.opened, open{msg, now.Add(msg.For)})
+	switch msg.Kind {
+	case Opened:
+		m.keep(now, msg)
+	case Recovered, Withdrawn:
+		if m.opened != nil {
+			m.opened.Delete(whose{msg.From, msg.Key})
+		}
 	}
 	for _, other := range m.members {
 		if other.member != l.member {
 			other.put(msg, now.Add(m.Delay))
 		}
 	}
+}
+
+// keep keeps an Opened message for those who join late. Only what holds no more makes room, and what is of unknown upstreams.
+func (m *Memory) keep(now time.Time, msg Message) {
+	if m.opened == nil {
+		m.opened = bounded.New[whose, open](mostOpen)
+	}
+	at, what := whose{msg.From, msg.Key}, open{msg, now.Add(msg.For)}
+	if !m.opened.Put(at, what, msg.Known) && !now.Before(m.full) {
+		m.full = now.Add(time.Second)
+		m.holding(now)
+		m.opened.Put(at, what, msg.Known)
+	}
+}
+
+// holding drops what holds no more, and returns the rest.
+func (m *Memory) holding(now time.Time) (all []open) {
+	if m.opened == nil {
+		return nil
+	}
+	for at, o := range m.opened.All() {
+		if now.Before(o.until) {
+			all = append(all, o)
+		} else {
+			m.opened.Delete(at)
+		}
+	}
+	return all
 }
 
 // put keeps a message for the goroutine that delivers, and starts it if there is none.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/bounded"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -23,7 +24,7 @@ const (
 // at Info, a line in ten seconds for each circuit, with the number of those in between. If the circuit waits for a request that
 // can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
-// The refusals of 1,024 circuits at a time are counted apart. Those of all others have a line in ten seconds together, whose key
+// The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a line in ten seconds together, whose key
 // is "others"; its attribute latest is the key of the last one, and reason, wait, cause and the like are that one's.
 //
 // What operators do on the dashboard is logged by dashboard.LogActions.
@@ -31,7 +32,7 @@ func Observer(logger *slog.Logger) transport.Observer {
 	if logger == nil {
 		panic("fusebox/logs: Observer got a nil logger; write slog.Default()")
 	}
-	r := refusals{logger: logger, seen: make(map[transport.Key]*refused)}
+	r := refusals{logger: logger, seen: bounded.New[transport.Key, *refused](mostKeys)}
 	return transport.Observer{
 		OnStateChange: func(c transport.StateChange) { logChange(logger, c) },
 		OnRefusal:     r.observe,
@@ -91,13 +92,13 @@ type refused struct {
 type refusals struct {
 	logger *slog.Logger
 	mu     sync.Mutex
-	seen   map[transport.Key]*refused
+	seen   *bounded.Map[transport.Key, *refused]
 	rest   refused // of keys that are not among seen
 	swept  time.Time
 }
 
 func (r *refusals) observe(e transport.Refusal) {
-	held, others, due := r.count(e.Key, e.At)
+	held, others, due := r.count(e.Key, e.Known, e.At)
 	if !due {
 		return
 	}
@@ -116,25 +117,23 @@ func (r *refusals) observe(e transport.Refusal) {
 }
 
 // count returns how many refusals a line is about, if one is due, and whether they are those of many keys.
-func (r *refusals) count(k transport.Key, now time.Time) (n int, others, due bool) {
+func (r *refusals) count(k transport.Key, known bool, now time.Time) (n int, others, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.seen[k]
-	if s == nil {
-		if len(r.seen) >= mostKeys && now.Sub(r.swept) >= refusalEvery {
+	s, ok := r.seen.Get(k)
+	if !ok {
+		if r.seen.Len() >= mostKeys && now.Sub(r.swept) >= refusalEvery {
 			r.swept = now
-			for key, old := range r.seen {
+			for key, old := range r.seen.All() {
 				if now.After(old.next) {
-					delete(r.seen, key)
+					r.seen.Delete(key)
 				}
 			}
 		}
-		if others = len(r.seen) >= mostKeys; others {
-			s = &r.rest
-		} else {
-			s = new(refused)
-			r.seen[k] = s
-		}
+		s = new(refused)
+	}
+	if others = !r.seen.Put(k, s, known); others {
+		s = &r.rest
 	}
 	s.held++
 	if now.Before(s.next) {

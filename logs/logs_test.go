@@ -228,6 +228,30 @@ func TestManyCircuitsAreLoggedInBoundedMemory(t *testing.T) {
 	})
 }
 
+func TestARealUpstreamHasALineOfItsOwnHoweverManyAreMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		refused := func(host string, calls int) {
+			s.down[host] = true
+			for range calls {
+				s.call(host)
+			}
+		}
+		for i := range 3000 {
+			refused(fmt.Sprintf("made-up%d.test", i), 4)
+		}
+		s.call("real.test")
+		s.read()
+		refused("real.test", 4)
+		lines := s.read()
+		last := lines[len(lines)-1]
+		require.Equal(t, "requests refused", last["msg"])
+		require.Equal(t, "http://real.test", last["key"])
+		refused("one-more-made-up.test", 4)
+		require.NotContains(t, fmt.Sprint(s.read()), "requests refused", "or a flood of hosts were one of lines")
+	})
+}
+
 func TestWhoIsNotRefusedAnyMoreMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

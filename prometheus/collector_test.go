@@ -406,9 +406,42 @@ func TestKeysBeyondTheBoundAreCountedTogether(t *testing.T) {
 	})
 }
 
+func TestAFloodOfMadeUpHostsTakesNoSeriesFromRealOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil, fuseboxprom.WithMaxKeys(10))
+		s.call("early.test")
+		for i := range 100 {
+			s.trip(fmt.Sprintf("made-up%d.test", i))
+		}
+		require.Len(t, keysOf(s.scrape()), 10+1)
+		for i := range 4 {
+			s.call(fmt.Sprintf("real%d.test", i))
+		}
+		got := s.scrape()
+		for i := range 4 {
+			require.Equal(t, 1.0, got[fmt.Sprintf(`circuit_state{key="http://real%d.test",state="closed"}`, i)], "with nothing told of it")
+		}
+		for i := range 100 {
+			s.trip(fmt.Sprintf("made-up-later%d.test", i))
+		}
+		for i := range 10 {
+			s.call(fmt.Sprintf("sick%d.test", i))
+			s.trip(fmt.Sprintf("sick%d.test", i))
+		}
+		keys := keysOf(s.scrape())
+		require.Len(t, keys, 10+1)
+		for i := range 10 {
+			require.Contains(t, keys, fmt.Sprintf("http://sick%d.test", i))
+		}
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 200*10.0, s.scrape()[`circuit_trouble_seconds_total{key="other"}`], "of those without a place, and those that gave theirs away")
+	})
+}
+
 func TestAKeyThatWasQuietForAnHourGivesWayToOneInTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nil, fuseboxprom.WithMaxKeys(2))
+		s.call("sick.test") // it has answered
 		s.trip("sick.test")
 		s.call("well.test")
 		time.Sleep(time.Second) // the one in trouble is quiet for longer
@@ -485,6 +518,10 @@ func TestCountersNeverGoBackwards(t *testing.T) {
 			for range 100 {
 				host := fmt.Sprintf("host%d.test", random.IntN(8))
 				key := transport.Key{Scheme: "http", Host: host}
+				if c, ok := s.rt.Circuit(key); !ok || !c.Known { // those that have never answered can lose their places
+					s.set(host, nil)
+					s.call(host)
+				}
 				switch random.IntN(12) {
 				case 0:
 					s.trip(host)

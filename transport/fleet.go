@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/bounded"
 )
 
 const (
@@ -27,10 +28,10 @@ type seat struct {
 	left atomic.Bool
 
 	mu      sync.Mutex
-	waiting map[*circuit]struct{}                  // that have evidence to send
-	known   map[fleet.Key]map[string]openElsewhere // by key and member
-	entries int
-	full    time.Time // no room until then
+	waiting map[*circuit]struct{}                             // that have evidence to send
+	known   *bounded.Map[fleet.Key, map[string]openElsewhere] // by key and member
+	entries int                                               // of all members together
+	full    time.Time                                         // nothing is over before
 }
 
 type openElsewhere struct {
@@ -61,7 +62,7 @@ func (t *Transport) LeaveFleet() {
 	defer s.link.Close()
 	for _, c := range t.circuits.all() {
 		if c.Circuit.LeaveFleet() {
-			s.link.Send(fleet.Message{Key: fleet.Key(c.key), Kind: fleet.Withdrawn})
+			s.link.Send(fleet.Message{Key: fleet.Key(c.key), Kind: fleet.Withdrawn, Known: c.Known()})
 		}
 	}
 }
@@ -70,7 +71,7 @@ func (t *Transport) joinFleet() {
 	if t.bus == nil {
 		return
 	}
-	t.seat = &seat{t: t, waiting: make(map[*circuit]struct{}), known: make(map[fleet.Key]map[string]openElsewhere)}
+	t.seat = &seat{t: t, waiting: make(map[*circuit]struct{}), known: bounded.New[fleet.Key, map[string]openElsewhere](mostKnown)}
 	ready := make(chan struct{}) // hear may be called before Join returns
 	link := t.bus.Join(rand.Text(), func(m fleet.Message) {
 		<-ready
@@ -105,46 +106,47 @@ func (s *seat) hear(m fleet.Message) {
 func (s *seat) remember(now time.Time, m fleet.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	members := s.known[m.Key]
+	members, _ := s.known.Get(m.Key)
 	_, known := members[m.From]
 	switch {
 	case (m.Kind == fleet.Recovered || m.Kind == fleet.Withdrawn) && known:
-		delete(members, m.From)
-		s.entries--
-		if len(members) == 0 {
-			delete(s.known, m.Key)
-		}
-	case m.Kind == fleet.Opened && (known || s.room(now)):
-		if members = s.known[m.Key]; members == nil {
+		s.forget(m.Key, members, m.From)
+	case m.Kind == fleet.Opened && (known || s.room(now, m.Known)):
+		if members, _ = s.known.Get(m.Key); members == nil { // or it made room just now
 			members = make(map[string]openElsewhere)
-			s.known[m.Key] = members
 		}
 		if _, known = members[m.From]; !known {
 			s.entries++
 		}
 		members[m.From] = openElsewhere{m, now.Add(min(m.For, knownFor))}
+		s.known.Put(m.Key, members, m.Known)
 	}
 }
 
-// room forgets what does not hold any more if there is no room.
-func (s *seat) room(now time.Time) bool {
-	if s.entries < mostKnown {
-		return true
+func (s *seat) forget(key fleet.Key, members map[string]openElsewhere, name string) {
+	delete(members, name)
+	s.entries--
+	if len(members) == 0 {
+		s.known.Delete(key)
 	}
-	if now.Before(s.full) {
-		return false
-	}
-	s.full = now.Add(time.Second)
-	for key, members := range s.known {
-		for name, open := range members {
-			if !now.Before(open.until) {
-				delete(members, name)
-				s.entries--
+}
+
+// room forgets what does not hold any more if there is no room, once a second at most; and for an upstream that has answered, what
+// is remembered of one that has not.
+func (s *seat) room(now time.Time, known bool) bool {
+	if s.entries >= mostKnown && !now.Before(s.full) {
+		s.full = now.Add(time.Second)
+		for key, members := range s.known.All() {
+			for name, open := range members {
+				if !now.Before(open.until) {
+					s.forget(key, members, name)
+				}
 			}
 		}
-		if len(members) == 0 {
-			delete(s.known, key)
-		}
+	}
+	if s.entries >= mostKnown && known {
+		dropped, _ := s.known.DropUnknown()
+		s.entries -= len(dropped)
 	}
 	return s.entries < mostKnown
 }
@@ -155,9 +157,9 @@ func (s *seat) introduce(c *circuit) {
 		return
 	}
 	s.mu.Lock()
-	members := s.known[fleet.Key(c.key)]
+	members, _ := s.known.Get(fleet.Key(c.key))
 	s.entries -= len(members)
-	delete(s.known, fleet.Key(c.key))
+	s.known.Delete(fleet.Key(c.key))
 	s.mu.Unlock()
 	now := time.Now()
 	for _, open := range members {
@@ -174,7 +176,7 @@ func (c *circuit) Share(m fleet.Message) {
 	if s == nil || s.left.Load() {
 		return
 	}
-	m.Key = fleet.Key(c.key)
+	m.Key, m.Known = fleet.Key(c.key), c.Known()
 	if m.Kind != fleet.Evidence {
 		s.link.Send(m)
 		return
@@ -201,7 +203,7 @@ func (s *seat) flush() {
 func (s *seat) sendEvidence(c *circuit) {
 	defer survive()
 	if m, ok := c.TakeEvidence(); ok && !s.left.Load() {
-		m.Key = fleet.Key(c.key)
+		m.Key, m.Known = fleet.Key(c.key), c.Known()
 		s.link.Send(m)
 	}
 }

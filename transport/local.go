@@ -28,7 +28,7 @@ const (
 type LocalTrouble struct {
 	At      time.Time
 	Since   time.Time    // the first of them opened
-	Tripped int          // how many have a circuit that opened: of those that had answered before, or of all if none is well
+	Tripped int          // how many have a circuit that opened: of those that are Known, or of all if no upstream is
 	Well    int          // how many others have answered well since, and not failed after that; while it is not Over
 	Over    bool         // a call to that upstream was well; or one of them has answered again, somebody has closed them all, or an hour has passed
 	Cause   policy.Cause // of the call; zero if upstreams began to fail together
@@ -95,11 +95,12 @@ func (l *local) look(t *Transport) {
 		together[c] = c.Known()
 	}
 	l.mu.Unlock()
-	l.saw(t, since, together, together.othersThatAreWell(&t.circuits, since))
+	well, known := together.others(&t.circuits, since)
+	l.saw(t, since, together, well, known)
 }
 
 // saw ends a look. Circuits may have come and gone since it began.
-func (l *local) saw(t *Transport, since time.Time, together company, well upstreams) {
+func (l *local) saw(t *Transport, since time.Time, together company, well upstreams, known bool) {
 	l.mu.Lock()
 	l.looking = false
 	came := len(l.tripped) > len(together)
@@ -108,7 +109,7 @@ func (l *local) saw(t *Transport, since time.Time, together company, well upstre
 			delete(together, c)
 		}
 	}
-	tripped := together.upstreams(len(well) > 0) // others may be made up
+	tripped := together.upstreams(known)
 	if l.suspected = len(tripped) >= localLeast && len(tripped) > len(well); l.suspected {
 		l.expiry = time.AfterFunc(localFor, func() { l.expire(t, since) })
 		l.trouble = LocalTrouble{At: time.Now(), Since: since, Tripped: len(tripped), Well: len(well)}
@@ -122,6 +123,7 @@ func (l *local) saw(t *Transport, since time.Time, together company, well upstre
 // company is circuits that tripped together, and whether each was known at the time of the look.
 type company map[*circuit]bool
 
+// upstreams are those of all, or of the known alone.
 func (together company) upstreams(known bool) upstreams {
 	u := make(upstreams)
 	for c, is := range together {
@@ -132,19 +134,21 @@ func (together company) upstreams(known bool) upstreams {
 	return u
 }
 
-// othersThatAreWell looks for upstreams of other circuits that have been well since then, until there are as many as those that
-// tripped and were known: then these are not most, and those that were never known count for nothing.
-func (together company) othersThatAreWell(all *circuits, since time.Time) upstreams {
+// others looks for upstreams of other circuits that have been well since then, until there are as many as those that
+// tripped and were known: then these are not most. And it reports whether any upstream is known at all, however seldom it is called:
+// then those that are not may be made up, and count for nothing.
+func (together company) others(all *circuits, since time.Time) (well upstreams, known bool) {
 	enough := max(1, len(together.upstreams(true)))
-	well := make(upstreams)
+	well = make(upstreams)
 	for c := range all.each {
+		known = known || c.Known()
 		if _, tripped := together[c]; !tripped && c.Well(since) {
 			if well.add(c); len(well) == enough {
 				break
 			}
 		}
 	}
-	return well
+	return well, known
 }
 
 // upstreams are those of some circuits, of which one can have several (PerTenant).

@@ -103,13 +103,13 @@ func TestCircuitsThatComeAndGoDuringALookAreHeeded(t *testing.T) {
 		left := call("c.test")
 		together[left] = true
 		rt.SetState(left.key, policy.Closed)
-		rt.local.saw(rt, rt.local.since, together, nil)
+		rt.local.saw(rt, rt.local.since, together, nil, true)
 		require.Zero(t, told, "one of three has recovered")
 		require.False(t, looking())
 
 		rt.local.looking = true
 		call("d.test")
-		rt.local.saw(rt, rt.local.since, together, nil)
+		rt.local.saw(rt, rt.local.since, together, nil, true)
 		require.True(t, looking(), "three have tripped, and that look was for two of them")
 		time.Sleep(2 * localLook)
 		synctest.Wait()
@@ -147,7 +147,7 @@ func BenchmarkALook(b *testing.B) {
 	}
 	since := time.Now()
 	for b.Loop() {
-		if len(together.othersThatAreWell(&t.circuits, since)) > 0 {
+		if well, _ := together.others(&t.circuits, since); len(well) > 0 {
 			b.Fatal("one is well")
 		}
 	}

@@ -43,6 +43,7 @@ type StateChange struct {
 	Failures, Successes int             // what the rule of the state From had in view
 	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
 	Shadow              bool            // the circuit refuses nothing (SetShadow)
+	Known               bool            // as Circuit.Known
 	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
 }
 
@@ -65,6 +66,7 @@ type Refusal struct {
 	At     time.Time
 	Error  *OpenError
 	Shadow bool // the call was made all the same (SetShadow)
+	Known  bool // as Circuit.Known
 }
 
 // CallStart is a call that is about to be made.
@@ -84,6 +86,7 @@ type CallEnd struct {
 	Cause   policy.Cause
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
 	Trace   string        // id of the trace of a call that failed, if it is known
+	Known   bool          // as Circuit.Known, with this call
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.
@@ -139,6 +142,7 @@ func (c *circuit) Changed(change statemachine.Change) {
 	event := StateChange{
 		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: string(change.Reason), Shadow: c.shadow.Load(),
 		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
+		Known: c.Known(),
 	}
 	defer c.t.save(event) // last, since it is a user's too, and may panic
 	c.t.local.observe(c.t, c, change)
@@ -154,7 +158,7 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 	for _, o := range c.t.observers.all() {
 		if o.OnRefusal != nil {
 			facts := openError(c, r)
-			o.OnRefusal(Refusal{Key: c.key, At: r.At, Error: &facts, Shadow: shadow})
+			o.OnRefusal(Refusal{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
 		}
 	}
 }

@@ -436,7 +436,7 @@ func TestResetMakesACircuitNew(t *testing.T) {
 		require.Equal(t, 1, rt.Reset("http://up*"))
 		require.Equal(t, "reset", changes[len(changes)-1].Reason)
 		c := circuit(t, rt, here)
-		require.Equal(t, transport.Circuit{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip}, c)
+		require.Equal(t, transport.Circuit{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip, Known: true}, c)
 		for range 2 {
 			require.Equal(t, policy.NotRefused, because(t, rt))
 		}

@@ -31,6 +31,7 @@ type savedCircuit struct {
 	State     policy.State `json:"state"`
 	Trouble   time.Time    `json:"trouble"`
 	NextProbe time.Time    `json:"next_probe,omitzero"`
+	Known     bool         `json:"known,omitempty"`
 
 	Samples []savedSample `json:"samples,omitempty"` // the latest first
 }
@@ -98,7 +99,7 @@ func (t *Transport) Save(w io.Writer) error {
 		text := c.Key.Scheme + c.Key.Host + c.Key.Detail
 		if c.State != policy.Closed && !c.Forced && utf8.ValidString(text) { // JSON has no other text
 			s.Circuits = append(s.Circuits, savedCircuit{
-				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail, State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe,
+				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail, State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe, Known: c.Known,
 				Samples: saveSamples(c.Samples),
 			})
 		}
@@ -153,7 +154,7 @@ func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err 
 			continue
 		}
 		c.Recall(restoreSamples(kept.Samples)) // before, so that who is told that it opens is told why
-		if c.Restore(now, due, kept.Trouble) {
+		if c.Restore(now, due, kept.Trouble, kept.Known) {
 			opened++
 		}
 	}

@@ -28,6 +28,9 @@ type Circuit struct {
 	// then on any request is a probe. It is zero if it does not wait.
 	SafeProbeUntil time.Time `json:"safe_probe_until,omitzero"`
 	Generation     uint64    `json:"generation"` // how many times the state has changed
+	// Known says that the upstream has answered a call, with whatever status, or that SetState has set the circuit. Keys can be made
+	// up by who chooses the URLs of requests, but such an answer cannot: where there is no room for all, others make room for those that are known.
+	Known bool `json:"known"`
 
 	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls since
 	// it is half-open. A rule with nothing bad in view takes no notice of successes.
@@ -121,5 +124,6 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
 		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, SafeProbeUntil: s.SafeUntil, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
+		Known: c.Known(),
 	}
 }

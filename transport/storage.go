@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/bounded"
 	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -17,6 +18,7 @@ type Record struct {
 	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
 	Failures  int          `json:"failures"`            // what the rule had in view when the state changed
 	Successes int          `json:"successes"`
+	Known     bool         `json:"known"` // as Circuit.Known; a Storage makes room by it
 }
 
 // Storage keeps the states of circuits where they outlive a Transport, or where others can read them.
@@ -36,18 +38,20 @@ type Storage interface {
 var ErrNoRecord = errors.New("fusebox: no record of this circuit")
 
 // MemoryStorage is a Storage for the Transports of one process. The zero value is empty and ready to use. It keeps
-// 16384 records at most; those of closed circuits make room for others.
+// 16384 records at most; those of circuits that are not Known make room for others, and then those of closed ones.
 type MemoryStorage struct {
 	mu      sync.Mutex
-	records map[Key]Record
+	records *bounded.Map[Key, Record] // nil if empty
 }
 
 // Load returns the last record saved under the key.
 func (m *MemoryStorage) Load(k Key) (Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.records[k]; ok {
-		return r, nil
+	if m.records != nil {
+		if r, ok := m.records.Get(k); ok {
+			return r, nil
+		}
 	}
 	return Record{}, ErrNoRecord
 }
@@ -56,23 +60,26 @@ func (m *MemoryStorage) Load(k Key) (Record, error) {
 func (m *MemoryStorage) Save(r Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.records[r.Key]; !ok && len(m.records) >= defaultMaxCircuits && !m.makeRoom() {
+	if m.records == nil {
+		m.records = bounded.New[Key, Record](defaultMaxCircuits)
+	}
+	if m.records.Put(r.Key, r, r.Known) {
+		return nil
+	}
+	if _, ok := m.records.DropUnknown(); !ok && !m.dropClosed() {
 		return errNoRoom
 	}
-	if m.records == nil {
-		m.records = make(map[Key]Record)
-	}
-	m.records[r.Key] = r
+	m.records.Put(r.Key, r, r.Known)
 	return nil
 }
 
-// makeRoom forgets the record of a circuit that is closed, which says no more than that there is none, if there is one
+// dropClosed forgets the record of a circuit that is closed, which says no more than that there is none, if there is one
 // among a few.
-func (m *MemoryStorage) makeRoom() bool {
+func (m *MemoryStorage) dropClosed() bool {
 	looked := 0
-	for key, r := range m.records {
+	for key, r := range m.records.All() {
 		if r.State == policy.Closed {
-			delete(m.records, key)
+			m.records.Delete(key)
 			return true
 		}
 		if looked++; looked == 64 {
@@ -99,9 +106,9 @@ func (t *Transport) restore(c *circuit) {
 	}
 	switch now := time.Now(); record.State {
 	case policy.Open:
-		c.Restore(now, record.NextProbe, record.Since)
+		c.Restore(now, record.NextProbe, record.Since, record.Known)
 	case policy.HalfOpen:
-		c.Restore(now, now, record.Since)
+		c.Restore(now, now, record.Since, record.Known)
 	}
 }
 
@@ -111,7 +118,7 @@ func (t *Transport) save(change StateChange) {
 	}
 	err := t.storage.Save(Record{
 		Key: change.Key, State: change.To, Since: change.At, NextProbe: change.NextProbe,
-		Failures: change.Failures, Successes: change.Successes,
+		Failures: change.Failures, Successes: change.Successes, Known: change.Known,
 	})
 	if err != nil {
 		t.storageFailed(change.Key, err)

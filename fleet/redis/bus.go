@@ -29,6 +29,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/bounded"
 )
 
 // Options are what the parts of this package can be told. The zero value is ready to use.
@@ -79,8 +80,10 @@ func newPlace(caller string, client redis.UniversalClient, o *Options) place {
 
 func (p place) channel() string           { return p.prefix }
 func (p place) open() string              { return p.prefix + ":open" }
+func (p place) openUnknown() string       { return p.prefix + ":open-unknown" }
 func (p place) since() string             { return p.prefix + ":since" }
 func (p place) circuits() string          { return p.prefix + ":circuits" }
+func (p place) unknown() string           { return p.prefix + ":circuits-unknown" }
 func (p place) circuit(key string) string { return p.prefix + ":circuit:" + key }
 func (p place) overrides() string         { return p.prefix + ":overrides" }
 
@@ -104,7 +107,7 @@ func (b *Bus) Join(member string, hear func(fleet.Message)) fleet.Link {
 	l := &link{
 		place: b.place, member: member, hear: hear, cancel: cancel,
 		trouble: trouble{logger: b.logger, what: "circuits go on by themselves"},
-		owed:    make(map[fleet.Key]queued), owedAt: time.Now(), in: make(chan fleet.Message, mostQueued),
+		owed:    bounded.New[fleet.Key, queued](mostQueued), owedAt: time.Now(), in: make(chan fleet.Message, mostQueued),
 		wake: make(chan struct{}, 1), sent: make(chan struct{}),
 	}
 	l.listener = listener{

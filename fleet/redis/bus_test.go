@@ -58,7 +58,7 @@ func TestAHealthyMemberSendsNoCommand(t *testing.T) {
 	}
 	admin := s.client(t)
 	// Each has asked for what is open, and hears.
-	require.Eventually(t, func() bool { return commands(t, admin)["zrevrangebyscore"] >= 5 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return commands(t, admin)["zrevrangebyscore"] >= 10 }, patience, 10*time.Millisecond)
 	before := sum(commands(t, admin))
 	<-time.After(3 * time.Second) // what is tested is that nothing happens
 	require.Equal(t, before, sum(commands(t, admin)))
@@ -84,4 +84,43 @@ func sum(counts map[string]int) (n int) {
 		n += c
 	}
 	return n
+}
+
+func TestWhatIsOpenOfRealUpstreamsIsHeardHoweverManyAreMadeUp(t *testing.T) {
+	realRedis(t)
+	t.Parallel()
+	s := startRedis(t)
+	bus := fleetredis.New(s.client(t), fleetredis.Options{})
+	opened := func(name string, known bool) fleet.Message {
+		return fleet.Message{Key: fleet.Key{Scheme: "http", Host: name}, Kind: fleet.Opened, For: time.Minute, Known: known}
+	}
+	admin := fleetredis.NewAdmin(s.client(t), fleetredis.Options{})
+	count := func() int {
+		open, err := admin.Open(t.Context())
+		require.NoError(t, err)
+		return len(open)
+	}
+	flooded := bus.Join("flooded", func(fleet.Message) {})
+	flooded.Send(opened("real", true))
+	const most = 2048
+	for n := range 3 * most {
+		flooded.Send(opened(fmt.Sprint("made up", n), false))
+		if n%1024 == 1023 {
+			require.Eventually(t, func() bool { return count() == 1+min(n+1, most) }, patience, 10*time.Millisecond)
+		}
+	}
+	flooded.Send(opened("was made up", false))
+	flooded.Send(opened("was made up", true)) // and has answered
+	heard := make(chan fleet.Message, 1+2*most)
+	require.Eventually(t, func() bool { return count() == most+2 }, patience, 10*time.Millisecond)
+	late := bus.Join("late", func(m fleet.Message) { heard <- m })
+	defer late.Close()
+	first := []string{(<-heard).Key.Host, (<-heard).Key.Host}
+	require.ElementsMatch(t, []string{"real", "was made up"}, first, "and before all others")
+	flooded.Close() // which takes nothing back
+	taken := fleet.Message{Key: fleet.Key{Scheme: "http", Host: "real"}, Kind: fleet.Recovered, Known: true}
+	again := bus.Join("flooded", func(fleet.Message) {})
+	again.Send(taken)
+	require.Eventually(t, func() bool { return count() == most+1 }, patience, 10*time.Millisecond)
+	again.Close()
 }

@@ -12,21 +12,23 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/bounded"
 )
 
 const (
-	batchEvery = 5 * time.Millisecond // at most one command in that time
-	stale      = 2 * time.Second      // what is older is not sent any more, but for how own circuits are
-	owedFor    = 3 * time.Minute      // and that not after this; no circuit is said to be open for longer
-	settle     = 5 * time.Second      // in which those who lost their Redis together say how their circuits are
-	echoWithin = 2 * time.Second      // what a member sends it also hears, or its subscription is dead
-	mostHeld   = 24 * time.Hour       // that something is told to those who join late
-	mostQueued = 4096                 // messages that wait to be sent or heard, and keys of which something is owed
-	mostBatch  = 256                  // messages in an envelope
-	mostName   = 256                  // bytes of a member's name
-	mostKey    = 8 << 10              // bytes of a key
-	mostKeys   = 64 << 10             // bytes of all keys in an envelope, before one more
-	mostPaid   = 1 << 20              // bytes of an envelope
+	batchEvery  = 5 * time.Millisecond // at most one command in that time
+	stale       = 2 * time.Second      // what is older is not sent any more, but for how own circuits are
+	owedFor     = 3 * time.Minute      // and that not after this; no circuit is said to be open for longer
+	settle      = 5 * time.Second      // in which those who lost their Redis together say how their circuits are
+	echoWithin  = 2 * time.Second      // what a member sends it also hears, or its subscription is dead
+	mostHeld    = 24 * time.Hour       // that something is told to those who join late
+	mostQueued  = 4096                 // messages that wait to be sent or heard, and keys of which something is owed
+	mostUnknown = 2048                 // circuits of upstreams that have never answered, in what is kept in Redis
+	mostBatch   = 256                  // messages in an envelope
+	mostName    = 256                  // bytes of a member's name
+	mostKey     = 8 << 10              // bytes of a key
+	mostKeys    = 64 << 10             // bytes of all keys in an envelope, before one more
+	mostPaid    = 1 << 20              // bytes of an envelope
 )
 
 // envelope is what is published. Its version is in the name of the channel, too.
@@ -35,46 +37,60 @@ type envelope[M fleet.Message | json.RawMessage] struct {
 	Messages []M    `json:"m"`
 }
 
-// send publishes an envelope, and keeps what is open for those who join late: KEYS are the set of what is open and the
-// hash of since when; ARGV the channel, the envelope, and triples of a time to hold, the time that the trouble has
-// lasted, both in milliseconds, and a message; a time of 0 takes the message out. Time is Redis's own, so the clocks of members do
-// not matter.
+// send publishes an envelope, and keeps what is open for those who join late: KEYS are the set of what is open, the
+// hash of since when, and the set of what is open of upstreams that have never answered, which is bounded; ARGV the channel, the
+// envelope, how many may be in that set, and four at a time: a time to hold, the time that the trouble has
+// lasted, both in milliseconds, which of the sets, and a message; a time of 0 takes the message out. Time is Redis's own, so the
+// clocks of members do not matter.
 var send = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-for i = 3, #ARGV, 3 do
-  local hold = tonumber(ARGV[i])
+local sets = {known = KEYS[1], unknown = KEYS[3]}
+for i = 4, #ARGV, 4 do
+  local hold, into, text = tonumber(ARGV[i]), sets[ARGV[i + 2]], ARGV[i + 3]
   if hold > 0 then
-    redis.call('ZADD', KEYS[1], now + hold, ARGV[i + 2])
-    redis.call('HSET', KEYS[2], ARGV[i + 2], now - tonumber(ARGV[i + 1]))
+    redis.call('ZADD', into, now + hold, text)
+    redis.call('HSET', KEYS[2], text, now - tonumber(ARGV[i + 1]))
   else
-    redis.call('ZREM', KEYS[1], ARGV[i + 2])
-    redis.call('HDEL', KEYS[2], ARGV[i + 2])
+    redis.call('HDEL', KEYS[2], text)
+  end
+  for _, set in pairs(sets) do
+    if hold == 0 or set ~= into then redis.call('ZREM', set, text) end
   end
 end
-for _, over in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
-  redis.call('ZREM', KEYS[1], over)
-  redis.call('HDEL', KEYS[2], over)
+local function drop(set, some)
+  for _, text in ipairs(some) do
+    redis.call('ZREM', set, text)
+    redis.call('HDEL', KEYS[2], text)
+  end
 end
-local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-if last[2] then
-  local left = math.ceil(math.min(last[2] - now, 86400000))
-  redis.call('PEXPIRE', KEYS[1], left)
-  redis.call('PEXPIRE', KEYS[2], left)
+drop(KEYS[3], redis.call('ZRANGE', KEYS[3], 0, -1 - tonumber(ARGV[3])))
+local longest = 0
+for _, set in pairs(sets) do
+  drop(set, redis.call('ZRANGEBYSCORE', set, '-inf', now))
+  local last = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')
+  if last[2] then
+    local left = math.ceil(math.min(last[2] - now, 86400000))
+    redis.call('PEXPIRE', set, left)
+    longest = math.max(longest, left)
+  end
 end
+if longest > 0 then redis.call('PEXPIRE', KEYS[2], longest) end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])`)
 
-// opened returns what is open: triples as above.
+// opened returns what is open, that of the first set first: a time to hold, the time that the trouble has lasted, and a message.
 var opened = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local all = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 local result = {}
-for i = 1, #all, 2 do
-  local since = tonumber(redis.call('HGET', KEYS[2], all[i]) or now) or now
-  result[#result + 1] = math.floor(math.min(all[i + 1] - now, 86400000))
-  result[#result + 1] = math.floor(now - since)
-  result[#result + 1] = all[i]
+for _, set in ipairs({KEYS[1], KEYS[3]}) do
+  local all = redis.call('ZREVRANGEBYSCORE', set, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, ARGV[1] - #result / 3)
+  for i = 1, #all, 2 do
+    local since = tonumber(redis.call('HGET', KEYS[2], all[i]) or now) or now
+    result[#result + 1] = math.floor(math.min(all[i + 1] - now, 86400000))
+    result[#result + 1] = math.floor(now - since)
+    result[#result + 1] = all[i]
+  end
 end
 return result`)
 
@@ -105,7 +121,7 @@ type link struct {
 
 	mu     sync.Mutex
 	queue  []queued // to be sent, in order
-	owed   map[fleet.Key]queued
+	owed   *bounded.Map[fleet.Key, queued]
 	owedAt time.Time   // not before it is what is owed sent
 	lookAt time.Time   // to ask what is open; zero if not at all
 	busy   bool        // something is being sent
@@ -165,9 +181,7 @@ func (l *link) owe(q queued) {
 	if q.Kind == fleet.Recovered {
 		q.Kind = fleet.Withdrawn
 	}
-	if _, known := l.owed[q.Key]; known || len(l.owed) < mostQueued {
-		l.owed[q.Key] = q
-	}
+	l.owed.Put(q.Key, q, q.Known)
 }
 
 // oweAgain takes back what could not be said, but for what is not the last word on its key any more. It is to be said at a time.
@@ -175,7 +189,7 @@ func (l *link) oweAgain(words []queued, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key, q := range lastWords(words) {
-		if _, newer := l.owed[key]; !newer {
+		if _, newer := l.owed.Get(key); !newer {
 			l.owe(q)
 		}
 	}
@@ -193,7 +207,7 @@ func sane(m fleet.Message) bool {
 func (l *link) Close() {
 	l.mu.Lock()
 	l.closed, l.owedAt = true, time.Now()
-	some := l.busy || len(l.queue) > 0 || len(l.owed) > 0
+	some := l.busy || len(l.queue) > 0 || l.owed.Len() > 0
 	l.wakeUp()
 	l.mu.Unlock()
 	if some {
@@ -248,13 +262,13 @@ func (l *link) await(ctx context.Context) bool {
 		l.mu.Lock()
 		l.busy = false
 		now, at := time.Now(), l.lookAt
-		if len(l.owed) > 0 && (at.IsZero() || l.owedAt.Before(at)) {
+		if l.owed.Len() > 0 && (at.IsZero() || l.owedAt.Before(at)) {
 			at = l.owedAt
 		}
 		if len(l.queue) > 0 {
 			at = now
 		}
-		over := l.closed && len(l.queue) == 0 && len(l.owed) == 0
+		over := l.closed && len(l.queue) == 0 && l.owed.Len() == 0
 		l.mu.Unlock()
 		switch {
 		case over:
@@ -290,11 +304,11 @@ func (l *link) batch() (batch []queued) {
 		l.queue = l.queue[1:]
 	}
 	if !now.Before(l.owedAt) {
-		for key, q := range l.owed {
+		for key, q := range l.owed.All() {
 			if full() {
 				break
 			}
-			delete(l.owed, key)
+			l.owed.Delete(key)
 			late := now.Sub(q.at)
 			if q.Kind == fleet.Opened {
 				q.For, q.Ago = q.For-late, q.Ago+late
@@ -309,7 +323,7 @@ func (l *link) batch() (batch []queued) {
 		l.queue = l.queue[1:]
 		add(q)
 		if says(q.Message) {
-			delete(l.owed, q.Key)
+			l.owed.Delete(q.Key)
 		}
 	}
 	l.busy = len(batch) > 0
@@ -326,7 +340,7 @@ func (l *link) publish(ctx context.Context, batch []queued) error {
 		return err
 	}
 	// Those that take something out come first: a Redis that is full lets them, and after them the others.
-	args, holds, ends := []any{l.channel(), text}, []any{}, []queued{}
+	args, holds, ends := []any{l.channel(), text, mostUnknown}, []any{}, []queued{}
 	for _, q := range lastWords(batch) {
 		// As a member of the set, a message is who and which, so that it replaces the last of its kind.
 		kept, err := json.Marshal(fleet.Message{From: l.member, Key: q.Key, Kind: fleet.Opened})
@@ -334,15 +348,19 @@ func (l *link) publish(ctx context.Context, batch []queued) error {
 			return err
 		}
 		if q.Kind == fleet.Opened {
-			holds = append(holds, max(1, min(q.For, mostHeld).Milliseconds()), q.Ago.Milliseconds(), kept)
+			of := "unknown"
+			if q.Known {
+				of = "known"
+			}
+			holds = append(holds, max(1, min(q.For, mostHeld).Milliseconds()), q.Ago.Milliseconds(), of, kept)
 			continue
 		}
-		args = append(args, 0, 0, kept)
+		args = append(args, 0, 0, "", kept)
 		ends = append(ends, q)
 	}
-	if args = append(args, holds...); len(args) > 2 {
+	if args = append(args, holds...); len(args) > 3 {
 		if !time.Now().Before(l.keepAgain) {
-			err = send.Run(ctx, l.client, []string{l.open(), l.since()}, args...).Err()
+			err = send.Run(ctx, l.client, []string{l.open(), l.since(), l.openUnknown()}, args...).Err()
 			if err != nil && !isServerError(err) {
 				return err
 			}
@@ -451,7 +469,7 @@ func (l *link) look(ctx context.Context) error {
 
 // listOpen returns who has what open: Opened messages.
 func (p place) listOpen(ctx context.Context) (all []fleet.Message, err error) {
-	list, err := opened.Run(ctx, p.client, []string{p.open(), p.since()}, mostQueued).Slice()
+	list, err := opened.Run(ctx, p.client, []string{p.open(), p.since(), p.openUnknown()}, mostQueued).Slice()
 	if err != nil {
 		return nil, err
 	}

@@ -3,13 +3,13 @@ package fleetredis
 import (
 	"context"
 	"errors"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/fusebox-go/fusebox/internal/bounded"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -21,8 +21,10 @@ const (
 
 // Storage is a transport.Storage that keeps a record of each circuit that has changed its state in Redis, as a hash under
 // fusebox:{namespace}:v1:circuit:{key} that any tool can read: scheme, host, detail, state ("closed", "open", "half-open"),
-// since and next_probe (RFC 3339), failures, successes. The sorted set fusebox:{namespace}:v1:circuits has the keys of all. If
-// several processes have a circuit of the same key, the last that changed has its record there.
+// since and next_probe (RFC 3339), failures, successes, and known (1 or 0; transport.Circuit.Known). The sorted set
+// fusebox:{namespace}:v1:circuits has the keys of all that are known, and fusebox:{namespace}:v1:circuits-unknown of the last 2048
+// others; records of those before them are deleted. If several processes have a circuit of the same key, the last that changed has
+// its record there, and it is known if it is in one of them.
 //
 // No request waits for Redis. Save writes in the background, of each circuit the latest record alone, and goes on trying
 // while Redis cannot be reached. Load answers from what was there when the Storage was made, and what this process has
@@ -35,9 +37,9 @@ type Storage struct {
 	cancel  context.CancelFunc
 
 	mu      sync.Mutex
-	atHand  map[transport.Key]held // not closed
-	swept   time.Time              // what had expired was last taken out of it
-	waiting map[transport.Key]transport.Record
+	atHand  *bounded.Map[transport.Key, held] // not closed
+	swept   time.Time                         // what had expired was last taken out of it
+	waiting *bounded.Map[transport.Key, transport.Record]
 	writing chan struct{} // closed when nothing is written any more; nil if nothing is
 	closed  bool
 }
@@ -53,7 +55,7 @@ func NewStorage(client redis.UniversalClient, o Options) *Storage {
 	p := newPlace("NewStorage", client, &o)
 	s := &Storage{
 		place: p, ttl: o.TTL, trouble: trouble{logger: o.Logger, what: "states of circuits are kept here meanwhile"},
-		atHand: make(map[transport.Key]held), waiting: make(map[transport.Key]transport.Record),
+		atHand: bounded.New[transport.Key, held](mostRecords), waiting: bounded.New[transport.Key, transport.Record](mostRecords),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var all []Record
@@ -66,7 +68,7 @@ func NewStorage(client redis.UniversalClient, o Options) *Storage {
 	}
 	for _, r := range all {
 		if r.State != policy.Closed {
-			s.atHand[r.Key] = held{r.Record, time.Now().Add(r.Expires)}
+			s.atHand.Put(r.Key, held{r.Record, time.Now().Add(r.Expires)}, r.Known)
 		}
 	}
 	return s
@@ -76,7 +78,7 @@ func NewStorage(client redis.UniversalClient, o Options) *Storage {
 func (s *Storage) Load(k transport.Key) (transport.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h, ok := s.atHand[k]; ok && time.Now().Before(h.until) {
+	if h, ok := s.atHand.Get(k); ok && time.Now().Before(h.until) {
 		return h.Record, nil
 	}
 	return transport.Record{}, transport.ErrNoRecord
@@ -87,7 +89,8 @@ var (
 	errClosed  = errors.New("fleet/redis: the storage is closed")
 )
 
-// Save has the record written in the background. It returns an error if 4096 circuits' records wait already, or after Close.
+// Save has the record written in the background. It returns an error if 4096 records of
+// circuits that are Known wait already, or after Close; those of others make room for each other and for them.
 func (s *Storage) Save(r transport.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,14 +98,16 @@ func (s *Storage) Save(r transport.Record) error {
 		return errClosed
 	}
 	if r.State == policy.Closed {
-		delete(s.atHand, r.Key)
-	} else if _, ok := s.atHand[r.Key]; ok || s.room() {
-		s.atHand[r.Key] = held{r, time.Now().Add(s.ttl)}
+		s.atHand.Delete(r.Key)
+	} else {
+		s.keep(held{r, time.Now().Add(s.ttl)})
 	}
-	if _, ok := s.waiting[r.Key]; !ok && len(s.waiting) >= mostRecords {
-		return errWaiting
+	if !s.waiting.Put(r.Key, r, r.Known) {
+		if _, ok := s.waiting.DropUnknown(); !ok {
+			return errWaiting
+		}
+		s.waiting.Put(r.Key, r, r.Known)
 	}
-	s.waiting[r.Key] = r
 	if s.writing == nil {
 		s.writing = make(chan struct{})
 		go s.write(s.writing)
@@ -110,14 +115,21 @@ func (s *Storage) Save(r transport.Record) error {
 	return nil
 }
 
-// room takes out what has expired if there is no room, once a second at most.
-func (s *Storage) room() bool {
+// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is unknown.
+func (s *Storage) keep(h held) {
 	now := time.Now()
-	if len(s.atHand) >= mostRecords && now.Sub(s.swept) >= time.Second {
+	if s.atHand.Len() >= mostRecords && now.Sub(s.swept) >= time.Second {
 		s.swept = now
-		maps.DeleteFunc(s.atHand, func(_ transport.Key, h held) bool { return !now.Before(h.until) })
+		for k, old := range s.atHand.All() {
+			if !now.Before(old.until) {
+				s.atHand.Delete(k)
+			}
+		}
 	}
-	return len(s.atHand) < mostRecords
+	if !s.atHand.Put(h.Key, h, h.Known) {
+		s.atHand.DropUnknown()
+		s.atHand.Put(h.Key, h, h.Known)
+	}
 }
 
 // Close writes what waits, for a second at most, and ends what runs in the background.
@@ -166,14 +178,14 @@ func (s *Storage) write(done chan struct{}) {
 func (s *Storage) take() map[transport.Key]transport.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting) == 0 || s.ctx.Err() != nil {
+	if s.waiting.Len() == 0 || s.ctx.Err() != nil {
 		s.writing = nil
 		return nil
 	}
 	some := make(map[transport.Key]transport.Record)
-	for k, r := range s.waiting {
+	for k, r := range s.waiting.All() {
 		some[k] = r
-		delete(s.waiting, k)
+		s.waiting.Delete(k)
 		if len(some) == mostPerWrite {
 			break
 		}
@@ -185,29 +197,46 @@ func (s *Storage) take() map[transport.Key]transport.Record {
 func (s *Storage) giveBack(some map[transport.Key]transport.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.Copy(some, s.waiting)
-	s.waiting = some
+	for k, r := range some {
+		if _, newer := s.waiting.Get(k); !newer {
+			s.waiting.Put(k, r, r.Known)
+		}
+	}
 }
 
-// save writes a record: KEYS are its hash and the set of all; ARGV the time to live in milliseconds, the name in the
-// set, whether there is a next probe, and the fields.
+// save writes a record: KEYS are its hash, the set of those that are known and the set of those that are not, which is bounded;
+// ARGV the time to live in milliseconds, the name in the set, whether there is a next probe, whether it is known, how many may be in the
+// second set, what the names of hashes begin with, and the fields. Hashes that it deletes are in the slot of its KEYS.
 const save = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HSET', KEYS[1], unpack(ARGV, 4)) -- first: once a script has written, a full Redis takes more
+redis.call('HSET', KEYS[1], unpack(ARGV, 7)) -- first: once a script has written, a full Redis takes more
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], 'next_probe') end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[2])
-local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
-redis.call('PEXPIRE', KEYS[2], string.format('%.0f', last[2] - now))
+local set, other = KEYS[2], KEYS[3]
+if ARGV[4] == '1' then
+  redis.call('HSET', KEYS[1], 'known', 1)
+elseif redis.call('HGET', KEYS[1], 'known') ~= '1' then
+  redis.call('HSET', KEYS[1], 'known', 0)
+  set, other = other, set
+end
+redis.call('ZREM', other, ARGV[2])
+redis.call('ZADD', set, now + ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', set, '-inf', now)
+local last = redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')
+redis.call('PEXPIRE', set, string.format('%.0f', last[2] - now))
+for _, name in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1 - ARGV[5])) do
+  redis.call('ZREM', KEYS[3], name)
+  redis.call('PEXPIRE', ARGV[6] .. name, 0)
+end
 return 1`
 
 func (s *Storage) put(ctx context.Context, some map[transport.Key]transport.Record) error {
 	pipe := s.client.Pipeline()
 	for _, r := range some {
 		name := r.Key.String()
-		args := []any{s.ttl.Milliseconds(), name, "",
+		args := []any{
+			s.ttl.Milliseconds(), name, "", r.Known, mostUnknown, s.circuit(""),
 			"scheme", r.Key.Scheme, "host", r.Key.Host, "detail", r.Key.Detail, "state", r.State.String(),
 			"since", r.Since.Format(time.RFC3339Nano), "failures", r.Failures, "successes", r.Successes,
 		}
@@ -215,19 +244,26 @@ func (s *Storage) put(ctx context.Context, some map[transport.Key]transport.Reco
 			args[2] = "next_probe"
 			args = append(args, "next_probe", r.NextProbe.Format(time.RFC3339Nano))
 		}
-		pipe.Eval(ctx, save, []string{s.circuit(name), s.circuits()}, args...)
+		pipe.Eval(ctx, save, []string{s.circuit(name), s.circuits(), s.unknown()}, args...)
 	}
 	_, err := pipe.Exec(ctx)
 	return err
 }
 
-// recorded returns the names of records, those first that were written last, each followed by how many milliseconds it lives.
+// recorded returns the names of records, those of the first set first, and of each those that were written last, each followed by how
+// many milliseconds it lives.
 var recorded = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local all = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
-for i = 2, #all, 2 do all[i] = tostring(math.floor(all[i] - now)) end
-return all`)
+local result = {}
+for _, set in ipairs(KEYS) do
+  local all = redis.call('ZREVRANGEBYSCORE', set, '+inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, ARGV[1] - #result / 2)
+  for i = 1, #all, 2 do
+    result[#result + 1] = all[i]
+    result[#result + 1] = tostring(math.floor(all[i + 1] - now))
+  end
+end
+return result`)
 
 // Record is what a Storage has written of a circuit.
 type Record struct {
@@ -236,7 +272,7 @@ type Record struct {
 }
 
 func (p place) records(ctx context.Context) (all []Record, err error) {
-	names, err := recorded.Run(ctx, p.client, []string{p.circuits()}, mostRecords).StringSlice()
+	names, err := recorded.Run(ctx, p.client, []string{p.circuits(), p.unknown()}, mostRecords).StringSlice()
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
@@ -273,6 +309,7 @@ func recordOf(fields map[string]string) (r Record, ok bool) {
 			return r, false
 		}
 	}
+	r.Known = fields["known"] == "1"
 	r.Failures, _ = strconv.Atoi(fields["failures"])
 	r.Successes, _ = strconv.Atoi(fields["successes"])
 	return r, true

@@ -20,7 +20,7 @@ import (
 func record(host string, state policy.State) transport.Record {
 	return transport.Record{
 		Key: transport.Key{Scheme: "https", Host: host, Detail: "GET /x"}, State: state, Failures: 6, Successes: 2,
-		Since: time.Now().Round(0), NextProbe: time.Now().Add(time.Second).Round(0),
+		Since: time.Now().Round(0), NextProbe: time.Now().Add(time.Second).Round(0), Known: true,
 	}
 }
 
@@ -63,7 +63,7 @@ func TestARecordOutlivesItsStorage(t *testing.T) {
 	fields, err := c.HGetAll(t.Context(), "fusebox:{default}:v1:circuit:https://closed GET /x").Result()
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{
-		"scheme": "https", "host": "closed", "detail": "GET /x", "state": "closed", "failures": "6", "successes": "2",
+		"scheme": "https", "host": "closed", "detail": "GET /x", "state": "closed", "failures": "6", "successes": "2", "known": "1",
 		"since": closed.Since.Format(time.RFC3339Nano), "next_probe": closed.NextProbe.Format(time.RFC3339Nano),
 	}, fields)
 	all, err := fleetredis.NewAdmin(c, fleetredis.Options{}).Records(t.Context())
@@ -187,6 +187,11 @@ func TestAStorageIsBounded(t *testing.T) {
 	var log logbook
 	storage := fleetredis.NewStorage(s.client(t), fleetredis.Options{Logger: slog.New(&log)})
 	assert.Less(t, time.Since(start), 5*time.Second, "to begin with nothing")
+	for n := range 6000 {
+		made := record(fmt.Sprint("made up", n), policy.Open)
+		made.Known = false
+		assert.NoError(t, storage.Save(made), "they make room for each other")
+	}
 	refused := 0
 	for n := range 6000 {
 		if err := storage.Save(record(fmt.Sprint("host", n), policy.Open)); err != nil {
@@ -198,6 +203,53 @@ func TestAStorageIsBounded(t *testing.T) {
 	storage.Close()
 	assert.Less(t, time.Since(start), 5*time.Second, "to close")
 	assert.Equal(t, 1, log.count(slog.LevelWarn))
+}
+
+func TestRecordsOfMadeUpHostsMakeRoomForThoseOfRealOnes(t *testing.T) {
+	realRedis(t)
+	t.Parallel()
+	s := startRedis(t)
+	c := s.client(t)
+	storage := fleetredis.NewStorage(c, fleetredis.Options{})
+	real := []transport.Record{record("before", policy.Open), record("after", policy.Open)}
+	require.NoError(t, storage.Save(real[0]))
+	const most = 2048
+	for n := range 3 * most {
+		made := record(fmt.Sprint("made up", n), policy.Open)
+		made.Known = false
+		require.NoError(t, storage.Save(made))
+		if n%1024 == 1023 { // so that all are written
+			require.Eventually(t, func() bool {
+				r, err := c.HGet(t.Context(), "fusebox:{default}:v1:circuit:"+made.Key.String(), "state").Result()
+				return err == nil && r == "open"
+			}, patience, 10*time.Millisecond)
+		}
+	}
+	require.NoError(t, storage.Save(real[1]))
+	again := real[1]
+	again.Known, again.Failures = false, 9 // a process for which it has never answered
+	storage.Close()
+	other := fleetredis.NewStorage(c, fleetredis.Options{})
+	require.NoError(t, other.Save(again))
+	other.Close()
+
+	keys, err := c.Keys(t.Context(), "fusebox:*:circuit:*").Result()
+	require.NoError(t, err)
+	require.Len(t, keys, most+2, "no more is kept")
+	for _, key := range []string{"circuits", "circuits-unknown"} {
+		left, err := c.TTL(t.Context(), "fusebox:{default}:v1:"+key).Result()
+		require.NoError(t, err)
+		require.InDelta(t, 24*time.Hour, left, float64(time.Minute))
+	}
+	next := fleetredis.NewStorage(c, fleetredis.Options{})
+	defer next.Close()
+	got, err := next.Load(real[0].Key)
+	require.NoError(t, err)
+	assertSame(t, real[0], got)
+	got, err = next.Load(real[1].Key)
+	require.NoError(t, err)
+	require.Equal(t, 9, got.Failures, "the last word")
+	require.True(t, got.Known, "but it has answered somebody")
 }
 
 // What has expired makes room at hand.

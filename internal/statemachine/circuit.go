@@ -149,7 +149,7 @@ const (
 	goneBit    = 0b000010000 // forgotten: no longer the circuit of its key
 	canaryBit  = 0b000100000 // closed, and the next call is to be a canary
 	watchBit   = 0b001000000 // closed, and every call is counted, because a canary is late
-	knownBit   = 0b010000000 // the upstream has answered a call, or somebody set the state by hand
+	knownBit   = 0b010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
 	failingBit = 0b100000000 // closed, and the last call that said something did not succeed
 	generation = 9           // bits below the generation
 )

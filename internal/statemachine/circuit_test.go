@@ -113,7 +113,7 @@ func (r *rig) do(at time.Duration, operation string) string {
 		}
 	case "restore":
 		due, _ := time.ParseDuration(words[1])
-		r.Restore(now, epoch.Add(due), time.Time{})
+		r.Restore(now, epoch.Add(due), time.Time{}, true)
 	case "forget":
 		spare := map[string]Spare{"unknown": Unknown, "quiet": Quiet, "any": AnyClosed, "idle": Idle}[words[1]]
 		idle, _ := time.ParseDuration(words[2])

@@ -178,7 +178,7 @@ func TestRestoreTakesAnyTime(t *testing.T) {
 		rules.Hold = policy.Hold{}
 		for _, due := range []time.Time{{}, time.Unix(0, 0), time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0), epoch.Add(290 * years), epoch.Add(-290 * years)} {
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil)
-			c.Restore(epoch, due, time.Time{})
+			c.Restore(epoch, due, time.Time{}, true)
 			require.Equal(t, policy.Open, c.state())
 			require.False(t, lookAt(c, epoch).Due.After(epoch.Add(10*time.Minute)), "%v", due)
 			requireRecovery(t, c, epoch, 11*time.Minute, due.String())

@@ -32,7 +32,9 @@ func (c *Circuit) byHand(to policy.State, now time.Time, reason Reason) (gone bo
 		return true
 	}
 	if !c.forced || reason == Forced && c.state() != to {
-		c.word.Or(knownBit)
+		if reason == ByHand { // what is forced is forced again if it comes back
+			c.word.Or(knownBit)
+		}
 		c.change(to, now, reason, policy.Result{})
 	}
 	return false
@@ -84,8 +86,8 @@ func (c *Circuit) Configure(config *Config, now time.Time) {
 }
 
 // Restore opens a circuit that has changed nothing yet, as it was elsewhere: until due, in trouble since then; zero if
-// that is not known.
-func (c *Circuit) Restore(now, due, since time.Time) (opened bool) {
+// that is not known; and with what was Known of its upstream.
+func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.generation() > 0 || c.gone() {
@@ -94,7 +96,9 @@ func (c *Circuit) Restore(now, due, since time.Time) (opened bool) {
 	if !since.IsZero() {
 		c.trouble = &trouble{since: since}
 	}
-	c.word.Or(knownBit)
+	if known {
+		c.word.Or(knownBit)
+	}
 	c.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
 	return true
 }

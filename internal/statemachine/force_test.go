@@ -214,16 +214,16 @@ func TestTroubleBeginsWhenItOpensAndEndsWhenItCloses(t *testing.T) {
 
 func TestRestoredTroubleBeganWhereItDid(t *testing.T) {
 	r := newRig(classic)
-	require.True(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour)))
+	require.True(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour), true))
 	s := lookAt(r, epoch)
 	require.Equal(t, epoch.Add(-time.Hour), s.Trouble)
 	require.Equal(t, epoch, s.Since)
 	require.Equal(t, epoch.Add(time.Second), s.Due)
 	require.Zero(t, s.Counts.Trips)
-	require.False(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour)), "it has changed")
+	require.False(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour), true), "it has changed")
 	require.Equal(t, Restored, r.told.changes[0].Reason)
 
 	r = newRig(classic)
-	require.True(t, r.Restore(epoch, epoch, time.Time{}))
+	require.True(t, r.Restore(epoch, epoch, time.Time{}, true))
 	require.Equal(t, epoch, lookAt(r, epoch).Trouble, "it is not known when it was")
 }

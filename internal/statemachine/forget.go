@@ -56,5 +56,5 @@ func mayBeSpared(word uint64, spare Spare) bool {
 	return true
 }
 
-// Known reports whether the upstream has ever answered, or somebody has set the state by hand.
+// Known reports whether the upstream has ever answered, or somebody has set its state by hand (Set).
 func (c *Circuit) Known() bool { return c.word.Load()&knownBit != 0 }

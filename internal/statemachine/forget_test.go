@@ -53,7 +53,7 @@ func TestUnknownCircuitsAreSparedInAnyStateAndKnownOnesNever(t *testing.T) {
 		{"set closed", true, func(r *rig) { r.do(0, "set closed") }},
 		{"set open", true, func(r *rig) { r.do(0, "set open") }},
 		{"set half-open", true, func(r *rig) { r.do(0, "set half-open") }},
-		{"forced", true, func(r *rig) { r.do(0, "force closed") }},
+		{"forced, and so again if it comes back", false, func(r *rig) { r.do(0, "force closed") }},
 		{"reset", false, func(r *rig) { r.do(0, "reset") }},
 		{"an answer, then reset", true, func(r *rig) { call(r.Circuit, epoch, well); r.do(0, "reset") }},
 		{"restored", true, func(r *rig) { r.do(0, "restore 1s") }},
@@ -91,6 +91,7 @@ func TestACircuitThatIsNoneToSpareStaysUsed(t *testing.T) {
 
 func TestAForcedCircuitIsForgottenWhenItHasBeenSoForLong(t *testing.T) {
 	r := newRig(classic)
+	call(r.Circuit, epoch, well)
 	r.do(time.Minute, "force open")
 	for _, spare := range []Spare{Unknown, Quiet, AnyClosed} {
 		require.False(t, forgets(r.Circuit, epoch.Add(1000*time.Hour), spare))

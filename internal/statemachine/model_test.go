@@ -631,7 +631,6 @@ func (m *model) set(to policy.State, now time.Time) (gone bool) {
 
 func (m *model) force(to policy.State, now time.Time) (gone bool) {
 	if !m.gone && !(m.forced && m.state == to) {
-		m.known = true
 		m.change(to, now, Forced, policy.Result{})
 	}
 	return m.gone
@@ -938,7 +937,7 @@ func (d *duel) step(o operation) {
 			if o.Arg%2 == 0 {
 				since = d.now.Add(-time.Hour)
 			}
-			d.same("opened", c.Restore(d.now, due, since), m.restore(d.now, due, since))
+			d.same("opened", c.Restore(d.now, due, since, true), m.restore(d.now, due, since))
 			break
 		}
 		d.same("gone", c.Set(to, d.now), m.set(to, d.now))

@@ -591,7 +591,7 @@ func TestOpenedIsToldAgainWhileRequestsCome(t *testing.T) {
 
 func TestWhatIsRestoredIsToldOnlyAgain(t *testing.T) {
 	f := newFellow(classic)
-	f.Restore(epoch, epoch.Add(time.Hour), epoch.Add(-time.Hour))
+	f.Restore(epoch, epoch.Add(time.Hour), epoch.Add(-time.Hour), true)
 	require.Empty(t, f.told.kinds(), "it is what others said before")
 	f.call(time.Second, failed)
 	require.Equal(t, []fleet.Message{{Kind: fleet.Opened, For: openedFor, Ago: time.Hour + time.Second}}, f.told.shared)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/bounded"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -60,8 +61,8 @@ var lifecycle = []Series{
 
 // Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory is
 // bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are
-// for whoever comes first, and half for keys whose circuits open; if these are taken too, one that was not in trouble for an
-// hour gives way to one that is. Its methods can be called by many goroutines at once, but for Observe.
+// for whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never answered
+// gives way to one that has (transport.Circuit.Known), and one that was not in trouble for an hour to one that is. Its methods can be called by many goroutines at once, but for Observe.
 type Tally struct {
 	t       *transport.Transport
 	most    int
@@ -70,9 +71,9 @@ type Tally struct {
 
 	mu       sync.Mutex
 	entries  map[string]*entry        // by the text of a key: different keys can have the same
-	known    map[transport.Key]*entry // some of them, found without making the text
+	byKey    map[transport.Key]*entry // some of them, found without making the text
 	other    *entry
-	troubled map[transport.Key]trouble
+	troubled *bounded.Map[transport.Key, trouble]
 	shadows  map[transport.Key]transport.Shadow // as they were when they were last read
 	changes  uint64
 	reading  bool
@@ -103,15 +104,16 @@ type entry struct {
 	spent   time.Duration // in trouble, but for what is to be counted of those that are troubled
 	shown   time.Duration // what was last read of it
 	last    time.Time     // of the latest news; zero if there was none
+	known   bool          // an upstream of it has answered
 }
 
 // New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from Observe on.
 func New(t *transport.Transport, most int) *Tally {
 	return &Tally{
 		t: t, most: most, started: time.Now(),
-		entries: make(map[string]*entry), known: make(map[transport.Key]*entry),
+		entries: make(map[string]*entry), byKey: make(map[transport.Key]*entry),
 		other:    &entry{text: OtherKey, counts: make(map[Series]uint64)},
-		troubled: make(map[transport.Key]trouble), shadows: make(map[transport.Key]transport.Shadow),
+		troubled: bounded.New[transport.Key, trouble](mostTroubled), shadows: make(map[transport.Key]transport.Shadow),
 	}
 }
 
@@ -121,10 +123,10 @@ func (ta *Tally) Observe() {
 		OnStateChange: ta.changed,
 		OnRefusal:     ta.refused,
 		OnFailure: func(c transport.CallEnd) {
-			ta.count(c.Key, Series{Event: Failures, A: classOf(c.Cause)})
+			ta.count(c.Key, c.Known, Series{Event: Failures, A: classOf(c.Cause)})
 		},
 		OnProbe: func(c transport.CallEnd) {
-			ta.count(c.Key, Series{Event: Probes, A: c.Outcome.String()})
+			ta.count(c.Key, c.Known, Series{Event: Probes, A: c.Outcome.String()})
 		},
 		OnLocalTrouble: ta.localTrouble,
 	})
@@ -137,28 +139,36 @@ func (ta *Tally) changed(c transport.StateChange) {
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
 	ta.changes++
-	e := ta.entry(c.Key, c.To != policy.Closed, c.At)
+	e := ta.entry(c.Key, c.Known, c.To != policy.Closed, c.At)
 	e.counts[Series{Transitions, c.From.String(), c.To.String(), c.Reason}]++
 	if c.To == policy.Closed {
 		ta.troubleOver(c.Key, c.At)
 		return
 	}
-	ta.inTrouble(c.Key, e, c.At)
+	ta.inTrouble(c.Key, c.Known, e, c.At)
 	if c.Reason == "tripped" { // by a call, whose caller was there until now
 		ta.askedFor(c.Key, c.At)
 	}
 }
 
-func (ta *Tally) inTrouble(k transport.Key, e *entry, since time.Time) {
-	if _, ok := ta.troubled[k]; !ok && len(ta.troubled) < mostTroubled {
-		ta.troubled[k] = trouble{entry: e, since: since}
+func (ta *Tally) inTrouble(k transport.Key, known bool, e *entry, since time.Time) {
+	if _, ok := ta.troubled.Get(k); ok {
+		return
+	}
+	if ta.troubled.Len() >= mostTroubled && known {
+		if t, ok := ta.troubled.DropUnknown(); ok {
+			t.entry.trouble--
+			t.entry.spent += t.spent(since)
+		}
+	}
+	if ta.troubled.Put(k, trouble{entry: e, since: since}, known) {
 		e.trouble++
 	}
 }
 
 // askedFor takes notice of a request. The time in which nobody met the trouble is left out.
 func (ta *Tally) askedFor(k transport.Key, at time.Time) {
-	t, ok := ta.troubled[k]
+	t, ok := ta.troubled.Get(k)
 	if !ok || !at.After(t.asked) {
 		return
 	}
@@ -167,12 +177,12 @@ func (ta *Tally) askedFor(k transport.Key, at time.Time) {
 		t.since = at
 	}
 	t.asked = at
-	ta.troubled[k] = t
+	ta.troubled.Put(k, t, false)
 }
 
 func (ta *Tally) troubleOver(k transport.Key, at time.Time) {
-	if was, ok := ta.troubled[k]; ok {
-		delete(ta.troubled, k)
+	if was, ok := ta.troubled.Get(k); ok {
+		ta.troubled.Delete(k)
 		was.entry.trouble--
 		was.entry.spent += was.spent(at)
 	}
@@ -185,15 +195,15 @@ func (ta *Tally) refused(r transport.Refusal) {
 	}
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
-	ta.entry(r.Key, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
+	ta.entry(r.Key, r.Known, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
 	ta.askedFor(r.Key, r.At)
 }
 
-func (ta *Tally) count(k transport.Key, s Series) {
+func (ta *Tally) count(k transport.Key, known bool, s Series) {
 	now := time.Now()
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
-	ta.entry(k, false, now).counts[s]++
+	ta.entry(k, known, false, now).counts[s]++
 	if s.Event == Probes {
 		ta.askedFor(k, now)
 	}
@@ -212,11 +222,12 @@ func (ta *Tally) localTrouble(l transport.LocalTrouble) {
 }
 
 // entry returns the entry for news of a key, and makes one if there is room.
-func (ta *Tally) entry(k transport.Key, inTrouble bool, at time.Time) *entry {
+func (ta *Tally) entry(k transport.Key, known, inTrouble bool, at time.Time) *entry {
 	e := ta.find(k)
 	if e == nil {
-		e = ta.make(k, inTrouble, at)
+		e = ta.make(k, known, inTrouble, at)
 	}
+	e.known = e.known || known
 	if at.After(e.last) {
 		e.last = at
 	}
@@ -224,7 +235,7 @@ func (ta *Tally) entry(k transport.Key, inTrouble bool, at time.Time) *entry {
 }
 
 func (ta *Tally) find(k transport.Key) *entry {
-	if e := ta.known[k]; e != nil {
+	if e := ta.byKey[k]; e != nil {
 		return e
 	}
 	e := ta.entries[k.String()]
@@ -235,38 +246,67 @@ func (ta *Tally) find(k transport.Key) *entry {
 }
 
 func (ta *Tally) know(k transport.Key, e *entry) {
-	if len(ta.known) >= 2*ta.most {
-		clear(ta.known) // more keys than texts
+	if len(ta.byKey) >= 2*ta.most {
+		clear(ta.byKey) // more keys than texts
 	}
-	ta.known[k] = e
+	ta.byKey[k] = e
 }
 
-func (ta *Tally) make(k transport.Key, inTrouble bool, now time.Time) *entry {
-	room := len(ta.entries) < (ta.most+1)/2 || inTrouble && (len(ta.entries) < ta.most || ta.giveWay(now))
+func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *entry {
+	most := (ta.most + 1) / 2
+	if inTrouble {
+		most = ta.most
+	}
 	text := k.String()
-	if !room || text == OtherKey {
+	if text == OtherKey || len(ta.entries) >= most && !ta.makeRoom(known, inTrouble, most, now) {
 		return ta.other
 	}
-	e := &entry{key: k, text: text, counts: make(map[Series]uint64)}
+	e := &entry{key: k, text: text, counts: make(map[Series]uint64), known: known}
 	ta.entries[text] = e
 	ta.know(k, e)
 	return e
 }
 
-// giveWay drops the entry that was quiet the longest, if that is long enough.
-func (ta *Tally) giveWay(now time.Time) bool {
-	var quiet *entry
+// makeRoom drops the entry of which nothing was heard the longest: for a known key, of those that are not known, unless so many are
+// as may be; for one in trouble, of those that were not for long enough.
+func (ta *Tally) makeRoom(known, inTrouble bool, most int, now time.Time) bool {
+	var unknown, quiet *entry
+	all := 0
 	for _, e := range ta.entries {
+		if e.known {
+			all++
+		} else if unknown == nil || e.last.Before(unknown.last) {
+			unknown = e
+		}
 		if e.trouble == 0 && now.Sub(e.last) >= quietFor && (quiet == nil || e.last.Before(quiet.last)) {
 			quiet = e
 		}
 	}
-	if quiet == nil {
+	switch {
+	case known && unknown != nil && all < most:
+		ta.drop(unknown)
+	case inTrouble && quiet != nil:
+		ta.drop(quiet)
+	default:
 		return false
 	}
-	delete(ta.entries, quiet.text)
-	maps.DeleteFunc(ta.known, func(_ transport.Key, e *entry) bool { return e == quiet })
 	return true
+}
+
+// drop takes an entry away. What is not over of it is that of others.
+func (ta *Tally) drop(e *entry) {
+	delete(ta.entries, e.text)
+	maps.DeleteFunc(ta.byKey, func(_ transport.Key, have *entry) bool { return have == e })
+	if e.trouble == 0 {
+		return
+	}
+	for k, t := range ta.troubled.All() {
+		if t.entry == e {
+			t.entry = ta.other
+			ta.other.trouble++
+			ta.troubled.Put(k, t, false)
+		}
+	}
 }
 
 // Row is what there is to say of one entry.
@@ -327,14 +367,15 @@ func (ta *Tally) Read() Summary {
 		}
 		e := ta.find(c.Key)
 		if e == nil {
-			e = ta.make(c.Key, c.State != policy.Closed, now)
+			e = ta.make(c.Key, c.Known, c.State != policy.Closed, now)
 		}
+		e.known = e.known || c.Known
 		if have := byEntry[e]; e != ta.other && (have == nil || have.State == policy.Closed) {
 			byEntry[e] = c
 		}
 	}
 	spent := make(map[*entry]time.Duration)
-	for _, t := range ta.troubled {
+	for _, t := range ta.troubled.All() {
 		spent[t.entry] += t.spent(now)
 	}
 	for _, e := range ta.entries {
@@ -373,10 +414,10 @@ func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
 		if since.Before(ta.started) {
 			since = ta.started
 		}
-		ta.inTrouble(c.Key, ta.entry(c.Key, true, since), since)
+		ta.inTrouble(c.Key, c.Known, ta.entry(c.Key, c.Known, true, since), since)
 		ta.askedFor(c.Key, c.Asked)
 	}
-	for k := range ta.troubled {
+	for k := range ta.troubled.All() {
 		if !kept[k] {
 			ta.troubleOver(k, now)
 		}
@@ -397,7 +438,7 @@ func (ta *Tally) readShadows(circuits []transport.Circuit, at time.Time) {
 		}
 		ta.shadows[c.Key] = now
 		if succeeded, failed := now.Succeeded-last.Succeeded, now.Failed-last.Failed; succeeded+failed > 0 {
-			e := ta.entry(c.Key, false, at)
+			e := ta.entry(c.Key, c.Known, false, at)
 			e.counts[Series{Event: ShadowCalls, A: policy.Success.String()}] += succeeded
 			e.counts[Series{Event: ShadowCalls, A: policy.Failure.String()}] += failed
 		}

@@ -63,11 +63,11 @@ func TestRequestsBetweenTwoReadsAreTakenForWhatTheyAre(t *testing.T) {
 func TestTimesOfTroubleAreTakenInBoundedMemory(t *testing.T) {
 	ta := New(transport.New(nil), DefaultMaxKeys)
 	for i := range mostTroubled + 10 {
-		ta.inTrouble(transport.Key{Detail: strconv.Itoa(i)}, ta.other, time.Now())
+		ta.inTrouble(transport.Key{Detail: strconv.Itoa(i)}, false, ta.other, time.Now())
 	}
-	require.LessOrEqual(t, len(ta.troubled), mostTroubled)
+	require.LessOrEqual(t, ta.troubled.Len(), mostTroubled)
 	for i := range 1000 {
 		ta.know(transport.Key{Detail: strconv.Itoa(i)}, ta.other)
 	}
-	require.LessOrEqual(t, len(ta.known), 2*DefaultMaxKeys)
+	require.LessOrEqual(t, len(ta.byKey), 2*DefaultMaxKeys)
 }
