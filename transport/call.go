@@ -46,23 +46,23 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 		return statemachine.Refusal{}
 	}
 	unsafe := k.t.safeProbes && !canBeLost(k.req)
-	acquire := (*statemachine.Circuit).Acquire
+	good := statemachine.ToProbe
 	if unsafe && k.t.check == nil {
-		acquire = (*statemachine.Circuit).AcquireUnsafe
+		good = statemachine.LastResort
 	}
-	refusal = k.ask(acquire)
+	refusal = k.ask(good)
 	for k.permit.Probe() && k.t.check != nil {
 		switch k.probeByCheck() {
 		case policy.Success:
-			refusal = k.ask((*statemachine.Circuit).Acquire) // a trial may need more of them
+			refusal = k.ask(statemachine.ToProbe) // a trial may need more of them
 		case policy.Undecided: // there is no check
 			if !unsafe || k.permit.Overdue() {
 				return refusal
 			}
 			k.permit.Return(time.Now())
-			refusal = k.ask((*statemachine.Circuit).AcquireUnsafe)
+			refusal = k.ask(statemachine.LastResort)
 		default:
-			refusal = k.ask((*statemachine.Circuit).AcquireNoProbe)
+			refusal = k.ask(statemachine.NotToProbe)
 		}
 		if k.req.Context().Err() != nil && refusal.Reason != policy.NotRefused {
 			return statemachine.Refusal{Reason: gaveUp}
@@ -86,16 +86,14 @@ func (k *call) enter() (refusal statemachine.Refusal, ok bool) {
 func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }
 
 // ask asks a circuit that is not simply closed for a permit, and if it was forgotten, the one that took its place.
-func (k *call) ask(
-	acquire func(c *statemachine.Circuit, now, deadline time.Time) (statemachine.Permit, statemachine.Refusal),
-) (refusal statemachine.Refusal) {
+func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 	now := time.Now()
 	deadline, _ := k.req.Context().Deadline()
 	if timeout := k.limits().Timeout; timeout > 0 && (deadline.IsZero() || now.Add(timeout).Before(deadline)) {
 		deadline = now.Add(timeout)
 	}
 	for {
-		k.permit, refusal = acquire(k.c.Circuit, now, deadline)
+		k.permit, refusal = k.c.Acquire(now, deadline, good)
 		if !refusal.Gone {
 			return refusal
 		}

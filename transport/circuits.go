@@ -261,7 +261,7 @@ func (t *Transport) newCircuit(k Key) *circuit {
 	c := &circuit{t: t, key: k}
 	by := t.policies.Load()
 	c.by.Store(by)
-	c.Circuit = statemachine.New(t.configOf(by, k), c)
+	c.Circuit = statemachine.New(t.configOf(by, k), c, c.newPeers)
 	c.Hush()
 	if t.overrides.any.Load() {
 		t.applyOverride(c) // before anybody can find it

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/internal/bounded"
+	"github.com/fusebox-go/fusebox/internal/peers"
 )
 
 const (
@@ -61,7 +62,9 @@ func (t *Transport) LeaveFleet() {
 	}
 	defer s.link.Close()
 	for _, c := range t.circuits.all() {
-		if c.Circuit.LeaveFleet() {
+		withdraw := false
+		c.WithPeers(func(p peers.Peers) { withdraw = p.(*peers.Member).Leave() })
+		if withdraw {
 			s.link.Send(fleet.Message{Key: fleet.Key(c.key), Kind: fleet.Withdrawn, Known: c.Known()})
 		}
 	}
@@ -93,7 +96,7 @@ func (s *seat) hear(m fleet.Message) {
 	now := time.Now()
 	c := s.t.circuits.find(Key(m.Key))
 	if c != nil {
-		c.Hear(now, m)
+		c.hear(now, m)
 		return
 	}
 	s.remember(now, m)
@@ -165,13 +168,25 @@ func (s *seat) introduce(c *circuit) {
 	for _, open := range members {
 		if left := open.until.Sub(now); left > 0 {
 			open.For = left
-			c.Hear(now, open.Message)
+			c.hear(now, open.Message)
 		}
 	}
 }
 
-// Share is part of the statemachine.Observer that a circuit is.
-func (c *circuit) Share(m fleet.Message) {
+func (c *circuit) hear(now time.Time, m fleet.Message) {
+	c.WithPeers(func(p peers.Peers) { p.(*peers.Member).Hear(now, m) })
+}
+
+// newPeers makes what a circuit has to do with those of other processes.
+func (c *circuit) newPeers(m peers.Machine) peers.Peers {
+	if c.t.bus == nil {
+		return peers.Alone{}
+	}
+	return peers.NewMember(m, c.share)
+}
+
+// share takes what the others are to be told.
+func (c *circuit) share(m fleet.Message) {
 	s := c.t.seat
 	if s == nil || s.left.Load() {
 		return
@@ -202,7 +217,10 @@ func (s *seat) flush() {
 
 func (s *seat) sendEvidence(c *circuit) {
 	defer survive()
-	if m, ok := c.TakeEvidence(); ok && !s.left.Load() {
+	var m fleet.Message
+	ok := false
+	c.WithPeers(func(p peers.Peers) { m, ok = p.(*peers.Member).TakeEvidence() })
+	if ok && !s.left.Load() {
 		m.Key, m.Known = fleet.Key(c.key), c.Known()
 		s.link.Send(m)
 	}

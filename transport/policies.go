@@ -69,6 +69,6 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 	timed := rules.Trip.Timed()
 	return &statemachine.Config{
 		Rules: rules, Random: t.random,
-		Measured: true, Fleet: t.bus != nil, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
+		Measured: true, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
 	}
 }

@@ -56,7 +56,7 @@ type rig struct {
 
 func newRig(rules policy.Rules) *rig {
 	o := &told{}
-	return &rig{New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o), o, map[string]Permit{}}
+	return &rig{New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o, nil), o, map[string]Permit{}}
 }
 
 var statusOf = policy.Cause{Kind: policy.Status, Status: 500}
@@ -69,11 +69,11 @@ func (r *rig) do(at time.Duration, operation string) string {
 	came := ""
 	switch words[0] {
 	case "ask", "noprobe":
-		acquire := r.Acquire
+		good := ToProbe
 		if words[0] == "noprobe" {
-			acquire = r.AcquireNoProbe
+			good = NotToProbe
 		}
-		p, refusal := acquire(now, time.Time{})
+		p, refusal := r.Acquire(now, time.Time{}, good)
 		r.permits[words[1]] = p
 		switch {
 		case refusal.Gone:
@@ -141,7 +141,7 @@ func (r *rig) do(at time.Duration, operation string) string {
 	default:
 		panic(operation)
 	}
-	return strings.TrimPrefix(came+", ", ", ") + r.state().String()
+	return strings.TrimPrefix(came+", ", ", ") + r.machine.state.String()
 }
 
 func done(opened, gone bool) string {
@@ -414,7 +414,7 @@ func TestTheWayOfACircuit(t *testing.T) {
 			for i := range c.events {
 				require.Equal(t, c.events[i], events[i])
 			}
-			require.Equal(t, c.counts, r.counts)
+			require.Equal(t, c.counts, r.machine.counts)
 			require.Equal(t, int(c.counts.Refusals), len(r.told.refusals))
 		})
 	}
@@ -433,7 +433,7 @@ func TestABreakAfterALaterTripAndRecoveryChangesNothing(t *testing.T) {
 	r.do(3*time.Second, "set closed")
 	r.do(4*time.Second, "fail p")
 	require.Equal(t, "0 failed 0 ok, 0 of 0, closed", r.do(4*time.Second, "look"))
-	require.EqualValues(t, 1, r.counts.LateCalls)
+	require.EqualValues(t, 1, r.machine.counts.LateCalls)
 }
 
 // Nobody looked for a while. What happened first goes first.
@@ -444,7 +444,7 @@ func TestLeasesAreSettledInTheOrderInWhichTheyEnd(t *testing.T) {
 	r.do(0, "ask healthy") // its headers settle it at 1 s, and one success closes
 	r.do(0, "headers healthy")
 	r.do(2*time.Minute, "look")
-	require.Equal(t, policy.Closed, r.state())
+	require.Equal(t, policy.Closed, r.machine.state)
 }
 
 // tolerant is a RecoverRule that stays half-open whatever happens.
@@ -548,7 +548,7 @@ func TestAForgottenCircuitDoesNothingMore(t *testing.T) {
 	require.Equal(t, "closed", r.do(0, "restore 1h"))
 	require.False(t, r.permits["a"].Quiet())
 	require.Empty(t, r.told.lines)
-	require.Zero(t, r.counts)
+	require.Zero(t, r.machine.counts)
 }
 
 func TestQuietIsWhenASuccessWouldChangeNothing(t *testing.T) {
@@ -693,7 +693,7 @@ func TestACircuitThatOthersTripIsNotAskedForHere(t *testing.T) {
 	f = newFellow(probingOften)
 	f.hearFailures(0, "a", 100)
 	f.hearFailures(0, "b", 100)
-	require.Equal(t, policy.Open, f.state())
+	require.Equal(t, policy.Open, f.machine.state)
 	require.Zero(t, f.Snapshot(epoch).Asked)
 
 	f = newFellow(probingOften)
@@ -721,26 +721,25 @@ func TestResultsReachTheRules(t *testing.T) {
 		Probe:   policy.OpenTime{For: 10 * time.Second, JitterPercent: 50},
 		Recover: policy.Trial{},
 	}
-	c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil)
-	p, _ := c.Acquire(epoch, time.Time{})
+	c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil, nil)
+	p, _ := c.Acquire(epoch, time.Time{}, ToProbe)
 	tripped, _ := p.Done(epoch, policy.Result{Outcome: policy.Success, Elapsed: time.Minute})
 	require.True(t, tripped)
 	require.Equal(t, epoch.Add(7500*time.Millisecond), lookAt(c, epoch).Due)
 
-	c = New(&Config{Rules: policy.Classic{Failures: 1}.Rules(), Random: func() float64 { return 0 }}, nil)
-	p, _ = c.Acquire(epoch, time.Time{})
+	c = New(&Config{Rules: policy.Classic{Failures: 1}.Rules(), Random: func() float64 { return 0 }}, nil, nil)
+	p, _ = c.Acquire(epoch, time.Time{}, ToProbe)
 	p.Done(epoch, policy.Result{Outcome: policy.Failure, RetryAfter: 2 * time.Minute})
 	require.Equal(t, epoch.Add(2*time.Minute), lookAt(c, epoch).Due)
 }
 
 func (*told) WantsRefusals() bool { return true }
-func (*told) Share(fleet.Message) {}
 
 // settleExpired settles the leases that have ended, as the next request or result does.
 func (c *Circuit) settleExpired(now time.Time) {
 	c.mu.Lock()
 	defer c.unlock()
-	c.expire(now)
+	c.machine.expire(now)
 }
 
 // lookAt returns the circuit as it is when what is due by now is done.

@@ -17,7 +17,7 @@ import (
 func call(c *Circuit, now time.Time, r policy.Result) bool {
 	p, ok := c.AcquireClosed()
 	if !ok {
-		p, _ = c.Acquire(now, time.Time{})
+		p, _ = c.Acquire(now, time.Time{}, ToProbe)
 	}
 	if p.Granted() && (r.Outcome != policy.Success || !p.Quiet()) {
 		p.Done(now, r)
@@ -53,7 +53,7 @@ func TestNoJumpOfTheClockHoldsUpACircuitForGood(t *testing.T) {
 				rules := someRules(byte(trip), byte(probe), byte(recovery))
 				what := fmt.Sprintf("%+v", rules)
 				random := rand.New(rand.NewPCG(uint64(trip), uint64(probe*16+recovery)))
-				c := New(&Config{Rules: rules, Random: random.Float64}, nil)
+				c := New(&Config{Rules: rules, Random: random.Float64}, nil, nil)
 				real, latest := epoch, epoch
 				var out []Permit
 				for range 400 {
@@ -72,7 +72,7 @@ func TestNoJumpOfTheClockHoldsUpACircuitForGood(t *testing.T) {
 					}
 					switch random.IntN(6) {
 					case 0, 1:
-						if p, _ := c.Acquire(now, time.Time{}); p.Granted() {
+						if p, _ := c.Acquire(now, time.Time{}, ToProbe); p.Granted() {
 							out = append(out, p)
 						}
 					case 2:
@@ -106,7 +106,7 @@ func TestNoJumpOfTheClockHoldsCallsForGood(t *testing.T) {
 		for seed := range uint64(20) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			rules := policy.Adaptive{InFlight: 1 + int(seed%10)}.Rules()
-			c := New(&Config{Rules: validated(rules), Random: random.Float64}, nil)
+			c := New(&Config{Rules: validated(rules), Random: random.Float64}, nil, nil)
 			skewed := func() time.Time {
 				if random.IntN(4) > 0 {
 					return time.Now()
@@ -123,7 +123,7 @@ func TestNoJumpOfTheClockHoldsCallsForGood(t *testing.T) {
 					now := skewed()
 					p, ok := c.AcquireClosed()
 					if !ok {
-						p, _ = c.Acquire(now, now.Add(time.Second))
+						p, _ = c.Acquire(now, now.Add(time.Second), ToProbe)
 					}
 					if p.Granted() {
 						out = append(out, p)
@@ -139,7 +139,7 @@ func TestNoJumpOfTheClockHoldsCallsForGood(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 				call(c, time.Now(), well)
 			}
-			require.Equal(t, policy.Closed, c.state(), "seed %d: %+v", seed, lookAt(c, time.Now()))
+			require.Equal(t, policy.Closed, c.machine.state, "seed %d: %+v", seed, lookAt(c, time.Now()))
 			for range 100 {
 				require.True(t, call(c, time.Now(), well), "seed %d", seed)
 			}
@@ -153,21 +153,21 @@ func TestTimesWithoutAMonotonicClockAreTimesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wall := func() time.Time { return time.Now().Round(0) }
 		for _, clocks := range [][2]func() time.Time{{wall, wall}, {time.Now, wall}, {wall, time.Now}} {
-			c := New(&Config{Rules: probing, Random: func() float64 { return 0 }}, nil)
+			c := New(&Config{Rules: probing, Random: func() float64 { return 0 }}, nil, nil)
 			call(c, clocks[0](), failed)
 			call(c, clocks[1](), failed)
-			require.Equal(t, policy.Open, c.state())
+			require.Equal(t, policy.Open, c.machine.state)
 			time.Sleep(10*time.Second - 1)
 			require.False(t, call(c, clocks[1](), well))
 			time.Sleep(time.Nanosecond)
-			p, _ := c.Acquire(clocks[1](), time.Time{})
+			p, _ := c.Acquire(clocks[1](), time.Time{}, ToProbe)
 			require.True(t, p.Granted())
 			time.Sleep(2*time.Second - 1)
 			lookAt(c, clocks[0]())
-			require.Len(t, c.places, 1)
+			require.Len(t, c.machine.leases.places, 1)
 			time.Sleep(time.Nanosecond)
 			lookAt(c, clocks[0]()) // its lease has ended
-			require.Empty(t, c.places)
+			require.Empty(t, c.machine.leases.places)
 		}
 	})
 }
@@ -177,9 +177,9 @@ func TestRestoreTakesAnyTime(t *testing.T) {
 	for _, rules := range []policy.Rules{classic, probing, policy.Adaptive{}.Rules()} {
 		rules.Hold = policy.Hold{}
 		for _, due := range []time.Time{{}, time.Unix(0, 0), time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0), epoch.Add(290 * years), epoch.Add(-290 * years)} {
-			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil)
+			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
 			c.Restore(epoch, due, time.Time{}, true)
-			require.Equal(t, policy.Open, c.state())
+			require.Equal(t, policy.Open, c.machine.state)
 			require.False(t, lookAt(c, epoch).Due.After(epoch.Add(10*time.Minute)), "%v", due)
 			requireRecovery(t, c, epoch, 11*time.Minute, due.String())
 		}
@@ -195,7 +195,7 @@ func TestFourHundredDays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules.Hold = policy.Hold{}
-			c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil)
+			c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil, nil)
 			now := epoch
 			for day := range 400 {
 				result := []policy.Result{well, failed, {}}[day%3]
@@ -222,7 +222,7 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules.Hold = policy.Hold{}
-			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil)
+			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
 			now := epoch
 			requests, probes := 0, 0
 			for end := epoch.AddDate(0, 0, 400); now.Before(end); now = now.Add(time.Minute) {
@@ -248,7 +248,8 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 func TestTheGenerationWrapsAround(t *testing.T) {
 	const last = 1<<55 - 1
 	r := newRig(classic)
-	r.store(policy.Closed, last-1)
+	r.machine.generation = last - 1
+	r.publish()
 	r.do(0, "ask a")
 	r.do(0, "ask b")
 	r.do(0, "ask c")
@@ -265,19 +266,19 @@ func TestTheGenerationWrapsAround(t *testing.T) {
 	require.Equal(t, "granted, closed", r.do(11*time.Second, "quick d"))
 	require.True(t, r.permits["d"].Quiet())
 	require.False(t, r.permits["c"].Quiet(), "of an older generation")
-	require.EqualValues(t, 1, r.counts.LateCalls)
+	require.EqualValues(t, 1, r.machine.counts.LateCalls)
 }
 
 // What is counted decides nothing, so that a count that has begun again at 0 does no harm.
 func TestCountsThatWrapAroundChangeNothing(t *testing.T) {
 	const most = math.MaxUint64
 	for _, rules := range []policy.Rules{classic, probing} {
-		c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil)
-		c.counts = Counts{most, most, most, most, most, most}
-		c.opened = most
+		c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
+		c.machine.counts = Counts{most, most, most, most, most, most}
+		c.machine.opened = most
 		call(c, epoch, failed)
 		call(c, epoch, failed)
-		require.Equal(t, policy.Open, c.state())
+		require.Equal(t, policy.Open, c.machine.state)
 		require.False(t, call(c, epoch, well))
 		require.Zero(t, lookAt(c, epoch).Counts.Trips)
 		requireRecovery(t, c, epoch, 20*time.Second, "wrapped around")

@@ -77,13 +77,13 @@ func TestARecoveryGoesOnByTheRuleThatItBeganWith(t *testing.T) {
 	}
 	r.configure(0, next)
 	r.run(t, step{0, "look", "0 failed 1 ok, 1 of 1, half-open"})
-	p, refusal := r.AcquireNoProbe(epoch, time.Time{})
+	p, refusal := r.Acquire(epoch, time.Time{}, NotToProbe)
 	require.False(t, p.Granted(), "they are still the calls of a trial")
 	require.Equal(t, policy.RefusedRamp, refusal.Reason)
 	r.run(t, step{0, "ok q", "closed"}, step{0, "set open", "open"},
 		step{time.Minute, "ask p", "probe, open"}, step{time.Minute, "ok p", "half-open"}, // the next one is of the new rule
 		step{time.Minute, "look", "0 failed 0 ok, 0 of 5, half-open"})
-	_, refusal = r.AcquireNoProbe(epoch.Add(time.Minute), time.Time{})
+	_, refusal = r.Acquire(epoch.Add(time.Minute), time.Time{}, NotToProbe)
 	require.Equal(t, policy.NotRefused, refusal.Reason)
 }
 
@@ -109,8 +109,8 @@ func TestRulesOfAForcedCircuitHoldFromItsRelease(t *testing.T) {
 
 func TestTheSameConfigIsNoOther(t *testing.T) {
 	config := &Config{Rules: classic, Random: func() float64 { return 0 }}
-	c := New(config, nil)
-	p, _ := c.Acquire(epoch, time.Time{})
+	c := New(config, nil, nil)
+	p, _ := c.Acquire(epoch, time.Time{}, ToProbe)
 	p.Done(epoch, failed)
 	c.Configure(config, epoch)
 	require.Equal(t, 1, lookAt(c, epoch).Failures)
@@ -119,7 +119,7 @@ func TestTheSameConfigIsNoOther(t *testing.T) {
 
 func TestAForgottenCircuitTakesNoRules(t *testing.T) {
 	config := &Config{Rules: classic}
-	c := New(config, nil)
+	c := New(config, nil, nil)
 	require.True(t, c.Forget(epoch, Quiet, 0))
 	c.Configure(&Config{Rules: probing}, epoch)
 	require.Same(t, config, c.Config())

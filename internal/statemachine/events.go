@@ -1,48 +1,63 @@
 package statemachine
 
+import "sync"
+
 // mostWaiting is how many events of one circuit may wait for a slow observer. Beyond it refusals are no longer kept
 // for it, but still counted; changes of state always are.
 const mostWaiting = 1024
 
-// tell keeps an event for unlock to deliver.
-func (c *Circuit) tell(event func(Observer)) {
-	if c.observer != nil {
-		c.events = append(c.events, event)
+// events wait to be told, in order. They are under the circuit's mu, and what is told is told outside it.
+type events struct {
+	observer   Observer // nil if there is nobody to tell
+	waiting    []func()
+	delivering bool
+	hushed     bool // nobody is delivering, and nobody is to
+}
+
+// later keeps an event for unlock to deliver.
+func (e *events) later(event func()) {
+	if e.observer != nil {
+		e.waiting = append(e.waiting, event)
 	}
+}
+
+// wantsRefusals reports whether one more refusal is to be told.
+func (e *events) wantsRefusals() bool {
+	return e.observer != nil && len(e.waiting) < mostWaiting && e.observer.WantsRefusals()
 }
 
 // unlock releases mu, and delivers the events that wait unless another goroutine is at it.
-func (c *Circuit) unlock() {
-	if len(c.events) == 0 || c.delivering {
-		c.mu.Unlock()
+func (e *events) unlock(mu *sync.Mutex) {
+	if len(e.waiting) == 0 || e.delivering {
+		mu.Unlock()
 		return
 	}
-	c.delivering = true
-	for len(c.events) > 0 {
-		batch := c.events
-		c.events = nil
-		c.mu.Unlock()
-		c.deliver(batch)
+	e.delivering = true
+	for len(e.waiting) > 0 {
+		batch := e.waiting
+		e.waiting = nil
+		mu.Unlock()
+		e.deliver(mu, batch)
 	}
-	c.delivering = false
-	c.mu.Unlock()
+	e.delivering = false
+	mu.Unlock()
 }
 
-// deliver tells the observer of a batch and returns with mu locked. If the observer panics, what is left of the
-// batch goes back to wait for the next unlock.
-func (c *Circuit) deliver(batch []func(Observer)) {
+// deliver tells a batch and returns with mu locked. If the observer panics, what is left of the batch goes back to wait for the next
+// unlock.
+func (e *events) deliver(mu *sync.Mutex, batch []func()) {
 	done, completed := 0, false
 	defer func() {
-		c.mu.Lock()
+		mu.Lock()
 		if !completed {
-			c.events = append(batch[done:], c.events...)
-			c.delivering = false
-			c.mu.Unlock()
+			e.waiting = append(batch[done:], e.waiting...)
+			e.delivering = false
+			mu.Unlock()
 		}
 	}()
 	for _, event := range batch {
 		done++
-		event(c.observer)
+		event()
 	}
 	completed = true
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -26,8 +25,6 @@ func (l *listening) Changed(c Change) {
 }
 
 func (*listening) WantsRefusals() bool { return true }
-func (*listening) Share(fleet.Message) {}
-
 func (l *listening) Refused(r Refusal) {
 	if l.refused != nil {
 		l.refused(r)
@@ -35,7 +32,7 @@ func (l *listening) Refused(r Refusal) {
 }
 
 func observed(rules policy.Rules, o *listening) *Circuit {
-	return New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o)
+	return New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o, nil)
 }
 
 // inTime fails the test if do does not return: a deadlock would hold the whole run.
@@ -61,7 +58,7 @@ func TestAnObserverCanCallAnything(t *testing.T) {
 	o.changed = func(change Change) {
 		seen = append(seen, fmt.Sprintf("%v→%v", change.From, change.To))
 		lookAt(c, change.At)
-		if p, _ := c.Acquire(change.At, time.Time{}); p.Granted() {
+		if p, _ := c.Acquire(change.At, time.Time{}, ToProbe); p.Granted() {
 			p.Headers(change.At)
 			p.Done(change.At, policy.Result{Outcome: policy.Ignored})
 		}
@@ -130,11 +127,11 @@ func TestAnObserverThatDiesLosesNoOtherEvent(t *testing.T) {
 
 			inTime(t, func() {
 				for range 2 {
-					p, _ := c.Acquire(epoch, time.Time{})
+					p, _ := c.Acquire(epoch, time.Time{}, ToProbe)
 					p.Done(epoch, policy.Result{Outcome: policy.Failure})
 				}
 			})
-			require.Equal(t, policy.Open, c.state(), "the circuit goes on")
+			require.Equal(t, policy.Open, c.machine.state, "the circuit goes on")
 			require.Len(t, seen, 4)
 		})
 	}
@@ -172,9 +169,9 @@ func TestAnObserverThatPanicsInAcquireTakesNoPlace(t *testing.T) {
 	}})
 	c.Set(policy.Open, epoch)
 	now := epoch.Add(10 * time.Second)
-	require.NotNil(t, dies(t, func() { c.Acquire(now, time.Time{}) }))
+	require.NotNil(t, dies(t, func() { c.Acquire(now, time.Time{}, ToProbe) }))
 	die = false
-	p, _ := c.Acquire(now, time.Time{})
+	p, _ := c.Acquire(now, time.Time{}, ToProbe)
 	require.True(t, p.Granted())
 }
 
@@ -202,32 +199,32 @@ func TestASlowObserverHoldsUpNobodyAndMissesNoChange(t *testing.T) {
 	const asked, set = 5 * mostWaiting, 2 * mostWaiting
 	inTime(t, func() {
 		for range asked {
-			c.Acquire(epoch, time.Time{})
+			c.Acquire(epoch, time.Time{}, ToProbe)
 		}
 		for i := range set {
 			c.Set(policy.State(i%3), epoch)
 		}
-		require.LessOrEqual(t, len(c.events), mostWaiting+set)
+		require.LessOrEqual(t, len(c.events.waiting), mostWaiting+set)
 		close(goOn)
 		<-slow
 	})
 	require.Equal(t, mostWaiting, refusals, "kept for it up to the limit")
 	require.EqualValues(t, asked, lookAt(c, epoch).Counts.Refusals, "and counted all the same")
 	require.Len(t, changes, 1+set)
-	requireOneHistory(t, changes, c.state())
+	requireOneHistory(t, changes, c.machine.state)
 
 	c.Set(policy.Open, epoch)
-	c.Acquire(epoch, time.Time{})
+	c.Acquire(epoch, time.Time{}, ToProbe)
 	require.Equal(t, mostWaiting+1, refusals, "it has caught up")
 }
 
 func TestWithoutAnObserverNothingIsKept(t *testing.T) {
-	c := New(&Config{Rules: classic}, nil)
+	c := New(&Config{Rules: classic}, nil, nil)
 	c.Set(policy.HalfOpen, epoch)
 	for range 10 {
-		c.Acquire(epoch, time.Time{})
+		c.Acquire(epoch, time.Time{}, ToProbe)
 	}
-	require.Empty(t, c.events)
+	require.Empty(t, c.events.waiting)
 }
 
 // ways are the changes of state that a circuit makes by itself, and why.
@@ -267,7 +264,7 @@ func TestObserversAreNotToldByATimer(t *testing.T) {
 				panic("ouch")
 			}
 		}}
-		c = New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, o)
+		c = New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, o, nil)
 		require.Panics(t, func() { c.Set(policy.Open, time.Now()) })
 		time.Sleep(time.Minute)
 		require.Equal(t, []policy.State{policy.Open}, seen)

@@ -13,31 +13,15 @@ func (c *Circuit) Set(to policy.State, now time.Time) (gone bool) { return c.byH
 // Force puts the circuit into a state, Closed or Open, and keeps it there whatever happens.
 func (c *Circuit) Force(to policy.State, now time.Time) (gone bool) { return c.byHand(to, now, Forced) }
 
-// Reset makes the circuit what it was when it was new, and reports whether it did: one that is forced stays as it is.
-func (c *Circuit) Reset(now time.Time) bool {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.gone() || c.forced {
-		return false
-	}
-	c.watch.usual, c.watch.longest, c.watch.slowest = 0, 0, time.Time{}
-	c.change(policy.Closed, now, Reset, policy.Result{})
-	return true
-}
-
 func (c *Circuit) byHand(to policy.State, now time.Time, reason Reason) (gone bool) {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.gone() {
-		return true
+	m := &c.machine
+	if !m.gone && (!m.forced || reason == Forced && m.state != to) {
+		m.known = m.known || reason == ByHand // what is forced is forced again if it comes back
+		m.change(to, now, reason, policy.Result{})
 	}
-	if !c.forced || reason == Forced && c.state() != to {
-		if reason == ByHand { // what is forced is forced again if it comes back
-			c.word.Or(knownBit)
-		}
-		c.change(to, now, reason, policy.Result{})
-	}
-	return false
+	return m.gone
 }
 
 // Release gives a circuit that was forced back to its rules, in the state in which it is. One that is open is due for a
@@ -45,44 +29,57 @@ func (c *Circuit) byHand(to policy.State, now time.Time, reason Reason) (gone bo
 func (c *Circuit) Release(now time.Time) {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.forced && !c.gone() {
-		c.change(c.state(), now, Released, policy.Result{})
+	if m := &c.machine; m.forced && !m.gone {
+		m.change(m.state, now, Released, policy.Result{})
 	}
+}
+
+// Reset makes the circuit what it was when it was new, and reports whether it did: one that is forced stays as it is.
+func (c *Circuit) Reset(now time.Time) bool {
+	c.mu.Lock()
+	defer c.unlock()
+	m := &c.machine
+	if m.gone || m.forced {
+		return false
+	}
+	m.canary.pace = pace{}
+	m.change(policy.Closed, now, Reset, policy.Result{})
+	return true
 }
 
 // Hasten makes the next request a probe if the circuit is open.
 func (c *Circuit) Hasten() {
 	c.mu.Lock()
 	defer c.unlock()
-	c.hastened = c.state() == policy.Open
+	c.machine.Hasten()
 }
-
-// Config returns what the circuit goes by.
-func (c *Circuit) Config() *Config { return c.config.Load() }
 
 // Configure makes the circuit go by other rules, in the state in which it is and with the calls that are out. A recovery
 // under way goes on by the rule that it began with. Observers are told nothing: the caller may hold a lock of its own.
 func (c *Circuit) Configure(config *Config, now time.Time) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone() || c.config.Load() == config {
-		return
+	defer c.quietly()
+	if !c.machine.gone && c.config.Load() != config {
+		c.config.Store(config)
+		c.machine.configure(config, now)
 	}
-	c.config.Store(config)
-	c.trip = config.Rules.Trip.NewTrip()
-	c.trip.Start(now, math.MaxInt/2)
-	if c.state() == policy.Closed {
-		c.watch.stop()
+}
+
+func (m *machine) configure(config *Config, now time.Time) {
+	m.config = config
+	m.trip = config.Rules.Trip.NewTrip()
+	m.trip.Start(now, math.MaxInt/2)
+	if m.state == policy.Closed {
+		m.canary.stop()
 	}
-	if c.probe != nil {
-		due := c.probe.Due()
-		c.probe = config.Rules.Probe.NewProbe()
-		c.probe.Trip(now, policy.Result{}, config.Random())
-		if due.Before(c.probe.Due()) {
-			c.probe.Resume(now, due)
+	if m.probe != nil {
+		due := m.probe.Due()
+		m.probe = config.Rules.Probe.NewProbe()
+		m.probe.Trip(now, policy.Result{}, config.Random())
+		if due.Before(m.probe.Due()) {
+			m.probe.Resume(now, due)
 		}
 	}
-	c.store(c.state(), c.generation())
 }
 
 // Restore opens a circuit that has changed nothing yet, as it was elsewhere: until due, in trouble since then; zero if
@@ -90,16 +87,15 @@ func (c *Circuit) Configure(config *Config, now time.Time) {
 func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.generation() > 0 || c.gone() {
+	m := &c.machine
+	if m.generation > 0 || m.gone {
 		return false
 	}
 	if !since.IsZero() {
-		c.trouble = &trouble{since: since}
+		m.trouble = &trouble{since: since}
 	}
-	if known {
-		c.word.Or(knownBit)
-	}
-	c.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
+	m.known = m.known || known
+	m.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
 	return true
 }
 
@@ -107,9 +103,8 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 // which are not to be changed any more.
 func (c *Circuit) Recall(seen []policy.Sample) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(seen) > 0 && c.failedAt.IsZero() && c.generation() == 0 {
-		c.cause, c.failedAt = seen[0].Cause, seen[0].At
-		c.samples = samples{kept: seen[:min(len(seen), mostSamples)], given: true}
+	defer c.quietly()
+	if f := &c.machine.failures; len(seen) > 0 && f.at.IsZero() && c.machine.generation == 0 {
+		*f = failures{at: seen[0].At, cause: seen[0].Cause, samples: samples{kept: seen[:min(len(seen), maxSamples)], given: true}}
 	}
 }

@@ -113,7 +113,7 @@ func TestCircuitsByHand(t *testing.T) {
 				}
 			}
 			require.Equal(t, c.events, events)
-			require.Equal(t, c.counts, r.counts)
+			require.Equal(t, c.counts, r.machine.counts)
 		})
 	}
 }
@@ -121,7 +121,7 @@ func TestCircuitsByHand(t *testing.T) {
 func TestARefusalOfAForcedCircuitSaysSo(t *testing.T) {
 	r := newRig(classic)
 	r.do(0, "force open")
-	_, refusal := r.Acquire(epoch.Add(time.Second), time.Time{})
+	_, refusal := r.Acquire(epoch.Add(time.Second), time.Time{}, ToProbe)
 	require.Equal(t, Refusal{Reason: policy.RefusedForced, State: policy.Open, At: epoch.Add(time.Second), Since: epoch, Due: epoch.Add(time.Second)}, refusal)
 	s := lookAt(r, epoch)
 	require.True(t, s.Forced)

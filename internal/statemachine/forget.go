@@ -26,21 +26,21 @@ func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 		return false
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock() // the caller may hold a lock of its own, and tells observers by Tell
-	word := c.word.Load()
+	defer c.quietly() // the caller may hold a lock of its own, and tells observers by Tell
+	word, m := c.word.Load(), &c.machine
 	if word&touchedBit != 0 || !mayBeSpared(word, spare) {
 		return false
 	}
-	if spare == Idle && c.state() != policy.Closed {
-		asked := c.since
-		if c.state() == policy.Open && !c.forced {
-			asked = c.probe.Due()
+	if spare == Idle && m.state != policy.Closed {
+		asked := m.since
+		if m.state == policy.Open && !m.forced {
+			asked = m.probe.Due()
 		}
-		if len(c.places) > 0 || now.Sub(asked) < idle {
+		if len(m.leases.places) > 0 || now.Sub(asked) < idle {
 			return false
 		}
 	}
-	c.word.Or(goneBit)
+	m.gone = true
 	return true
 }
 
@@ -55,6 +55,3 @@ func mayBeSpared(word uint64, spare Spare) bool {
 	}
 	return true
 }
-
-// Known reports whether the upstream has ever answered, or somebody has set its state by hand (Set).
-func (c *Circuit) Known() bool { return c.word.Load()&knownBit != 0 }

@@ -63,7 +63,7 @@ func TestUnknownCircuitsAreSparedInAnyStateAndKnownOnesNever(t *testing.T) {
 			r := newRig(classic)
 			c.do(r)
 			require.Equal(t, !c.known, forgets(r.Circuit, epoch, Unknown))
-			require.Equal(t, !c.known, r.gone())
+			require.Equal(t, !c.known, r.machine.gone)
 		})
 	}
 }
@@ -107,7 +107,7 @@ func TestWellIsAnsweredWellSinceAndNothingFailedAfter(t *testing.T) {
 		"in a row": classic, "a share, of which a success is part": share, "with a Hold": holding,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }, Measured: true}, nil)
+			c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }, Measured: true}, nil, nil)
 			began := time.Now()
 			start := func() Permit {
 				time.Sleep(time.Second)

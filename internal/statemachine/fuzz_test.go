@@ -83,7 +83,7 @@ func newRulesDuel(trip, probe, recovery byte, fail func(string, ...any)) *duel {
 	}
 	return &duel{
 		fail: fail, model: newModel(configs[0].model, someNumbers()), listener: l, now: epoch, configs: configs,
-		circuit: New(configs[0].circuit, l),
+		circuit: New(configs[0].circuit, l, nil),
 		more: func(r policy.Result, arg byte) policy.Result {
 			r.Elapsed = elapsedTimes[int(arg)%len(elapsedTimes)]
 			if r.Outcome == policy.Failure {

@@ -169,22 +169,22 @@ func (c *client) operation(name string) {
 		}
 	case pick < 7:
 		var p Permit
-		what, acquire, by := "ask ", c.circuit.Acquire, mayProbe
+		what, good := "ask ", ToProbe
 		switch c.random.IntN(8) {
 		case 0:
-			what, acquire, by = "ask for no probe ", c.circuit.AcquireNoProbe, noProbe
+			what, good = "ask for no probe ", NotToProbe
 		case 1, 2:
-			what, acquire, by = "ask for what is better not lost ", c.circuit.AcquireUnsafe, lastResort
+			what, good = "ask for what is better not lost ", LastResort
 		}
 		c.did(what+name, func() string {
 			var refusal Refusal
-			p, refusal = acquire(now, time.Time{})
+			p, refusal = c.circuit.Acquire(now, time.Time{}, good)
 			if refusal.Gone {
 				return "gone"
 			}
 			return answerOf(p.Granted(), p.Probing(), refusalText(refusal))
 		}, func(m *model) string {
-			call, refused := m.ask(now, by)
+			call, refused := m.ask(now, good)
 			if call == nil {
 				return refused
 			}
@@ -314,7 +314,7 @@ func observeHistory(seed uint64, clients, operations int) (m *model, history []i
 		rules.Trip, rules.Probe, rules.Recover = yieldingTrip{rules.Trip}, yieldingProbe{rules.Probe}, yieldingRecover{rules.Recover}
 		configs = append(configs, config{&Config{Rules: rules, Random: func() float64 { return 0 }}, t.model(probeFirst)})
 	}
-	circuit := New(configs[0].circuit, l)
+	circuit := New(configs[0].circuit, l, nil)
 	var stamps, clock atomic.Int64
 	all := make([]*client, clients)
 	var running sync.WaitGroup

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -27,10 +28,10 @@ func recovering(members int) *fellow {
 		f.hear(time.Second, fmt.Sprint("m", i), fleet.Opened)
 	}
 	f.hear(time.Second, "m0", fleet.Answered)
-	p, _ := f.Acquire(epoch.Add(time.Second), time.Time{})
+	p, _ := f.Acquire(epoch.Add(time.Second), time.Time{}, ToProbe)
 	p.Return(epoch.Add(time.Second))
-	if f.state() != policy.HalfOpen {
-		panic(f.state())
+	if f.machine.state != policy.HalfOpen {
+		panic(f.machine.state)
 	}
 	f.told.kinds()
 	return f
@@ -43,13 +44,13 @@ func (f *fellow) hearRecovering(at time.Duration, m fleet.Message) {
 
 // grow has others succeed until the limit is so high.
 func (f *fellow) grow(at time.Duration, limit int) {
-	for f.recover.Limit() < limit {
-		f.hearRecovering(at, fleet.Message{From: "m0", Successes: limit - f.recover.Limit()})
+	for f.limit() < limit {
+		f.hearRecovering(at, fleet.Message{From: "m0", Successes: limit - f.limit()})
 	}
 }
 
 func (f *fellow) asks(at time.Duration) Permit {
-	p, _ := f.Acquire(epoch.Add(at), time.Time{})
+	p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 	return p
 }
 
@@ -78,7 +79,7 @@ func TestTheLimitIsOfTheCallsOfAllMembers(t *testing.T) {
 		var calls []Permit
 		by := make([]int, members)
 		for n := range 10 * members {
-			at += lag / members
+			at += peers.Lag / members
 			if p := all[n%members].asks(at); p.Granted() {
 				calls = append(calls, p)
 				by[n%members]++
@@ -96,7 +97,7 @@ func TestTheLimitIsOfTheCallsOfAllMembers(t *testing.T) {
 			tell(i)
 		}
 		for _, f := range all {
-			require.Equal(t, 2*want, f.recover.Limit())
+			require.Equal(t, 2*want, f.limit())
 		}
 	}
 }
@@ -137,7 +138,7 @@ func TestWhoHasNotHeardOfAnAnswerHearsOfTheRecovery(t *testing.T) {
 	require.False(t, f.asks(time.Second).Granted())
 	f.hearRecovering(time.Second, fleet.Message{From: "a", Successes: 1})
 	require.True(t, f.asks(time.Second).Granted())
-	require.Equal(t, policy.HalfOpen, f.state())
+	require.Equal(t, policy.HalfOpen, f.machine.state)
 }
 
 func TestWhatOthersHaveInFlightTakesPlacesUntilItIsOver(t *testing.T) {
@@ -145,9 +146,9 @@ func TestWhatOthersHaveInFlightTakesPlacesUntilItIsOver(t *testing.T) {
 		f := recovering(3)
 		f.hearRecovering(time.Second, fleet.Message{From: "m0", InFlight: 1})
 		f.hearRecovering(time.Second, fleet.Message{From: "m1", InFlight: 1})
-		require.False(t, f.asks(time.Second+lag).Granted(), "a limit of two")
+		require.False(t, f.asks(time.Second+peers.Lag).Granted(), "a limit of two")
 		say(f)
-		return !f.asks(time.Second + 2*lag).Granted()
+		return !f.asks(time.Second + 2*peers.Lag).Granted()
 	}
 	require.True(t, full(func(f *fellow) { f.hear(time.Second, "m1", fleet.Answered) }))
 	require.False(t, full(func(f *fellow) { f.hearRecovering(time.Second, fleet.Message{From: "m1"}) }))
@@ -159,9 +160,9 @@ func TestWhatOthersHaveInFlightTakesPlacesUntilItIsOver(t *testing.T) {
 		f.hearRecovering(time.Second, fleet.Message{From: fmt.Sprint("m", i), InFlight: 1})
 	}
 	lease := policy.Ramp{}.NewRecover().Lease()
-	f.share.joint.admitted = epoch.Add(time.Second + lease) // it is not its turn
-	f.hear(time.Second+lease-lag, "m0", fleet.Asked)
-	require.False(t, f.asks(time.Second+lease-lag).Granted())
+	f.Joint.Admitted = epoch.Add(time.Second + lease) // it is not its turn
+	f.hear(time.Second+lease-peers.Lag, "m0", fleet.Asked)
+	require.False(t, f.asks(time.Second+lease-peers.Lag).Granted())
 	require.True(t, f.asks(time.Second+lease).Granted(), "those who said so are gone")
 }
 
@@ -189,7 +190,7 @@ func TestAMemberHasItsEvenShareWhateverOthersSay(t *testing.T) {
 	p = asks(5 * time.Second)
 	require.True(t, p.Granted())
 	p.Return(epoch.Add(5 * time.Second))
-	f.watch.usual = 100 * ms
+	f.machine.canary.usual = 100 * ms
 	require.False(t, asks(5800*ms-1).Granted())
 	require.True(t, asks(5800*ms).Granted(), "or four times as long as calls usually take")
 
@@ -199,8 +200,8 @@ func TestAMemberHasItsEvenShareWhateverOthersSay(t *testing.T) {
 	for range 100 {
 		lie(time.Second)
 	}
-	require.GreaterOrEqual(t, f.recover.Limit(), members)
-	for n := range f.recover.Limit() / members {
+	require.GreaterOrEqual(t, f.limit(), members)
+	for n := range f.limit() / members {
 		require.True(t, f.asks(time.Second+time.Duration(n)).Granted())
 	}
 	require.False(t, f.asks(time.Second+50).Granted())
@@ -213,8 +214,8 @@ func TestOneMemberCannotFillTheLimitByItself(t *testing.T) {
 	for i := range 4 {
 		f.hearRecovering(time.Second, fleet.Message{From: fmt.Sprint("m", i), InFlight: 2})
 	}
-	f.hearRecovering(time.Second+lag, fleet.Message{From: "m0", InFlight: 1000})
-	require.Equal(t, 3*2+4*2+1, f.share.joint.inFlight)
+	f.hearRecovering(time.Second+peers.Lag, fleet.Message{From: "m0", InFlight: 1000})
+	require.Equal(t, 3*2+4*2+1, f.Joint.InFlight)
 }
 
 func TestFreePlacesAreSharedOutByChance(t *testing.T) {
@@ -231,7 +232,7 @@ func TestFreePlacesAreSharedOutByChance(t *testing.T) {
 	} {
 		f := recovering(20)
 		f.grow(time.Second, 4)
-		f.share.joint.requests, f.share.joint.counting = c.perSecond, epoch
+		f.Joint.Requests, f.Joint.Counting = c.perSecond, epoch
 		for n := range c.inFlight {
 			f.hearRecovering(time.Second, fleet.Message{From: fmt.Sprint("m", n), InFlight: 1})
 		}
@@ -243,53 +244,53 @@ func TestFreePlacesAreSharedOutByChance(t *testing.T) {
 				in++
 				p.Return(epoch.Add(time.Second))
 			}
-			f.share.joint.requests = c.perSecond
+			f.Joint.Requests = c.perSecond
 		}
 		require.InDelta(t, c.want, float64(in)/tries, 0.02, "%+v", c)
 	}
 }
 
 func TestRequestsOfAllMembersAreCountedOverTheLastSecondOrTwo(t *testing.T) {
-	var j joint
+	var j peers.Joint
 	rate := func(at time.Duration) float64 {
-		return float64(j.requests) / epoch.Add(at).Sub(j.counting).Seconds()
+		return float64(j.Requests) / epoch.Add(at).Sub(j.Counting).Seconds()
 	}
-	j.countRequests(epoch, 1)
+	j.CountRequests(epoch, 1)
 	for n := range 5000 {
 		at := time.Duration(n) * 10 * ms
-		j.countRequests(epoch.Add(at), 3)
+		j.CountRequests(epoch.Add(at), 3)
 		if at > time.Second {
 			require.InDelta(t, 300, rate(at), 10)
 		}
 	}
-	j.countRequests(epoch.Add(time.Hour), 3)
-	require.Equal(t, 3, j.requests)
-	j.countRequests(epoch.Add(time.Hour), math.MinInt)
-	j.countRequests(epoch.Add(time.Hour), math.MaxInt)
-	require.Equal(t, 3+mostAsked, j.requests)
+	j.CountRequests(epoch.Add(time.Hour), 3)
+	require.Equal(t, 3, j.Requests)
+	j.CountRequests(epoch.Add(time.Hour), math.MinInt)
+	j.CountRequests(epoch.Add(time.Hour), math.MaxInt)
+	require.Equal(t, 3+peers.MaxAsked, j.Requests)
 }
 
 func TestFailuresOfAMemberCountTwiceBetweenTwoOwnSuccesses(t *testing.T) {
-	var j joint
-	take := func(member string, failures int) int { return j.take(member, report{}, failures) }
+	var j peers.Joint
+	take := func(member string, failures int) int { return j.Take(member, peers.Report{}, failures) }
 	require.Equal(t, 1, take("a", 1))
 	require.Equal(t, 0, take("a", 0))
 	require.Equal(t, 1, take("a", math.MaxInt))
 	require.Equal(t, 0, take("a", 1))
 	require.Equal(t, 2, take("b", 100))
-	j.successes++
+	j.Successes++
 	require.Equal(t, 2, take("a", 100))
 	require.Equal(t, 0, take("a", 100))
 }
 
 func TestWhoRecoversIsAMember(t *testing.T) {
 	f := recovering(1)
-	require.Equal(t, 1, f.members(epoch.Add(time.Second)))
+	require.Equal(t, 1, f.Members(epoch.Add(time.Second)))
 	f.hearRecovering(time.Second, fleet.Message{From: "x"})
-	require.Equal(t, 2, f.members(epoch.Add(time.Second)))
+	require.Equal(t, 2, f.Members(epoch.Add(time.Second)))
 	f.hearRecovering(time.Minute, fleet.Message{From: "x"})
-	require.Equal(t, 2, f.members(epoch.Add(time.Minute+openedFor-1)))
-	require.Equal(t, 1, f.members(epoch.Add(time.Minute+2*openedFor)))
+	require.Equal(t, 2, f.Members(epoch.Add(time.Minute+peers.OpenedFor-1)))
+	require.Equal(t, 1, f.Members(epoch.Add(time.Minute+2*peers.OpenedFor)))
 }
 
 func TestOwnSuccessesAreTakenIn(t *testing.T) {
@@ -298,13 +299,13 @@ func TestOwnSuccessesAreTakenIn(t *testing.T) {
 		f.asks(time.Second).Done(epoch.Add(time.Second), policy.Result{Outcome: policy.Success, Elapsed: elapsed})
 	}
 	succeeds(80 * ms)
-	require.Equal(t, 80*ms, f.share.joint.own)
-	require.Equal(t, 2, f.share.joint.take("a", report{}, 9))
-	require.Equal(t, 0, f.share.joint.take("a", report{}, 9))
-	f.share.joint.own = 80 * ms
+	require.Equal(t, 80*ms, f.Joint.Own)
+	require.Equal(t, 2, f.Joint.Take("a", peers.Report{}, 9))
+	require.Equal(t, 0, f.Joint.Take("a", peers.Report{}, 9))
+	f.Joint.Own = 80 * ms
 	succeeds(160 * ms)
-	require.Equal(t, 90*ms, f.share.joint.own, "a moving mean of an eighth")
-	require.Equal(t, 2, f.share.joint.take("a", report{}, 9))
+	require.Equal(t, 90*ms, f.Joint.Own, "a moving mean of an eighth")
+	require.Equal(t, 2, f.Joint.Take("a", peers.Report{}, 9))
 }
 
 // What others have in flight shows that all that a ramp allows is needed.
@@ -314,12 +315,12 @@ func TestACircuitDoesNotCloseWhileOthersNeedTheLimit(t *testing.T) {
 		f.grow(time.Second, 8)
 		f.hearRecovering(time.Second, fleet.Message{From: "m0", InFlight: inFlight})
 		for n := range 4 {
-			at := time.Second + time.Duration(n+1)*lag
+			at := time.Second + time.Duration(n+1)*peers.Lag
 			p := f.asks(at) // its even share
 			require.True(t, p.Granted())
 			p.Done(epoch.Add(at), well)
 		}
-		require.Equal(t, closes, f.state() == policy.Closed, "%d of others", inFlight)
+		require.Equal(t, closes, f.machine.state == policy.Closed, "%d of others", inFlight)
 	}
 }
 
@@ -337,13 +338,13 @@ func TestWhoHearsNothingForASecondRecoversByItself(t *testing.T) {
 }
 
 func TestReportsAreBounded(t *testing.T) {
-	var j joint
+	var j peers.Joint
 	for range 2 {
-		for i := range 2 * mostOthers {
-			j.take(fmt.Sprint(i), report{inFlight: 1}, 0)
+		for i := range 2 * peers.MaxOthers {
+			j.Take(fmt.Sprint(i), peers.Report{InFlight: 1}, 0)
 		}
 	}
-	require.Len(t, j.others, mostOthers)
+	require.Len(t, j.Others, peers.MaxOthers)
 }
 
 func TestARecoveryBeginsAnew(t *testing.T) {
@@ -356,21 +357,21 @@ func TestARecoveryBeginsAnew(t *testing.T) {
 		}
 		f.hear(at, "m0", fleet.Answered)
 		p := f.asks(at)
-		require.Equal(t, policy.HalfOpen, f.state())
+		require.Equal(t, policy.HalfOpen, f.machine.state)
 		return p
 	}
 	require.False(t, begin(time.Hour).Granted(), "the limit is not this one's since long ago")
 	p := f.asks(time.Hour + 5*time.Second)
 	require.True(t, p.Granted())
 	p.Done(epoch.Add(time.Hour), well)
-	require.NotZero(t, f.share.joint.own)
+	require.NotZero(t, f.Joint.Own)
 	f.Set(policy.Open, epoch.Add(time.Hour))
 	require.False(t, begin(2*time.Hour).Granted())
-	require.Zero(t, f.share.joint.own)
+	require.Zero(t, f.Joint.Own)
 	f.hearRecovering(2*time.Hour, fleet.Message{From: "m0", Failures: 2})
 	f.Set(policy.Open, epoch.Add(2*time.Hour))
 	begin(3 * time.Hour)
-	require.Equal(t, 2, f.share.joint.take("m0", report{}, 2))
+	require.Equal(t, 2, f.Joint.Take("m0", peers.Report{}, 2))
 }
 
 func TestFailuresOfOthersHalveALimitThatLeavesOneForEach(t *testing.T) {
@@ -380,16 +381,16 @@ func TestFailuresOfOthersHalveALimitThatLeavesOneForEach(t *testing.T) {
 		for range 10 {
 			f.hearRecovering(time.Second, fleet.Message{From: "m0", Failures: 10})
 		}
-		require.Equal(t, limit, f.recover.Limit(), "one alone halves nothing")
-		f.share.joint.successes++ // what others succeeded with before weighs as much as failures
+		require.Equal(t, limit, f.limit(), "one alone halves nothing")
+		f.Joint.Successes++ // what others succeeded with before weighs as much as failures
 		for i := range 3 {
 			for range 10 {
 				f.hearRecovering(time.Second, fleet.Message{From: fmt.Sprint("m", i), Failures: 10})
-				f.share.joint.successes++
+				f.Joint.Successes++
 			}
 		}
-		require.Equal(t, halved, f.recover.Limit())
-		require.Equal(t, policy.HalfOpen, f.state())
+		require.Equal(t, halved, f.limit())
+		require.Equal(t, policy.HalfOpen, f.machine.state)
 	}
 }
 
@@ -411,12 +412,12 @@ func TestWhatACallTakesAtMostMembers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := recovering(c.members)
-			f.watch.usual, f.share.joint.own = c.usual, c.own
+			f.machine.canary.usual, f.Joint.Own = c.usual, c.own
 			for i, took := range c.others {
-				f.share.joint.take(fmt.Sprint("m", i), report{took: took, until: epoch.Add(time.Hour)}, 0)
+				f.Joint.Take(fmt.Sprint("m", i), peers.Report{Took: took, Until: epoch.Add(time.Hour)}, 0)
 			}
-			f.sweep(epoch.Add(2 * time.Second))
-			require.Equal(t, c.want, f.share.joint.took)
+			f.Sweep(epoch.Add(2 * time.Second))
+			require.Equal(t, c.want, f.Joint.Took)
 		})
 	}
 }
@@ -425,7 +426,7 @@ func TestWhatACallTakesAtMostMembers(t *testing.T) {
 func TestOthersTakeNoPlaceOfATrial(t *testing.T) {
 	f := openFellow(classic)
 	require.True(t, f.asks(time.Hour).Granted())
-	require.Equal(t, policy.HalfOpen, f.state())
+	require.Equal(t, policy.HalfOpen, f.machine.state)
 	for i := range 10 {
 		f.hearRecovering(time.Hour, fleet.Message{From: fmt.Sprint("m", i), InFlight: 10})
 	}

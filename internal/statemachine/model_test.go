@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -160,7 +159,7 @@ func (m *model) quick() *modelCall {
 }
 
 // ask is for a call that may be a probe, or may not, or only if no other comes.
-func (m *model) ask(now time.Time, by use) (*modelCall, string) {
+func (m *model) ask(now time.Time, by Use) (*modelCall, string) {
 	if m.gone {
 		return nil, "gone"
 	}
@@ -212,11 +211,11 @@ func (m *model) ask(now time.Time, by use) (*modelCall, string) {
 
 // mayBe reports whether a probe that is due may be this call. The clock of those that are to be one only if no other comes
 // starts with the first of them.
-func (m *model) mayBe(by use, now time.Time) bool {
+func (m *model) mayBe(by Use, now time.Time) bool {
 	switch by {
-	case mayProbe:
+	case ToProbe:
 		return true
-	case noProbe:
+	case NotToProbe:
 		return false
 	}
 	if m.withheld.IsZero() {
@@ -743,7 +742,6 @@ type listener struct{ events []string }
 func (l *listener) Changed(c Change)  { l.events = append(l.events, changeText(c)) }
 func (l *listener) Refused(r Refusal) { l.events = append(l.events, refusalText(r)) }
 func (*listener) WantsRefusals() bool { return true }
-func (*listener) Share(fleet.Message) {}
 
 // duel is a circuit and its model, which get the same operations and must answer the same.
 type duel struct {
@@ -818,12 +816,12 @@ func newDuel(setup byte, fail func(string, ...any)) *duel {
 	for _, other := range []byte{setup, setup ^ 1<<4, setup ^ 0b00100011} {
 		t, probeFirst := textbookOf(other)
 		configs = append(configs, config{
-			&Config{Rules: t.rules(probeFirst), Random: func() float64 { return 0 }, Fleet: setup&8 != 0}, t.model(probeFirst),
+			&Config{Rules: t.rules(probeFirst), Random: func() float64 { return 0 }}, t.model(probeFirst),
 		})
 	}
 	return &duel{
 		fail: fail, model: newModel(configs[0].model, func() float64 { return 0 }), listener: l, now: epoch,
-		circuit: New(configs[0].circuit, l), configs: configs,
+		circuit: New(configs[0].circuit, l, peersIf(setup&8 != 0)), configs: configs,
 	}
 }
 
@@ -862,16 +860,16 @@ func (d *duel) step(o operation) {
 			d.out = append(d.out, pair{permit, call})
 		}
 	case 1, 2, 3, 14:
+		good := ToProbe
 		d.last = "Acquire"
-		acquire, by := c.Acquire, mayProbe
 		switch {
 		case o.Kind%kinds == 14 && o.Arg%3 == 0:
-			d.last, acquire, by = "AcquireNoProbe", c.AcquireNoProbe, noProbe
+			d.last, good = "Acquire, not to probe", NotToProbe
 		case o.Kind%kinds == 14:
-			d.last, acquire, by = "AcquireUnsafe", c.AcquireUnsafe, lastResort
+			d.last, good = "Acquire, as a last resort", LastResort
 		}
-		permit, refusal := acquire(d.now, time.Time{})
-		call, refused := m.ask(d.now, by)
+		permit, refusal := c.Acquire(d.now, time.Time{}, good)
+		call, refused := m.ask(d.now, good)
 		switch {
 		case permit.Granted():
 			d.same("refused", "", refused)

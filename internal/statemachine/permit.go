@@ -32,6 +32,16 @@ func (p Permit) Probe() bool { return p.place != nil && p.place.probe }
 // Overdue reports whether the call is a probe that any call may be, since no safe one came for it in Rules.SafeWait.
 func (p Permit) Overdue() bool { return p.place != nil && p.place.overdue }
 
+// Scout reports whether the call goes to see how the upstream does: it is a probe, or one of the calls that a Hold lets
+// through.
+func (p Permit) Scout() bool { return p.Probe() || p.watched != nil && p.watched.scout }
+
+// Stale reports whether the upstream fell silent, so that connections made before may be dead and the call is not to go over
+// one of them.
+func (p Permit) Stale() bool {
+	return p.place != nil && p.place.stale || p.watched != nil && p.watched.stale
+}
+
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
@@ -51,68 +61,25 @@ func (p Permit) WantsHeaders() bool {
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
 // settle the call, and the failure of a later Done counts as one more.
 func (p *Permit) Headers(now time.Time) {
-	c := p.circuit
-	c.mu.Lock()
-	defer c.unlock()
-	if c.gone() {
-		return
-	}
-	if p.place != nil && p.place.expired {
-		if r := (policy.Result{Outcome: policy.Success, Elapsed: now.Sub(p.place.started)}); c.lives(p.place, r) {
-			c.answered(r)
-			c.late(now, *p, r)
-			p.place.headers, p.place.opened = true, c.opened
-		}
-		return
-	}
-	if p.generation != c.generation() {
-		return
-	}
-	if p.place == nil {
-		c.wentWell(now)
-		if p.watched != nil {
-			c.cameBack(now, p.watched, true, true)
-		} else if c.watch.phase == watching {
-			c.watch.heard = true // its end counts as the answer, but silence this is not
-		}
-		p.place = c.weigh(now)
-		return
-	}
-	if p.place.index < 0 || p.place.weighed {
-		return
-	}
-	p.place.headers, p.place.took = true, now.Sub(p.place.started)
-	c.answered(policy.Result{Outcome: policy.Success})
-	if expiry := now.Add(bodyLease); expiry.Before(p.place.expiry) {
-		p.place.expiry = expiry
-		c.expireBy(expiry)
-	}
+	p.circuit.mu.Lock()
+	defer p.circuit.unlock()
+	p.circuit.machine.headersCame(now, p)
+}
+
+// Reused says that a scout goes over a connection that was there before, unused since; zero if that is not known. If the
+// connection may be dead, silence will say nothing of the upstream, for up to most such calls. It may be called again while
+// the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no notice.
+func (p Permit) Reused(now time.Time, reused bool, since time.Time, most int) {
+	p.circuit.mu.Lock()
+	defer p.circuit.unlock()
+	p.circuit.machine.reuses(now, &p, reused, since, most)
 }
 
 // Return gives the permit back as if it had not been asked for: no call was made with it.
 func (p Permit) Return(now time.Time) {
-	c := p.circuit
-	c.mu.Lock()
-	defer c.unlock()
-	if p.generation != c.generation() || c.gone() {
-		return
-	}
-	if p.place == nil || p.place.weighed {
-		if p.place != nil {
-			c.giveBack(p.place)
-		}
-		c.cameBack(now, p.watched, false, false)
-		return
-	}
-	if p.place.index >= 0 {
-		c.hastened = c.hastened || p.place.hastened
-		if since, others := p.place.withheld, c.trouble.withheld; !since.IsZero() && (others.IsZero() || since.Before(others)) {
-			c.trouble.withheld = since
-		}
-		c.stale = c.stale || p.place.stale
-	}
-	c.giveBack(p.place)
-	c.counts.Probes--
+	p.circuit.mu.Lock()
+	defer p.circuit.unlock()
+	p.circuit.machine.returned(now, &p)
 }
 
 // Done gives the permit back. The outcome is Success, Failure or Ignored. Opened reports that this call
@@ -128,55 +95,11 @@ func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, true)
 }
 
-func (p Permit) done(now time.Time, r policy.Result, again bool) (opened, gone bool) {
-	c := p.circuit
-	c.mu.Lock()
-	defer c.unlock()
-	if c.gone() {
+func (p *Permit) done(now time.Time, r policy.Result, again bool) (opened, gone bool) {
+	p.circuit.mu.Lock()
+	defer p.circuit.unlock()
+	if p.circuit.machine.gone {
 		return false, true
 	}
-	c.answered(r)
-	switch r.Outcome {
-	case policy.Failure:
-		c.counts.Failures++
-		c.failed(now, r)
-	case policy.Ignored:
-		c.counts.Ignored++
-	}
-	if c.state() == policy.Closed {
-		c.expire(now)
-	}
-	well := r.Outcome == policy.Success
-	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
-	switch expired := p.place != nil && p.place.expired; {
-	case again && (!well || p.place == nil): // what holds a place has not counted
-		r.Outcome = policy.Ignored
-	case !expired && p.generation == c.generation():
-		r = c.hint(p, now, r)
-	}
-	switch {
-	case p.place != nil && p.place.expired:
-		return c.late(now, p, r), false
-	case p.generation != c.generation():
-		c.counts.LateCalls++
-		return false, false
-	case p.place == nil:
-		if well {
-			c.wentWell(now)
-		}
-		if c.watch.phase == watching && r.Outcome == policy.Failure && r.Cause.Kind == policy.Timeout {
-			c.watch.lost = true
-		}
-		c.cameBack(now, p.watched, heard, well)
-		return c.record(now, r), false
-	}
-	c.giveBack(p.place)
-	if p.place.weighed {
-		c.cameBack(now, p.watched, heard, well)
-		return c.record(now, r), false
-	}
-	if c.cameToNothing(p.place, r) {
-		return false, false
-	}
-	return c.settle(now, p.place, r), false
+	return p.circuit.machine.ended(now, p, r, again), false
 }

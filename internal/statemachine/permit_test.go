@@ -23,8 +23,8 @@ func TestACallThatIsToBeNoProbeLeavesItToTheNext(t *testing.T) {
 			}
 			r.run(t, step{10 * time.Second, "ask p", c.want})
 			require.Equal(t, policy.RefusedOpen, r.told.refusals[0].Reason)
-			require.EqualValues(t, 3, r.counts.Refusals)
-			require.EqualValues(t, 1, r.counts.Probes)
+			require.EqualValues(t, 3, r.machine.counts.Refusals)
+			require.EqualValues(t, 1, r.machine.counts.Probes)
 		})
 	}
 }
@@ -97,7 +97,7 @@ func TestAReturnedPermitLeavesNoTrace(t *testing.T) {
 			}
 			before, events := lookAt(r, epoch.Add(c.at)), len(r.told.lines)
 			for range 100 {
-				p, refusal := r.Acquire(epoch.Add(c.at), time.Time{})
+				p, refusal := r.Acquire(epoch.Add(c.at), time.Time{}, ToProbe)
 				require.True(t, p.Granted(), "%+v", refusal)
 				p.Return(epoch.Add(c.at))
 			}
@@ -116,9 +116,9 @@ func TestAReturnedPermitOfAnOlderGenerationChangesNothing(t *testing.T) {
 	r.run(t, step{0, "ask a", "granted, closed"}, step{0, "set half-open", "half-open"}, step{0, "ask p", "probe, half-open"},
 		step{0, "set half-open", "half-open"}, step{0, "ask q", "probe, half-open"},
 		step{0, "return a", "half-open"}, step{0, "return p", "half-open"}, step{0, "look", "0 failed 0 ok, 1 of 2, half-open"})
-	require.EqualValues(t, 2, r.counts.Probes)
+	require.EqualValues(t, 2, r.machine.counts.Probes)
 	r.do(0, "return q")
-	require.EqualValues(t, 1, r.counts.Probes)
+	require.EqualValues(t, 1, r.machine.counts.Probes)
 
 	r = newRig(classic)
 	r.run(t, step{0, "ask a", "granted, closed"})
@@ -130,15 +130,15 @@ func TestAReturnedPermitOfAnOlderGenerationChangesNothing(t *testing.T) {
 func TestAReturnedCanaryIsNoCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rules := policy.Adaptive{}.Rules()
-		c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, nil)
+		c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, nil, nil)
 		c.AcquireClosed()
 		p, _ := c.AcquireClosed()
 		require.True(t, p.Watched())
 		p.Return(time.Now())
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.NotEqual(t, watching, c.watch.phase)
-		require.Zero(t, c.watch.usual)
+		require.NotEqual(t, watching, c.machine.canary.phase)
+		require.Zero(t, c.machine.canary.usual)
 		p, _ = c.AcquireClosed()
 		require.True(t, p.Watched(), "the next one is wanted")
 		p.Done(time.Now(), policy.Result{Outcome: policy.Success})
@@ -155,7 +155,7 @@ func TestWhatIsRefusedForAnotherReasonCounts(t *testing.T) {
 	}
 	require.Equal(t, want, r.Refuse(epoch.Add(time.Minute), policy.RefusedLimit))
 	require.Equal(t, []Refusal{want}, r.told.refusals)
-	require.EqualValues(t, 1, r.counts.Refusals)
+	require.EqualValues(t, 1, r.machine.counts.Refusals)
 	require.Equal(t, 1, lookAt(r, epoch).Failures, "and is no failure")
 
 	r.do(0, "set open")
@@ -169,10 +169,10 @@ func (*deaf) WantsRefusals() bool { return false }
 
 func TestNobodyIsToldOfRefusalsWhoDoesNotWantThem(t *testing.T) {
 	o := &deaf{}
-	c := New(&Config{Rules: classic, Random: func() float64 { return 0 }}, o)
+	c := New(&Config{Rules: classic, Random: func() float64 { return 0 }}, o, nil)
 	c.Set(policy.Open, epoch)
 	for range 10 {
-		c.Acquire(epoch, time.Time{})
+		c.Acquire(epoch, time.Time{}, ToProbe)
 	}
 	require.Len(t, o.changes, 1)
 	require.Empty(t, o.refusals)
@@ -188,14 +188,14 @@ func TestAFailureOfBeforeTheCircuitIsItsOwn(t *testing.T) {
 	require.Equal(t, 1, lookAt(r, epoch).Failures)
 	require.True(t, blame(time.Second), "it opened the circuit")
 	require.False(t, blame(2*time.Second))
-	require.Equal(t, Counts{Failures: 3, Trips: 1}, r.counts)
+	require.Equal(t, Counts{Failures: 3, Trips: 1}, r.machine.counts)
 	require.Equal(t, samplesOf(3, epoch.Add(2*time.Second)), lookAt(r, epoch).Samples)
 	r.do(3*time.Second, "set half-open")
 	require.False(t, blame(3*time.Second))
-	require.Equal(t, policy.HalfOpen, r.state(), "it decides no recovery")
+	require.Equal(t, policy.HalfOpen, r.machine.state, "it decides no recovery")
 
-	c := New(&Config{Rules: classic}, nil)
+	c := New(&Config{Rules: classic}, nil, nil)
 	require.True(t, c.Forget(epoch, Quiet, 0))
 	require.False(t, c.Blame(epoch, failed))
-	require.Zero(t, c.counts)
+	require.Zero(t, c.machine.counts)
 }

@@ -19,7 +19,7 @@ func waiting(rules policy.Rules) policy.Rules {
 
 // unsafely asks for a call that is better not lost, and says what came of it.
 func unsafely(c *Circuit, at time.Duration) (Permit, string) {
-	p, refusal := c.AcquireUnsafe(epoch.Add(at), time.Time{})
+	p, refusal := c.Acquire(epoch.Add(at), time.Time{}, LastResort)
 	switch {
 	case p.Overdue():
 		return p, "overdue"
@@ -72,14 +72,14 @@ func TestWhatAProbeThatIsReturnedHadWaitedForIsNotLost(t *testing.T) {
 			r := newRig(waiting(rules))
 			r.do(0, "set open")
 			for at := 10 * time.Second; at < 40*time.Second; at += time.Second { // as with a health check that is none for this key
-				p, _ := r.Acquire(epoch.Add(at), time.Time{})
+				p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 				require.True(t, p.Probe())
 				require.False(t, p.Overdue())
 				p.Return(epoch.Add(at))
 				_, got := unsafely(r.Circuit, at)
 				require.Equal(t, "waits until 40s", got)
 			}
-			p, _ := r.Acquire(epoch.Add(40*time.Second), time.Time{})
+			p, _ := r.Acquire(epoch.Add(40*time.Second), time.Time{}, ToProbe)
 			require.True(t, p.Overdue(), "and it need not be returned")
 		})
 	}
@@ -87,15 +87,15 @@ func TestWhatAProbeThatIsReturnedHadWaitedForIsNotLost(t *testing.T) {
 		r := newRig(waiting(classic))
 		r.do(0, "set half-open")
 		unsafely(r.Circuit, 0)
-		p, _ := r.Acquire(epoch.Add(time.Second), time.Time{})
+		p, _ := r.Acquire(epoch.Add(time.Second), time.Time{}, ToProbe)
 		_, got := unsafely(r.Circuit, 2*time.Second) // there is another place
 		require.Equal(t, "waits until 32s", got)
 		p.Return(epoch.Add(2 * time.Second))
 		_, got = unsafely(r.Circuit, 2*time.Second)
 		require.Equal(t, "waits until 30s", got)
-		p, _ = r.Acquire(epoch.Add(2*time.Second), time.Time{})
+		p, _ = r.Acquire(epoch.Add(2*time.Second), time.Time{}, ToProbe)
 		unsafely(r.Circuit, 2*time.Second)
-		q, _ := r.Acquire(epoch.Add(2*time.Second), time.Time{})
+		q, _ := r.Acquire(epoch.Add(2*time.Second), time.Time{}, ToProbe)
 		p.Return(epoch.Add(3 * time.Second))
 		_, got = unsafely(r.Circuit, 3*time.Second)
 		require.Equal(t, "waits until 30s", got)
@@ -121,7 +121,7 @@ func TestATrialWaitsForASafeCallEachTimeItHasAPlace(t *testing.T) {
 	p, got := unsafely(r.Circuit, 55*time.Second)
 	require.Equal(t, "overdue", got)
 	p.Done(epoch.Add(56*time.Second), policy.Result{Outcome: policy.Success})
-	require.Equal(t, policy.Closed, r.state())
+	require.Equal(t, policy.Closed, r.machine.state)
 }
 
 func TestARampLetsAnyCallThrough(t *testing.T) {
@@ -139,12 +139,12 @@ func TestWhatIsNotToBeAProbeIsNone(t *testing.T) {
 		r := newRig(waiting(rules))
 		r.do(0, "set open")
 		for at := 10 * time.Second; at < time.Hour; at += time.Minute {
-			p, refusal := r.AcquireNoProbe(epoch.Add(at), time.Time{})
+			p, refusal := r.Acquire(epoch.Add(at), time.Time{}, NotToProbe)
 			require.False(t, p.Granted(), name)
 			require.Zero(t, refusal.SafeUntil)
 		}
 		unsafely(r.Circuit, time.Hour)
-		p, _ := r.AcquireNoProbe(epoch.Add(2*time.Hour), time.Time{})
+		p, _ := r.Acquire(epoch.Add(2*time.Hour), time.Time{}, NotToProbe)
 		require.False(t, p.Granted(), name)
 	}
 }

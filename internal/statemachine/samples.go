@@ -7,8 +7,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// mostSamples is how many causes of failures a circuit keeps.
-const mostSamples = 8
+// maxSamples is how many causes of failures a circuit keeps.
+const maxSamples = 8
 
 // samples are the latest causes of failures. The list that was given away is not changed any more.
 type samples struct {
@@ -25,11 +25,11 @@ func (s *samples) add(now time.Time, r policy.Result) {
 	switch {
 	case at >= 0:
 		sample = s.kept[at]
-	case len(s.kept) < mostSamples:
+	case len(s.kept) < maxSamples:
 		s.kept = append(s.kept, policy.Sample{})
 		at = len(s.kept) - 1
 	default:
-		at = mostSamples - 1
+		at = maxSamples - 1
 	}
 	sample.Count++
 	sample.At = now

@@ -21,7 +21,7 @@ func TestSamplesAreTheLatestEightCauses(t *testing.T) {
 	for i := range 20 {
 		s.add(epoch.Add(time.Duration(i)*time.Second), failedBy(500+i, ""))
 	}
-	require.Len(t, s.kept, mostSamples)
+	require.Len(t, s.kept, maxSamples)
 	for i, sample := range s.list() {
 		require.Equal(t, policy.Sample{Cause: failedBy(519-i, "").Cause, Count: 1, At: epoch.Add(time.Duration(19-i) * time.Second)}, sample)
 	}
@@ -73,7 +73,7 @@ func TestSamplesAsANaiveListHasThem(t *testing.T) {
 				sample.Trace = r.Trace
 			}
 			naive = slices.Insert(naive, 0, sample)
-			naive = naive[:min(len(naive), mostSamples)]
+			naive = naive[:min(len(naive), maxSamples)]
 			require.Equal(t, naive, s.kept)
 		}
 		for i := range given {
@@ -84,7 +84,7 @@ func TestSamplesAsANaiveListHasThem(t *testing.T) {
 
 func TestAnUnreadListOfSamplesIsNotCopied(t *testing.T) {
 	var s samples
-	for i := range mostSamples {
+	for i := range maxSamples {
 		s.add(epoch, failedBy(500+i, ""))
 	}
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.add(epoch, failedBy(503, "")) }))
@@ -93,7 +93,7 @@ func TestAnUnreadListOfSamplesIsNotCopied(t *testing.T) {
 func TestALeaseThatEndsIsASample(t *testing.T) {
 	r := newRig(classic)
 	r.Set(policy.HalfOpen, epoch)
-	_, refusal := r.Acquire(epoch, time.Time{})
+	_, refusal := r.Acquire(epoch, time.Time{}, ToProbe)
 	require.Equal(t, policy.NotRefused, refusal.Reason)
 	lookAt(r, epoch.Add(time.Hour))
 	samples := r.told.changes[len(r.told.changes)-1].Samples

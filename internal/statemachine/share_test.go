@@ -11,12 +11,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
 // fellow is a circuit of a member, with what it tells the others.
 type fellow struct {
 	*Circuit
+	*peers.Member
 	told   *sharing
 	random float64
 }
@@ -25,8 +27,6 @@ type sharing struct {
 	told
 	shared []fleet.Message
 }
-
-func (s *sharing) Share(m fleet.Message) { s.shared = append(s.shared, m) }
 
 // kinds returns what was told since the last time.
 func (s *sharing) kinds() (kinds []fleet.Kind) {
@@ -37,10 +37,38 @@ func (s *sharing) kinds() (kinds []fleet.Kind) {
 	return kinds
 }
 
+// peersIf returns what makes a member of a circuit from which nobody hears.
+func peersIf(inFleet bool) func(peers.Machine) peers.Peers {
+	if !inFleet {
+		return nil
+	}
+	return func(m peers.Machine) peers.Peers { return peers.NewMember(m, func(fleet.Message) {}) }
+}
+
 func newFellow(rules policy.Rules) *fellow {
 	f := &fellow{told: &sharing{}}
-	f.Circuit = New(&Config{Rules: rules, Fleet: true, Random: func() float64 { return f.random }}, f.told)
+	f.Circuit = New(&Config{Rules: rules, Random: func() float64 { return f.random }}, f.told, func(m peers.Machine) peers.Peers {
+		f.Member = peers.NewMember(m, func(m fleet.Message) { f.told.shared = append(f.told.shared, m) })
+		return f.Member
+	})
 	return f
+}
+
+// limit is how many calls may be in flight.
+func (f *fellow) limit() int { return f.machine.recover.Limit() }
+
+func (f *fellow) Hear(now time.Time, m fleet.Message) {
+	f.WithPeers(func(peers.Peers) { f.Member.Hear(now, m) })
+}
+
+func (f *fellow) TakeEvidence() (m fleet.Message, ok bool) {
+	f.WithPeers(func(peers.Peers) { m, ok = f.Member.TakeEvidence() })
+	return m, ok
+}
+
+func (f *fellow) Leave() (withdraw bool) {
+	f.WithPeers(func(peers.Peers) { withdraw = f.Member.Leave() })
+	return withdraw
 }
 
 func (f *fellow) hear(at time.Duration, from string, kind fleet.Kind) {
@@ -58,7 +86,7 @@ func (f *fellow) call(at time.Duration, r policy.Result) bool {
 // openFellow has one at 0 by its own failures.
 func openFellow(rules policy.Rules) *fellow {
 	f := newFellow(rules)
-	for f.state() == policy.Closed {
+	for f.machine.state == policy.Closed {
 		f.call(0, failed)
 	}
 	f.told.kinds()
@@ -95,7 +123,7 @@ func TestEvidenceOfOthersCountsHalfAndThatOfOneHalfAtMost(t *testing.T) {
 					}
 					what := fmt.Sprintf("%d own, %d of a, %d of b, own first %v", own, a, b, ownFirst)
 					opened := 2*own+min(a, 4)+min(b, 4) >= 8
-					require.Equal(t, opened, f.state() == policy.Open, what)
+					require.Equal(t, opened, f.machine.state == policy.Open, what)
 					if opened {
 						require.Equal(t, TrippedByFleet, f.told.changes[0].Reason, what)
 					}
@@ -115,9 +143,9 @@ func TestTwoThatOpenedOpenACircuitWithoutCallsOfItsOwn(t *testing.T) {
 			for range 100 {
 				f.hear(0, "a", fleet.Opened)
 			}
-			require.Equal(t, policy.Closed, f.state(), "one alone is not enough, however often it says so")
+			require.Equal(t, policy.Closed, f.machine.state, "one alone is not enough, however often it says so")
 			f.hear(0, "b", fleet.Opened)
-			require.Equal(t, policy.Open, f.state())
+			require.Equal(t, policy.Open, f.machine.state)
 			require.EqualValues(t, 1, lookAt(f, epoch).Counts.Trips)
 			require.Equal(t, []fleet.Kind{fleet.Opened}, f.told.kinds())
 		})
@@ -156,7 +184,7 @@ func TestOneMemberAloneOpensNothingWhateverItSays(t *testing.T) {
 					default:
 						f.Hear(now, anyMessage(t, from))
 					}
-					require.Equal(t, policy.Closed, f.state(), "%+v", f.share)
+					require.Equal(t, policy.Closed, f.machine.state, "%+v", f.Member)
 				}
 			})
 		})
@@ -168,10 +196,10 @@ func TestNegativeEvidenceIsNone(t *testing.T) {
 	f := newFellow(probingOften)
 	f.hearFailures(0, "a", 3)
 	f.Hear(epoch, fleet.Message{From: "b", Kind: fleet.Evidence, Failures: -100, Successes: -100})
-	require.Equal(t, 3, f.share.score)
+	require.Equal(t, 3, f.Score)
 	f.hearFailures(0, "b", 1000)
-	require.Equal(t, 3+4, f.share.score)
-	require.Equal(t, policy.Closed, f.state())
+	require.Equal(t, 3+4, f.Score)
+	require.Equal(t, policy.Closed, f.machine.state)
 }
 
 // Whatever members say, nothing overflows, what is remembered is bounded, and no wait for others is long.
@@ -192,7 +220,7 @@ func FuzzFleet(f *testing.F) {
 			case 11:
 				call(m.Circuit, now, []policy.Result{well, failed}[arg%2])
 			case 12:
-				m.AcquireNoProbe(now, time.Time{})
+				m.Acquire(now, time.Time{}, NotToProbe)
 			case 13:
 				m.Force(policy.State(arg%2), now)
 				m.Release(now)
@@ -206,17 +234,17 @@ func FuzzFleet(f *testing.F) {
 					For: time.Duration(number), Ago: time.Duration(number), InFlight: extremes[(arg+1)%len(extremes)], Took: time.Duration(number),
 				})
 			}
-			if s := m.share; s.score < 0 || len(s.others) > mostOthers || len(s.by) > mostOthers || len(s.failing) > mostOthers {
+			if s := m.Member; s.Score < 0 || len(s.Others) > peers.MaxOthers || len(s.By) > peers.MaxOthers || len(s.Failing) > peers.MaxOthers {
 				t.Fatalf("%+v", s)
 			}
-			if left := m.share.claim.Sub(now); left > m.probeLease() {
+			if left := m.Claim.Sub(now); left > m.ProbeLease() {
 				t.Fatalf("a claim for %v", left)
 			}
 			inFlight := 0
-			for _, r := range m.share.joint.others {
-				inFlight += min(r.inFlight, m.share.joint.believed)
+			for _, r := range m.Joint.Others {
+				inFlight += min(r.InFlight, m.Joint.Believed)
 			}
-			if j := m.share.joint; j.inFlight != inFlight || inFlight < 0 || len(j.others) > mostOthers || j.requests < 0 {
+			if j := m.Joint; j.InFlight != inFlight || inFlight < 0 || len(j.Others) > peers.MaxOthers || j.Requests < 0 {
 				t.Fatalf("%+v", j)
 			}
 		}
@@ -227,20 +255,20 @@ func FuzzFleet(f *testing.F) {
 func TestWhatIsRememberedOfOthersIsBounded(t *testing.T) {
 	f := newFellow(probingOften)
 	name := func(i int) string { return fmt.Sprint("member", i) }
-	for i := range 2 * mostOthers {
+	for i := range 2 * peers.MaxOthers {
 		f.call(0, well)
 		f.hearFailures(0, name(i), 0)
 		f.hear(0, name(i), fleet.Opened)
 	}
-	require.LessOrEqual(t, len(f.share.by), mostOthers)
-	require.LessOrEqual(t, len(f.share.others), mostOthers)
+	require.LessOrEqual(t, len(f.By), peers.MaxOthers)
+	require.LessOrEqual(t, len(f.Others), peers.MaxOthers)
 	f = openFellow(probingOften)
-	for i := range 2 * mostOthers {
+	for i := range 2 * peers.MaxOthers {
 		f.hear(0, name(i), fleet.Opened)
 		f.hear(0, name(i), fleet.RecoveryFailed)
 	}
-	require.Len(t, f.share.others, mostOthers)
-	require.LessOrEqual(t, len(f.share.failing), mostOthers)
+	require.Len(t, f.Others, peers.MaxOthers)
+	require.LessOrEqual(t, len(f.Failing), peers.MaxOthers)
 }
 
 func TestACircuitWhoseCallsSucceedIsNotOpenedByOthers(t *testing.T) {
@@ -248,11 +276,11 @@ func TestACircuitWhoseCallsSucceedIsNotOpenedByOthers(t *testing.T) {
 	f.hear(0, "a", fleet.Opened)
 	f.call(0, well)
 	for _, from := range []string{"a", "b", "c", "d"} {
-		f.hear(vouchFor-1, from, fleet.Opened)
+		f.hear(peers.VouchFor-1, from, fleet.Opened)
 	}
-	require.Equal(t, policy.Closed, f.state())
-	f.hear(vouchFor, "a", fleet.Opened)
-	require.Equal(t, policy.Open, f.state(), "what was good a second ago may not be now")
+	require.Equal(t, policy.Closed, f.machine.state)
+	f.hear(peers.VouchFor, "a", fleet.Opened)
+	require.Equal(t, policy.Open, f.machine.state, "what was good a second ago may not be now")
 }
 
 func TestAnOwnFailureEndsThat(t *testing.T) {
@@ -262,9 +290,9 @@ func TestAnOwnFailureEndsThat(t *testing.T) {
 	f.hear(0, "a", fleet.Opened)
 	f.hear(0, "b", fleet.Opened)
 	f.hear(0, "c", fleet.Opened)
-	require.Equal(t, policy.Closed, f.state())
+	require.Equal(t, policy.Closed, f.machine.state)
 	f.call(0, failed)
-	require.Equal(t, policy.Open, f.state())
+	require.Equal(t, policy.Open, f.machine.state)
 	require.Equal(t, TrippedByFleet, f.told.changes[0].Reason)
 	require.Equal(t, statusOf, f.told.changes[0].Cause)
 
@@ -272,27 +300,27 @@ func TestAnOwnFailureEndsThat(t *testing.T) {
 	f.hear(0, "a", fleet.Opened)
 	f.call(0, well)
 	f.call(0, failed) // which is not enough by itself
-	require.Equal(t, policy.Closed, f.state())
+	require.Equal(t, policy.Closed, f.machine.state)
 	f.hear(0, "a", fleet.Opened)
 	f.hear(0, "b", fleet.Opened)
-	require.Equal(t, policy.Open, f.state(), "it does not vouch any more")
+	require.Equal(t, policy.Open, f.machine.state, "it does not vouch any more")
 }
 
 func TestEvidenceOfOthersExpires(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		want  policy.State
-	}{{evidenceFor, policy.Open}, {evidenceFor + 1, policy.Closed}} {
+	}{{peers.EvidenceFor, policy.Open}, {peers.EvidenceFor + 1, policy.Closed}} {
 		f := newFellow(probingOften)
 		f.hear(0, "a", fleet.Opened)
 		f.hear(c.after, "b", fleet.Opened)
-		require.Equal(t, c.want, f.state(), "of another, after %v", c.after)
+		require.Equal(t, c.want, f.machine.state, "of another, after %v", c.after)
 
 		f = newFellow(probingOften)
 		f.hear(0, "a", fleet.Opened)
 		f.hearFailures(0, "b", 3)
 		f.call(c.after, failed)
-		require.Equal(t, c.want, f.state(), "with an own failure after %v", c.after)
+		require.Equal(t, c.want, f.machine.state, "with an own failure after %v", c.after)
 	}
 }
 
@@ -323,7 +351,7 @@ func TestACircuitIsQuietAgainWhenTheEvidenceIsGone(t *testing.T) {
 func TestTheProbeOfAnotherHoldsOwnOnes(t *testing.T) {
 	const ms = time.Millisecond
 	asks := func(f *fellow, at time.Duration) bool {
-		p, _ := f.Acquire(epoch.Add(at), time.Time{})
+		p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 		return p.Granted()
 	}
 	t.Run("until its lease ends", func(t *testing.T) {
@@ -352,12 +380,12 @@ func TestTheProbeOfAnotherHoldsOwnOnes(t *testing.T) {
 	})
 	t.Run("not one that is out already", func(t *testing.T) {
 		f := openFellow(probingOften)
-		p, _ := f.Acquire(epoch.Add(100*ms), time.Time{})
+		p, _ := f.Acquire(epoch.Add(100*ms), time.Time{}, ToProbe)
 		f.hear(100*ms, "a", fleet.ProbeStarted)
 		f.hear(100*ms, "a", fleet.ProbeFailed)
 		require.Equal(t, epoch.Add(100*ms), lookAt(f, epoch).Due)
 		p.Done(epoch.Add(200*ms), well)
-		require.Equal(t, policy.HalfOpen, f.state())
+		require.Equal(t, policy.HalfOpen, f.machine.state)
 	})
 	t.Run("and a failure is told once", func(t *testing.T) {
 		f := openFellow(probingOften)
@@ -397,10 +425,10 @@ func TestNobodyHoldsTheProbesOfOthersForLong(t *testing.T) {
 								}
 							}
 							if others {
-								f.AcquireNoProbe(epoch.Add(at), time.Time{})
+								f.Acquire(epoch.Add(at), time.Time{}, NotToProbe)
 							}
 							if at%(10*time.Millisecond) == 0 {
-								if p, _ := f.Acquire(epoch.Add(at), time.Time{}); p.Granted() {
+								if p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe); p.Granted() {
 									return
 								}
 							}
@@ -424,7 +452,7 @@ func TestProbesAreAsOftenAsIfAllRequestsWereOwnOnes(t *testing.T) {
 		for i := range 200 {
 			at := time.Duration(i) * time.Millisecond
 			f.Hear(epoch.Add(at), fleet.Message{From: "0", Kind: fleet.Asked, Requests: others})
-			if p, _ := f.Acquire(epoch.Add(at), time.Time{}); p.Granted() {
+			if p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe); p.Granted() {
 				p.Done(epoch.Add(at), failed)
 				n++
 			}
@@ -441,10 +469,10 @@ func TestACircuitAloneFollowsAtTheNextRequest(t *testing.T) {
 	for _, kind := range []fleet.Kind{fleet.Answered, fleet.Recovered} {
 		f := openFellow(probing)
 		f.hear(0, "a", kind)
-		require.Equal(t, policy.Open, f.state(), "without a request there is nothing to let through")
-		p, _ := f.Acquire(epoch, time.Time{})
+		require.Equal(t, policy.Open, f.machine.state, "without a request there is nothing to let through")
+		p, _ := f.Acquire(epoch, time.Time{}, ToProbe)
 		require.True(t, p.Probing())
-		require.Equal(t, policy.HalfOpen, f.state())
+		require.Equal(t, policy.HalfOpen, f.machine.state)
 	}
 }
 
@@ -455,7 +483,7 @@ func TestTwoRecoveriesThatFailedStopThoseWhoHaveNotFollowedYet(t *testing.T) {
 		for _, from := range failed {
 			f.hear(at, from, fleet.RecoveryFailed)
 		}
-		p, _ := f.Acquire(epoch.Add(at+time.Second), time.Time{})
+		p, _ := f.Acquire(epoch.Add(at+time.Second), time.Time{}, ToProbe)
 		if p.Granted() {
 			f.Set(policy.Closed, epoch)
 			f.Set(policy.Open, epoch)
@@ -485,26 +513,11 @@ func TestWhoseRecoveryFailedFollowsNobodyWithoutAnOwnProbe(t *testing.T) {
 func TestARuleWithoutAProbeFirstIsHastenedByAnAnswer(t *testing.T) {
 	f := openFellow(classic)
 	f.hear(time.Second, "a", fleet.Answered)
-	require.Equal(t, policy.Open, f.state())
-	p, _ := f.Acquire(epoch.Add(time.Second), time.Time{})
+	require.Equal(t, policy.Open, f.machine.state)
+	p, _ := f.Acquire(epoch.Add(time.Second), time.Time{}, ToProbe)
 	require.True(t, p.Probe())
-	require.Equal(t, policy.HalfOpen, f.state())
+	require.Equal(t, policy.HalfOpen, f.machine.state)
 	require.Equal(t, OpenTimePassed, f.told.changes[1].Reason)
-}
-
-func TestACircuitWithoutAFleetHearsNothing(t *testing.T) {
-	l := &listener{}
-	c := New(&Config{Rules: probing, Random: func() float64 { panic("asked") }}, l)
-	for _, from := range []string{"a", "b", "c"} {
-		for kind := range fleet.Kind(11) {
-			c.Hear(epoch, fleet.Message{From: from, Kind: kind, Failures: 1000, For: time.Hour})
-		}
-	}
-	require.Nil(t, c.share)
-	require.Equal(t, Snapshot{Trips: 2}, lookAt(c, epoch))
-	require.Empty(t, l.events)
-	_, ok := c.TakeEvidence()
-	require.False(t, ok)
 }
 
 func TestAForcedCircuitNeitherTellsNorHears(t *testing.T) {
@@ -527,13 +540,13 @@ func TestAForcedCircuitNeitherTellsNorHears(t *testing.T) {
 				f.call(at, failed)
 				everything(f)
 			}
-			require.Equal(t, state, f.state())
+			require.Equal(t, state, f.machine.state)
 			require.Empty(t, f.told.kinds())
 			require.Len(t, f.told.changes, 1)
 			_, ok := f.TakeEvidence()
 			require.False(t, ok)
-			require.Zero(t, f.share.score)
-			require.Zero(t, f.share.claim)
+			require.Zero(t, f.Score)
+			require.Zero(t, f.Claim)
 		})
 	}
 }
@@ -544,10 +557,10 @@ func TestWhatIsToldOfAnOutage(t *testing.T) {
 	require.True(t, f.call(0, failed))
 	require.Equal(t, []fleet.Kind{fleet.Evidence}, f.told.kinds())
 	f.call(s, failed)
-	require.Equal(t, []fleet.Message{{Kind: fleet.Opened, For: openedFor}}, f.told.shared)
+	require.Equal(t, []fleet.Message{{Kind: fleet.Opened, For: peers.OpenedFor}}, f.told.shared)
 	f.told.kinds()
 	ask := func(at time.Duration) Permit {
-		p, _ := f.Acquire(epoch.Add(at), time.Time{})
+		p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 		require.True(t, p.Granted())
 		return p
 	}
@@ -558,11 +571,11 @@ func TestWhatIsToldOfAnOutage(t *testing.T) {
 	ask(22 * s)
 	lookAt(f, epoch.Add(24*s))
 	require.Equal(t, []fleet.Kind{fleet.ProbeStarted, fleet.ProbeFailed}, f.told.kinds(), "a lease that ends")
-	at := openedFor // so late that it is told again that it is open
+	at := peers.OpenedFor // so late that it is told again that it is open
 	ask(at).Done(epoch.Add(at), well)
 	require.Equal(t, []fleet.Kind{fleet.ProbeStarted, fleet.Answered}, f.told.kinds())
 	ask(at).Done(epoch.Add(at), failed)
-	require.Equal(t, []fleet.Message{{Kind: fleet.Evidence}, {Kind: fleet.RecoveryFailed}, {Kind: fleet.Opened, For: openedFor, Ago: at - s}}, f.told.shared)
+	require.Equal(t, []fleet.Message{{Kind: fleet.Evidence}, {Kind: fleet.RecoveryFailed}, {Kind: fleet.Opened, For: peers.OpenedFor, Ago: at - s}}, f.told.shared)
 	f.told.kinds()
 	at += 10 * s
 	ask(at).Done(epoch.Add(at), well)
@@ -575,11 +588,11 @@ func TestWhatIsToldOfAnOutage(t *testing.T) {
 func TestOpenedIsToldAgainWhileRequestsCome(t *testing.T) {
 	f := openFellow(policy.Classic{OpenFor: time.Hour}.Rules())
 	var told []time.Duration
-	const again = openedFor / 3
+	const again = peers.OpenedFor / 3
 	for at := again / 10; at <= 4*again; at += again / 10 {
 		f.call(at, failed)
 		for _, m := range f.told.shared {
-			require.Equal(t, fleet.Message{Kind: fleet.Opened, For: openedFor, Ago: at}, m)
+			require.Equal(t, fleet.Message{Kind: fleet.Opened, For: peers.OpenedFor, Ago: at}, m)
 			told = append(told, at)
 		}
 		f.told.kinds()
@@ -594,7 +607,7 @@ func TestWhatIsRestoredIsToldOnlyAgain(t *testing.T) {
 	f.Restore(epoch, epoch.Add(time.Hour), epoch.Add(-time.Hour), true)
 	require.Empty(t, f.told.kinds(), "it is what others said before")
 	f.call(time.Second, failed)
-	require.Equal(t, []fleet.Message{{Kind: fleet.Opened, For: openedFor, Ago: time.Hour + time.Second}}, f.told.shared)
+	require.Equal(t, []fleet.Message{{Kind: fleet.Opened, For: peers.OpenedFor, Ago: time.Hour + time.Second}}, f.told.shared)
 }
 
 func TestEvidenceIsToldOnceUntilItIsTaken(t *testing.T) {
@@ -631,7 +644,7 @@ func TestAFailureAmongSuccessesIsToldSeldom(t *testing.T) {
 		f.TakeEvidence()
 	}
 	require.Equal(t, 1, told, "the first after a long time")
-	f.call(time.Minute-time.Second+seldom, failed)
+	f.call(time.Minute-time.Second+peers.Seldom, failed)
 	require.Equal(t, []fleet.Kind{fleet.Evidence}, f.told.kinds())
 }
 
@@ -649,23 +662,23 @@ func TestAForgottenCircuitHearsNothing(t *testing.T) {
 	for _, from := range []string{"a", "b"} {
 		f.hear(0, from, fleet.Opened)
 	}
-	require.Equal(t, policy.Closed, f.state())
+	require.Equal(t, policy.Closed, f.machine.state)
 	require.Empty(t, f.told.changes)
 }
 
 // What others opened is followed by what they say of its end, and then they are not counted any more.
 func TestMembersAreThoseThatSaidSoOfLate(t *testing.T) {
 	f := openFellow(probing)
-	require.Equal(t, 1, f.members(epoch))
+	require.Equal(t, 1, f.Members(epoch))
 	f.hear(0, "a", fleet.Opened)
 	f.Hear(epoch, fleet.Message{From: "b", Kind: fleet.Opened, For: 2 * time.Second})
 	f.Hear(epoch, fleet.Message{From: "c", Kind: fleet.Opened, For: time.Hour})
 	f.Hear(epoch, fleet.Message{From: "d", Kind: fleet.Opened, For: -time.Hour})
-	require.Equal(t, 4, f.members(epoch))
-	require.Equal(t, 3, f.members(epoch.Add(2*time.Second)))
+	require.Equal(t, 4, f.Members(epoch))
+	require.Equal(t, 3, f.Members(epoch.Add(2*time.Second)))
 	f.hear(3*time.Second, "a", fleet.Recovered)
-	require.Equal(t, 2, f.members(epoch.Add(3*time.Second)))
-	require.Equal(t, 1, f.members(epoch.Add(openedFor)), "however long it says that it holds")
+	require.Equal(t, 2, f.Members(epoch.Add(3*time.Second)))
+	require.Equal(t, 1, f.Members(epoch.Add(peers.OpenedFor)), "however long it says that it holds")
 	require.False(t, slices.Contains(f.told.kinds(), fleet.Recovered))
 }
 
@@ -685,7 +698,7 @@ func TestWhoIsClosedByHandIsNotCountedAmongTheOpenAnyMore(t *testing.T) {
 			f.told.kinds()
 			close(f)
 			require.Empty(t, f.told.kinds(), "once")
-			require.False(t, f.LeaveFleet())
+			require.False(t, f.Leave())
 
 			f = newFellow(classic)
 			close(f)
@@ -708,11 +721,11 @@ func TestWhatIsReleasedIsNotToldToBeOpenBeforeAnOwnCallFailed(t *testing.T) {
 	f := newFellow(probing)
 	f.Force(policy.Open, epoch)
 	f.Release(epoch)
-	f.AcquireNoProbe(epoch, time.Time{})
+	f.Acquire(epoch, time.Time{}, NotToProbe)
 	require.Empty(t, f.told.kinds())
 	f.call(0, failed) // a probe
 	require.Equal(t, []fleet.Kind{fleet.ProbeStarted, fleet.ProbeFailed}, f.told.kinds())
-	f.AcquireNoProbe(epoch, time.Time{})
+	f.Acquire(epoch, time.Time{}, NotToProbe)
 	require.Equal(t, []fleet.Kind{fleet.Opened}, f.told.kinds())
 }
 
@@ -720,20 +733,19 @@ func TestWhoWithdrewIsNoMember(t *testing.T) {
 	f := openFellow(classic)
 	f.hear(0, "a", fleet.Opened)
 	f.hear(0, "b", fleet.Opened)
-	require.Equal(t, 3, f.members(epoch))
+	require.Equal(t, 3, f.Members(epoch))
 	f.hear(0, "a", fleet.Withdrawn)
-	require.Equal(t, 2, f.members(epoch))
-	p, _ := f.Acquire(epoch, time.Time{})
+	require.Equal(t, 2, f.Members(epoch))
+	p, _ := f.Acquire(epoch, time.Time{}, ToProbe)
 	require.False(t, p.Granted(), "it says nothing of the upstream")
 }
 
 func TestWhoLeavesSaysSoIfItIsOpen(t *testing.T) {
 	f := newFellow(classic)
-	require.False(t, f.LeaveFleet())
+	require.False(t, f.Leave())
 	f = openFellow(classic)
-	require.True(t, f.LeaveFleet())
-	require.False(t, f.LeaveFleet(), "once")
-	require.False(t, New(&Config{Rules: classic}, nil).LeaveFleet(), "without a fleet")
+	require.True(t, f.Leave())
+	require.False(t, f.Leave(), "once")
 }
 
 // One that lies all the time costs a circuit whose rule has no probe before its trial one call more in each gap.
@@ -743,7 +755,7 @@ func TestWhoSaysThatTheUpstreamAnswersHasItProbedOnceInAGap(t *testing.T) {
 		calls := 0
 		for at := time.Duration(0); at < time.Minute; at += 10 * ms {
 			f.hear(at, fmt.Sprint("liar", at%(50*ms)), lie)
-			if p, _ := f.Acquire(epoch.Add(at), time.Time{}); p.Granted() {
+			if p, _ := f.Acquire(epoch.Add(at), time.Time{}, ToProbe); p.Granted() {
 				p.Done(epoch.Add(at), failed)
 				calls++
 			}
@@ -768,17 +780,17 @@ func TestWhoOpensWithoutAFailureOfItsOwnIsSoonDueForAProbe(t *testing.T) {
 	f := newFellow(lenient)
 	f.hear(0, "a", fleet.Opened)
 	f.hear(0, "b", fleet.Opened)
-	require.Equal(t, policy.Open, f.state())
-	require.Equal(t, epoch.Add(trySoon), lookAt(f, epoch).Due)
-	require.Equal(t, epoch.Add(trySoon), f.told.changes[0].Due, "and so says its observer")
-	require.False(t, f.call(trySoon-1, failed))
-	require.True(t, f.call(trySoon, failed))
-	require.Equal(t, epoch.Add(trySoon+time.Hour), lookAt(f, epoch).Due, "then by its rule")
+	require.Equal(t, policy.Open, f.machine.state)
+	require.Equal(t, epoch.Add(peers.TrySoon), lookAt(f, epoch).Due)
+	require.Equal(t, epoch.Add(peers.TrySoon), f.told.changes[0].Due, "and so says its observer")
+	require.False(t, f.call(peers.TrySoon-1, failed))
+	require.True(t, f.call(peers.TrySoon, failed))
+	require.Equal(t, epoch.Add(peers.TrySoon+time.Hour), lookAt(f, epoch).Due, "then by its rule")
 
 	f = newFellow(lenient)
 	f.hear(0, "a", fleet.Opened)
 	f.call(0, failed)
 	f.hear(0, "b", fleet.Opened)
-	require.Equal(t, policy.Open, f.state())
+	require.Equal(t, policy.Open, f.machine.state)
 	require.Equal(t, epoch.Add(time.Hour), lookAt(f, epoch).Due, "it has seen it itself")
 }

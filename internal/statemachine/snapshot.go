@@ -41,38 +41,40 @@ type Snapshot struct {
 // Snapshot returns the circuit as it is now. It changes nothing and tells observers nothing.
 func (c *Circuit) Snapshot(now time.Time) Snapshot {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.quietly()
+	return c.machine.snapshot(now)
+}
+
+func (m *machine) snapshot(now time.Time) Snapshot {
 	s := Snapshot{
-		State: c.state(), Forced: c.forced, Since: c.since, Generation: c.generation(),
-		Counts: c.counts, Cause: c.cause, FailedAt: c.failedAt, Samples: c.samples.list(),
+		State: m.state, Forced: m.forced, Since: m.since, Generation: m.generation,
+		Counts: m.counts, Cause: m.failures.cause, FailedAt: m.failures.at, Samples: m.failures.list(),
 	}
-	if c.trouble != nil {
-		s.Trouble, s.Asked, s.SafeUntil = c.trouble.since, c.trouble.asked, c.safeUntil()
+	if m.trouble != nil {
+		s.Trouble, s.Asked, s.SafeUntil = m.trouble.since, m.trouble.asked, m.safeUntil()
 	}
-	s.Failures, s.Successes = c.inView()
-	switch s.State {
+	s.Failures, s.Successes = m.inView()
+	switch m.state {
 	case policy.Closed:
-		if gauge, ok := c.trip.(policy.Gauge); ok {
+		if gauge, ok := m.trip.(policy.Gauge); ok {
 			s.Gauge, s.Trips = gauge.Gauge(now)
 		}
+		return s
 	case policy.Open:
-		if c.forced {
+		if m.forced {
 			break
 		}
-		s.Due, s.Limit = c.probe.Due(), 1
-		if countdown, ok := c.probe.(policy.Countdown); ok {
+		s.Due, s.Limit = m.probe.Due(), 1
+		if countdown, ok := m.probe.(policy.Countdown); ok {
 			s.Requests, s.Latest = countdown.Countdown()
 		}
-		if c.hastened {
+		if m.hastened {
 			s.Due, s.Requests, s.Latest = now, 1, now
 		}
 	case policy.HalfOpen:
-		s.Limit = c.recover.Limit()
+		s.Limit = m.recover.Limit()
 	}
-	if s.State == policy.Closed {
-		return s
-	}
-	for _, p := range c.places {
+	for _, p := range m.leases.places {
 		if now.Before(p.expiry) {
 			s.InFlight++
 		} else {
@@ -80,14 +82,4 @@ func (c *Circuit) Snapshot(now time.Time) Snapshot {
 		}
 	}
 	return s
-}
-
-func (c *Circuit) inView() (failures, successes int) {
-	switch c.state() {
-	case policy.Closed:
-		return c.trip.Counts()
-	case policy.HalfOpen:
-		return c.recover.Counts()
-	}
-	return 0, 0
 }

@@ -20,9 +20,9 @@ var (
 
 // tripBy opens a circuit at epoch by failures that end so.
 func (r *rig) tripBy(t *testing.T, result policy.Result) {
-	for i := 0; r.state() != policy.Open; i++ {
+	for i := 0; r.machine.state != policy.Open; i++ {
 		require.Less(t, i, 100)
-		p, _ := r.Acquire(epoch, time.Time{})
+		p, _ := r.Acquire(epoch, time.Time{}, ToProbe)
 		p.Done(epoch, result)
 	}
 }
@@ -37,14 +37,14 @@ func (r *rig) stale(t *testing.T, at time.Duration) Permit {
 
 func (r *rig) granted(t *testing.T, at time.Duration) Permit {
 	t.Helper()
-	p, refusal := r.Acquire(epoch.Add(at), time.Time{})
+	p, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 	require.True(t, p.Probe(), "at %v: %v", at, refusal.Reason)
 	return p
 }
 
 func (r *rig) refused(t *testing.T, at time.Duration) {
 	t.Helper()
-	_, refusal := r.Acquire(epoch.Add(at), time.Time{})
+	_, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 	require.NotEqual(t, policy.NotRefused, refusal.Reason, "at %v", at)
 }
 
@@ -74,13 +74,13 @@ func TestOfAProbeOverAConnectionFromBeforeSilenceSaysNothing(t *testing.T) {
 			p.Reused(epoch.Add(at), c.reused, epoch.Add(c.since), 128)
 			r.refused(t, at) // one at a time
 			p.Done(epoch.Add(at), c.result)
-			require.Equal(t, policy.Open, r.state())
+			require.Equal(t, policy.Open, r.machine.state)
 			if c.nothing {
-				require.Zero(t, r.failedProbes)
+				require.Zero(t, r.machine.failedProbes)
 				r.granted(t, at)
 				return
 			}
-			require.Equal(t, 1, r.failedProbes)
+			require.Equal(t, 1, r.machine.failedProbes)
 			r.refused(t, at+9*time.Second)
 			r.granted(t, at+10*time.Second)
 		})
@@ -114,8 +114,8 @@ func TestLeasesOverConnectionsFromBeforeHalve(t *testing.T) {
 			p.Reused(epoch.Add(at), false, time.Time{}, 128)
 			r.refused(t, at+c.first-1) // a new connection has all the time
 			p.Done(epoch.Add(at+c.first-1), succeeded)
-			require.NotEqual(t, policy.Open, r.state())
-			require.Zero(t, r.failedProbes)
+			require.NotEqual(t, policy.Open, r.machine.state)
+			require.Zero(t, r.machine.failedProbes)
 		})
 	}
 }
@@ -126,9 +126,9 @@ func TestAProbeThatStartsAnewOverANewConnectionHasItsLeaseBack(t *testing.T) {
 	p := r.stale(t, 10*time.Second)
 	p.Reused(epoch.Add(10*time.Second), false, time.Time{}, 128)
 	r.refused(t, 12*time.Second-1)
-	require.Zero(t, r.failedProbes)
+	require.Zero(t, r.machine.failedProbes)
 	r.refused(t, 12*time.Second)
-	require.Equal(t, 1, r.failedProbes, "and says what it says")
+	require.Equal(t, 1, r.machine.failedProbes, "and says what it says")
 }
 
 func TestAnAnswerOverAConnectionFromBeforeCountsHoweverLate(t *testing.T) {
@@ -139,9 +139,9 @@ func TestAnAnswerOverAConnectionFromBeforeCountsHoweverLate(t *testing.T) {
 			p := r.stale(t, 10*time.Second)
 			r.stale(t, 11*time.Second)
 			p.Done(epoch.Add(11*time.Second), succeeded)
-			require.NotEqual(t, policy.Open, r.state())
-			require.Zero(t, r.failedProbes)
-			require.Zero(t, r.counts.LateCalls)
+			require.NotEqual(t, policy.Open, r.machine.state)
+			require.Zero(t, r.machine.failedProbes)
+			require.Zero(t, r.machine.counts.LateCalls)
 		})
 	}
 }
@@ -159,7 +159,7 @@ func TestHowManyProbesSayNothingIsBounded(t *testing.T) {
 						p.Reused(epoch.Add(at), true, epoch.Add(-time.Minute), most)
 						p.Done(epoch.Add(at), timedOut)
 					}
-					require.Equal(t, policy.Open, r.state())
+					require.Equal(t, policy.Open, r.machine.state)
 					r.refused(t, at)
 					if rules.Recover.AfterProbe() {
 						break // it is the same opening still
@@ -175,17 +175,17 @@ func TestATrialCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
 	r.tripBy(t, timedOut)
 	at := 10 * time.Second
 	a, b := r.stale(t, at), r.stale(t, at)
-	require.Equal(t, policy.HalfOpen, r.state())
+	require.Equal(t, policy.HalfOpen, r.machine.state)
 	r.refused(t, at)
 	a.Done(epoch.Add(at), timedOut)
 	c := r.granted(t, at)
 	r.refused(t, at)
 	b.Done(epoch.Add(at), wasReset)
 	d := r.granted(t, at)
-	require.Equal(t, policy.HalfOpen, r.state())
+	require.Equal(t, policy.HalfOpen, r.machine.state)
 	c.Done(epoch.Add(at), succeeded)
 	d.Done(epoch.Add(at), succeeded)
-	require.Equal(t, policy.Closed, r.state())
+	require.Equal(t, policy.Closed, r.machine.state)
 }
 
 func TestTheFirstProbeAfterSilenceTrustsNoConnectionFromBefore(t *testing.T) {
@@ -224,14 +224,14 @@ func TestACallOfARampIsNoScout(t *testing.T) {
 	r := newRig(probing)
 	r.tripBy(t, timedOut)
 	r.granted(t, 10*time.Second).Done(epoch.Add(10*time.Second), succeeded)
-	p, _ := r.Acquire(epoch.Add(10*time.Second), time.Time{})
+	p, _ := r.Acquire(epoch.Add(10*time.Second), time.Time{}, ToProbe)
 	require.True(t, p.Probing())
 	require.False(t, p.Scout())
 	require.False(t, p.Stale())
 	p.Reused(epoch.Add(10*time.Second), true, time.Time{}, 128)
 	p.Done(epoch.Add(10*time.Second), timedOut)
-	require.Equal(t, policy.Open, r.state())
-	require.Equal(t, 1, r.failedProbes)
+	require.Equal(t, policy.Open, r.machine.state)
+	require.Equal(t, 1, r.machine.failedProbes)
 }
 
 func TestARampTrustsConnections(t *testing.T) {
@@ -240,8 +240,8 @@ func TestARampTrustsConnections(t *testing.T) {
 	p := r.stale(t, 10*time.Second)
 	r.do(11*time.Second, "noprobe a")
 	p.Done(epoch.Add(11*time.Second), succeeded) // late
-	require.Equal(t, policy.HalfOpen, r.state())
-	next, _ := r.Acquire(epoch.Add(11*time.Second), time.Time{})
+	require.Equal(t, policy.HalfOpen, r.machine.state)
+	next, _ := r.Acquire(epoch.Add(11*time.Second), time.Time{}, ToProbe)
 	require.True(t, next.Granted())
 	require.False(t, next.Stale())
 }
@@ -302,8 +302,8 @@ func TestAConnectionThatIsToldOfLateLeavesTheLeaseOfABodyAlone(t *testing.T) {
 	p.Headers(epoch.Add(10 * time.Second))
 	p.Reused(epoch.Add(10*time.Second), false, time.Time{}, 128)
 	r.refused(t, 11*time.Second-1)
-	r.Acquire(epoch.Add(11*time.Second), time.Time{})
-	require.Equal(t, policy.HalfOpen, r.state())
+	r.Acquire(epoch.Add(11*time.Second), time.Time{}, ToProbe)
+	require.Equal(t, policy.HalfOpen, r.machine.state)
 }
 
 // fallenSilent is a circuit that is closed and holds what comes, but for one call that comes now.
@@ -388,7 +388,7 @@ func TestAnAnswerOverANewConnectionEndsTheSilence(t *testing.T) {
 func TestACallThroughAQueueIsNoScout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fallenSilent(t)
-		c.watch.heard = true
+		c.machine.canary.vigil.heard = true
 		require.False(t, ask(c).Scout())
 	})
 }

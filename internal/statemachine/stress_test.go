@@ -54,7 +54,7 @@ func manyGoroutines(t *testing.T, rules policy.Rules, seen map[[2]policy.State]b
 			now := epoch.Add(time.Duration(clock.Add(int64(time.Millisecond))))
 			permit, ok := c.AcquireClosed()
 			if !ok {
-				permit, _ = c.Acquire(now, time.Time{})
+				permit, _ = c.Acquire(now, time.Time{}, ToProbe)
 			}
 			if !permit.Granted() {
 				refused.Add(1)
@@ -107,7 +107,7 @@ func manyGoroutines(t *testing.T, rules policy.Rules, seen map[[2]policy.State]b
 	s := c.Snapshot(epoch.Add(time.Duration(clock.Load())))
 	require.Zero(t, inFlight.Load())
 	require.Zero(t, s.InFlight, "a permit was not given back")
-	require.Empty(t, c.places)
+	require.Empty(t, c.machine.leases.places)
 	require.Equal(t, failed.Load(), s.Counts.Failures)
 	require.Equal(t, ignored.Load(), s.Counts.Ignored)
 	require.Equal(t, refused.Load(), s.Counts.Refusals)
@@ -124,7 +124,7 @@ func manyGoroutines(t *testing.T, rules policy.Rules, seen map[[2]policy.State]b
 // A circuit is forgotten at most once, and from then on it gives no permit.
 func TestForgettingWhileInUse(t *testing.T) {
 	for range 200 {
-		c := New(&Config{Rules: classic}, nil)
+		c := New(&Config{Rules: classic}, nil, nil)
 		var forgotten atomic.Bool
 		var all sync.WaitGroup
 		for range 4 {
@@ -133,7 +133,7 @@ func TestForgettingWhileInUse(t *testing.T) {
 					before := forgotten.Load()
 					p, ok := c.AcquireClosed()
 					if !ok {
-						p, _ = c.Acquire(epoch, time.Time{})
+						p, _ = c.Acquire(epoch, time.Time{}, ToProbe)
 					}
 					if before && p.Granted() {
 						t.Error("a permit of a circuit that was forgotten before")
@@ -149,7 +149,7 @@ func TestForgettingWhileInUse(t *testing.T) {
 				if c.Forget(epoch, Idle, 1) {
 					forgotten.Store(true)
 				}
-				if c.state() != policy.Closed {
+				if c.machine.state != policy.Closed {
 					return
 				}
 			}

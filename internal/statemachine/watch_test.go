@@ -25,7 +25,7 @@ func validated(rules policy.Rules) policy.Rules {
 }
 
 func held(rules policy.Rules) *Circuit {
-	return New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, nil)
+	return New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, nil, nil)
 }
 
 const never = 1 << 62 * time.Nanosecond
@@ -142,10 +142,10 @@ func (w *world) acquire() Permit {
 	if patient := cmp.Or(w.wait, w.says); patient > 0 {
 		deadline = time.Now().Add(patient)
 	}
-	permit, refusal := w.Acquire(time.Now(), deadline)
+	permit, refusal := w.Acquire(time.Now(), deadline, ToProbe)
 	if !permit.Granted() {
 		refusal.Samples = nil
-		require.Equal(w.t, Refusal{Reason: policy.RefusedHeld, State: policy.Closed, At: time.Now(), Since: w.since, Due: time.Now(), Cause: w.cause}, refusal)
+		require.Equal(w.t, Refusal{Reason: policy.RefusedHeld, State: policy.Closed, At: time.Now(), Since: w.machine.since, Due: time.Now(), Cause: w.machine.failures.cause}, refusal)
 	}
 	return permit
 }
@@ -210,7 +210,7 @@ func TestAHealthyUpstreamIsNeverHeld(t *testing.T) {
 			w.offer(0, 30*sec, 7*ms)
 			w.runTo(time.Minute)
 			w.requireNoneHeld(0, time.Minute)
-			require.Zero(t, w.counts.Refusals)
+			require.Zero(t, w.machine.counts.Refusals)
 		})
 	}
 }
@@ -329,11 +329,17 @@ func TestACanaryIsLateHalfAsLongAgainAsUsual(t *testing.T) {
 	}
 }
 
-// watchOf is the watch as it is now. The timer's goroutine writes it.
-func watchOf(c *Circuit) watch {
+// watchOf is the canary as it is now. The timer's goroutine writes it.
+func watchOf(c *Circuit) canary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.watch
+	return c.machine.canary
+}
+
+func timerOf(c *Circuit) *time.Timer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.timer
 }
 
 var succeeded = policy.Result{Outcome: policy.Success}
@@ -341,7 +347,7 @@ var succeeded = policy.Result{Outcome: policy.Success}
 // ask is Acquire now, by a caller that waits for ever.
 // ask is for a caller that has two seconds.
 func ask(c *Circuit) Permit {
-	p, _ := c.Acquire(time.Now(), time.Now().Add(2*time.Second))
+	p, _ := c.Acquire(time.Now(), time.Now().Add(2*time.Second), ToProbe)
 	return p
 }
 
@@ -683,10 +689,10 @@ func TestAHostThatIsCalledOnceHasNoTimer(t *testing.T) {
 		p, _ := c.AcquireClosed()
 		require.False(t, isCanary(p))
 		giveBack(p, succeeded)
-		require.Nil(t, watchOf(c).timer)
+		require.Nil(t, timerOf(c))
 		p, _ = c.AcquireClosed()
 		require.True(t, isCanary(p))
-		require.NotNil(t, watchOf(c).timer)
+		require.NotNil(t, timerOf(c))
 	})
 }
 
@@ -699,7 +705,7 @@ func TestWithoutHoldNothingIsWatched(t *testing.T) {
 		w.offer(0, 60*sec, 20*ms)
 		w.runTo(60 * sec)
 		w.requireNoneHeld(0, 60*sec)
-		require.Nil(t, watchOf(w.Circuit).timer)
+		require.Nil(t, timerOf(w.Circuit))
 		require.Zero(t, w.word.Load()&(canaryBit|watchBit))
 	})
 }
@@ -826,17 +832,17 @@ func TestHeadersWhileWatchingCountOnce(t *testing.T) {
 		p := ask(c)
 		require.True(t, p.WantsHeaders())
 		ask(c)
-		ahead := func() int { w := watchOf(c); return w.ahead() }
+		ahead := func() int { w := watchOf(c); return w.vigil.ahead() }
 		require.Equal(t, 2, ahead())
 		time.Sleep(500 * ms)
 		canary.Headers(time.Now())
 		require.Equal(t, 2, ahead())
-		require.True(t, watchOf(c).heard)
+		require.True(t, watchOf(c).vigil.heard)
 		p.Headers(time.Now())
-		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).back})
+		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).vigil.back})
 		canary.Done(time.Now(), succeeded)
 		p.Done(time.Now(), succeeded)
-		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).back})
+		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).vigil.back})
 		require.Equal(t, watching, watchOf(c).phase, "none was in time")
 		quick := ask(c)
 		quick.Headers(time.Now())
@@ -857,7 +863,7 @@ func TestCallsOfBeforeTheWatchAreNotCounted(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, watching, watchOf(c).phase)
 		ask(c)
-		ahead := func() int { w := watchOf(c); return w.ahead() }
+		ahead := func() int { w := watchOf(c); return w.vigil.ahead() }
 		require.Equal(t, 1, ahead())
 		early.Done(time.Now(), succeeded)
 		require.Equal(t, 1, ahead())
@@ -976,7 +982,7 @@ func TestHeadersDoNotBringAForgottenCircuitBack(t *testing.T) {
 		c.Forget(time.Now(), Quiet, 0)
 		require.True(t, c.Forget(time.Now(), Quiet, 0))
 		p.Headers(time.Now())
-		require.True(t, c.gone())
+		require.True(t, c.machine.gone)
 		_, ok := c.AcquireClosed()
 		require.False(t, ok)
 	})
@@ -988,7 +994,7 @@ func TestACallOfBeforeAChangeTakesNoCanaryFromThoseAfterIt(t *testing.T) {
 		c := held(holding)
 		c.AcquireClosed()
 		c.Set(policy.Closed, time.Now())
-		require.Nil(t, c.takeCanary(0))
+		require.Nil(t, c.machine.takeCanary(time.Now(), 0))
 		c.AcquireClosed()
 		p, _ := c.AcquireClosed()
 		require.True(t, isCanary(p) || watchOf(c).phase == canaryUp)
@@ -1012,7 +1018,7 @@ func TestAProbesLeaseIsShortWhereCallsAre(t *testing.T) {
 			c.Set(policy.Open, time.Now())
 			time.Sleep(sec)
 			require.True(t, ask(c).Probing())
-			require.Equal(t, want, time.Until(c.nextExpiry), "calls usually take %v", usual)
+			require.Equal(t, want, time.Until(c.machine.leases.next), "calls usually take %v", usual)
 		})
 	}
 }

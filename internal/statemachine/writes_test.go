@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -25,8 +27,9 @@ func TestAHealthyCallChangesNoByteOfTheCircuit(t *testing.T) {
 func testHealthyCalls(t *testing.T, inFleet bool) {
 	rules := policy.Adaptive{}.Rules()
 	rules.Trip = untouchable{}
-	c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }, Fleet: inFleet}, nil)
-	require.Equal(t, inFleet, c.share != nil)
+	c := New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, nil, peersIf(inFleet))
+	member, _ := c.machine.peers.(*peers.Member)
+	require.Equal(t, inFleet, member != nil)
 	call := func() {
 		p, ok := c.AcquireClosed()
 		require.True(t, ok)
@@ -41,16 +44,16 @@ func testHealthyCalls(t *testing.T, inFleet bool) {
 	call() // the canary; for the next 100 ms there is no other
 	memory := unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
 	before := slices.Clone(memory)
-	var shared share
+	var shared peers.Member
 	if inFleet {
-		shared = *c.share
+		shared = *member
 	}
 	for range 1000 {
 		call()
 	}
 	require.Equal(t, before, memory)
 	if inFleet {
-		require.Equal(t, shared, *c.share)
+		require.True(t, reflect.DeepEqual(shared.Joint, member.Joint) && shared.Score == member.Score && shared.Quiet())
 	}
 }
 

@@ -1,0 +1,136 @@
+package statemachine
+
+import (
+	"math"
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/peers"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// Change is a change of state.
+type Change struct {
+	From, To            policy.State
+	At                  time.Time
+	Reason              Reason
+	Cause               policy.Cause    // of the failure that changed the state, if one did
+	Failures, Successes int             // what the rule of the state From had in view
+	Due                 time.Time       // the earliest time of the next probe, if To is Open
+	Samples             []policy.Sample // if To is Open; not to be changed
+}
+
+// Reason says why a circuit changed its state.
+type Reason = peers.Reason
+
+// The reasons for which a circuit changes its state.
+const (
+	Tripped        = peers.Tripped
+	TrippedByFleet = peers.TrippedByFleet
+	FleetAnswered  = peers.FleetAnswered
+	OpenTimePassed = peers.OpenTimePassed
+	ProbeSucceeded = peers.ProbeSucceeded
+	Recovered      = peers.Recovered
+	RecoveryFailed = peers.RecoveryFailed
+	ByHand         = peers.ByHand
+	Forced         = peers.Forced
+	Released       = peers.Released
+	Reset          = peers.Reset
+	Restored       = peers.Restored
+)
+
+// change is the one place where a state changes.
+func (m *machine) change(to policy.State, now time.Time, reason Reason, r policy.Result) {
+	at := now
+	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
+		at = m.since
+	}
+	change := Change{From: m.state, To: to, At: at, Reason: reason}
+	change.Failures, change.Successes = m.inView()
+	if r.Outcome == policy.Failure {
+		change.Cause = r.Cause
+	}
+	if m.probe == nil {
+		m.probe = m.config.Rules.Probe.NewProbe()
+	}
+	if m.recoverOf != m.config {
+		m.recover, m.recoverOf = m.recoverRule().NewRecover(), m.config
+	}
+	m.leases.end()
+	m.forced, m.hastened = reason == Forced, false
+	m.hints = hints{}
+	if to != policy.HalfOpen { // which a trial is, with the same doubts
+		m.connections = connections{stale: to == policy.Open && silent(r)}
+	}
+	m.canary.stop()
+	m.well = 0
+	switch to {
+	case policy.Closed:
+		m.close(now, reason)
+	case policy.Open:
+		m.open(now, reason, r)
+		if !m.forced {
+			change.Due = m.probe.Due()
+		}
+		change.Samples = m.failures.list()
+	case policy.HalfOpen:
+		m.recover.Start(now, r)
+	}
+	if to != policy.Closed {
+		if m.trouble == nil {
+			m.trouble = &trouble{since: at}
+		}
+		m.trouble.withheld = time.Time{}
+	}
+	if change.From == policy.Closed && r.Outcome != policy.Undecided {
+		m.trouble.asked = at // by the call that trips it, whose caller was there until now
+	}
+	m.since = at
+	if soon := m.peers.Changed(to, at, reason, change.Failures); !soon.IsZero() {
+		m.probe.Resume(at, soon)
+		change.Due = m.probe.Due()
+	}
+	m.state = to
+	m.generation = (m.generation + 1) & generationMask
+	m.events.later(func() { m.events.observer.Changed(change) })
+}
+
+func (m *machine) close(now time.Time, reason Reason) {
+	switch reason {
+	case ByHand, Forced, Released:
+		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
+	case Reset:
+		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
+		m.counts, m.failures = Counts{}, failures{}
+	}
+	m.trip.Start(now, m.failedProbes)
+	m.trouble = nil
+}
+
+func (m *machine) open(now time.Time, reason Reason, r policy.Result) {
+	m.opened++
+	switch {
+	case reason == Restored:
+		m.failedProbes = 0
+		m.probe.Resume(now, now.Add(r.RetryAfter))
+	case reason == Released:
+		m.probe.Resume(now, now)
+	case m.state == policy.Closed, reason == ByHand, reason == Forced:
+		m.failedProbes = 0
+		m.counts.Trips++
+		m.probe.Trip(now, r, m.config.Random())
+	default:
+		m.failedProbes++
+		m.probe.Fail(now, r, m.config.Random())
+	}
+}
+
+// inView is what the rule of the state has in view.
+func (m *machine) inView() (failures, successes int) {
+	switch m.state {
+	case policy.Closed:
+		return m.trip.Counts()
+	case policy.HalfOpen:
+		return m.recover.Counts()
+	}
+	return 0, 0
+}

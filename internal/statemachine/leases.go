@@ -1,0 +1,169 @@
+package statemachine
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+const (
+	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body that
+	// streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
+	bodyLease = time.Second
+	// maxWeighed is how many calls of a closed circuit wait for that at a time. The success of further ones counts at their end.
+	maxWeighed = 64
+)
+
+// leases are what the calls take up that were let through in this generation and are not given back.
+type leases struct {
+	places []*place
+	next   time.Time // not after the first of them ends; zero if there is none
+}
+
+// place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came well, while
+// its body may still break.
+type place struct {
+	index    int // in leases.places; -1 when given back
+	started  time.Time
+	trouble  *trouble // machine.trouble then
+	requests int      // trouble.requests then
+	expiry   time.Time
+	mark     int
+	withheld time.Time     // trouble.withheld when it got its place
+	probe    bool          // it goes to see how the upstream does
+	overdue  bool          // and waited for a safe call for so long that any could be it
+	hastened bool          // it is a probe for that reason
+	weighed  bool          // the circuit is closed
+	headers  bool          // they came well
+	took     time.Duration // until they did
+	lease    time.Time     // that expiry was at first
+	stale    bool          // connections.stale was set when it was let through
+	reused   bool          // it goes over a connection that may be dead
+	expired  bool          // its lease ended before the call did, and it was settled then
+	opened   uint64        // machine.opened when it expired
+}
+
+func (l *leases) take(p *place) {
+	p.index = len(l.places)
+	l.places = append(l.places, p)
+	l.endsAt(p.expiry)
+}
+
+// endsAt takes notice of when a lease ends.
+func (l *leases) endsAt(expiry time.Time) {
+	if l.next.IsZero() || expiry.Before(l.next) {
+		l.next = expiry
+	}
+}
+
+// giveBack reports whether the place was taken.
+func (l *leases) giveBack(p *place) bool {
+	if p.index < 0 {
+		return false
+	}
+	last := len(l.places) - 1
+	l.places[p.index] = l.places[last]
+	l.places[p.index].index = p.index
+	l.places[last] = nil
+	l.places = l.places[:last]
+	p.index = -1
+	return true
+}
+
+// end gives all of them back.
+func (l *leases) end() {
+	for _, p := range l.places {
+		p.index = -1
+	}
+	l.places, l.next = nil, time.Time{}
+}
+
+// over returns the place whose lease ended first, or nil if none has.
+func (l *leases) over(now time.Time) *place {
+	if l.next.IsZero() || now.Before(l.next) {
+		return nil
+	}
+	var first *place
+	for _, p := range l.places {
+		if first == nil || p.expiry.Before(first.expiry) {
+			first = p
+		}
+	}
+	if first != nil && !first.expiry.After(now) {
+		return first
+	}
+	if l.next = (time.Time{}); first != nil {
+		l.next = first.expiry
+	}
+	return nil
+}
+
+// free gives a place back.
+func (m *machine) free(p *place) {
+	if m.leases.giveBack(p) && m.state == policy.HalfOpen {
+		m.peers.Freed()
+	}
+}
+
+// expire settles the calls whose leases have ended, in the order in which they ended: well if their headers came
+// well, as failed otherwise.
+func (m *machine) expire(now time.Time) {
+	for p := m.leases.over(now); p != nil; p = m.leases.over(now) {
+		p.expired, p.opened = true, m.opened
+		m.free(p)
+		switch {
+		case p.headers && m.state == policy.Closed:
+			m.record(now, policy.Result{Outcome: policy.Success, Elapsed: p.took})
+		case p.headers:
+			m.settle(now, p, policy.Result{Outcome: policy.Success, Elapsed: p.took})
+		default:
+			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
+			m.failed(now, r)
+			if !m.cameToNothing(p, r) {
+				m.settle(now, p, r)
+			}
+		}
+	}
+}
+
+// weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or breaks before.
+// It returns nil if a success would change nothing, or if too many calls wait for that.
+func (m *machine) weigh(now time.Time) *place {
+	m.expire(now)
+	if m.state != policy.Closed || m.word()&quietBit != 0 || len(m.leases.places) >= maxWeighed {
+		return nil
+	}
+	p := &place{expiry: now.Add(bodyLease), weighed: true, headers: true}
+	m.leases.take(p)
+	return p
+}
+
+// late takes the result of a call that its lease has settled already. Two things can be new in it: that the body broke after the
+// headers came well, which is one more failure unless the circuit has opened since; and that the call succeeded after all, which
+// says that the upstream lives, if it is the trouble still in which the call was let through.
+func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Result) (opened bool) {
+	lives := m.lives(p, r)
+	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
+	switch {
+	case broke && m.state == policy.Closed:
+		return m.record(now, r)
+	case broke && m.state == policy.HalfOpen, lives && generation == m.generation:
+		return m.settle(now, p, r)
+	case lives && m.state == policy.Open:
+		return m.wakeUp(now, m.learn(now, p, r))
+	case lives && !m.recoverOf.Rules.Recover.AfterProbe(): // the probes of a trial are alike, and one of an earlier trial will do
+		return m.settle(now, p, r)
+	case lives:
+		m.learn(now, p, r)
+	case p.weighed && r.Outcome != policy.Failure:
+		return false // it has counted
+	}
+	m.counts.LateCalls++
+	return false
+}
+
+// lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble, and its
+// answer has come.
+func (m *machine) lives(p *place, r policy.Result) bool {
+	return !p.headers && r.Outcome == policy.Success && !m.forced && m.trouble != nil && m.trouble == p.trouble
+}

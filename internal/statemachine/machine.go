@@ -1,0 +1,224 @@
+package statemachine
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/internal/peers"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// A machine is what a circuit decides and remembers. It has no lock, no clock and no timer: whoever uses it calls one method at a
+// time, and wake when canary.wake has come.
+type machine struct {
+	config     *Config
+	state      policy.State
+	generation uint64 // how many times the state has changed
+	since      time.Time
+	forced     bool // the state is one that somebody wants, and the rules have no say
+	known      bool // the upstream has answered a call, or somebody set the state by hand (Set)
+	gone       bool // forgotten: no longer the circuit of its key
+
+	trip         policy.Trip
+	probe        policy.Probe   // nil before the first trip
+	recover      policy.Recover // nil before the first trip
+	recoverOf    *Config        // whose rule recover is of
+	hastened     bool           // the next request is a probe, whatever the rule says
+	failedProbes int            // and recoveries, since the trip
+	opened       uint64         // how often the circuit has opened
+
+	trouble     *trouble // nil while closed
+	leases      leases
+	hints       hints
+	connections connections
+	canary      canary
+	well        int64 // when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
+	failures    failures
+	counts      Counts
+	peers       peers.Peers
+	events      *events
+}
+
+// trouble is what there is to say of a circuit that is not closed. It is apart, since most are.
+type trouble struct {
+	since    time.Time
+	asked    time.Time // the last request came; zero if none has
+	requests int       // that have come
+
+	withheld time.Time // since when a probe is due and waits for a safe call, and others have come; zero if none does
+}
+
+// failures are what is remembered of calls that failed.
+type failures struct {
+	at    time.Time // the last one; zero if there was none
+	cause policy.Cause
+	samples
+}
+
+// Use is what a call is good for.
+type Use uint8
+
+const (
+	ToProbe    Use = iota // to probe
+	LastResort            // to probe if no other call came for it in Rules.SafeWait
+	NotToProbe            // not to probe
+)
+
+// Refusal is what there is to say of a request that was refused.
+type Refusal struct {
+	Gone      bool // nothing was decided: the circuit was forgotten, ask the one that took its place
+	Reason    policy.Refusal
+	State     policy.State
+	At        time.Time
+	Since     time.Time       // when the circuit took this state
+	Due       time.Time       // the earliest time of the next probe; not after At if that is not known
+	SafeUntil time.Time       // a probe is due and waits for a safe call, until then; zero if none does
+	Cause     policy.Cause    // of the last failure
+	Samples   []policy.Sample // not to be changed
+}
+
+// decide gives a call a permit, or says why not.
+func (m *machine) decide(now, deadline time.Time, good Use) (Permit, Refusal) {
+	if m.gone {
+		return Permit{}, Refusal{Gone: true}
+	}
+	m.expire(now)
+	m.came(now)
+	switch m.state {
+	case policy.Closed:
+		return m.decideClosed(now, deadline)
+	case policy.Open:
+		return m.decideOpen(now, good)
+	}
+	return m.decideHalfOpen(now, good)
+}
+
+func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
+	hold := m.config.Rules.Hold
+	if m.forced {
+		hold = policy.Hold{}
+	}
+	watched, held := m.canary.admit(now, deadline, hold)
+	if held {
+		return Permit{}, m.refuse(now, policy.RefusedHeld)
+	}
+	return Permit{watched: watched}, Refusal{}
+}
+
+func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
+	if m.forced {
+		return Permit{}, m.refuse(now, policy.RefusedForced)
+	}
+	if m.peers.Join() {
+		m.change(policy.HalfOpen, now, FleetAnswered, policy.Result{})
+		return m.decideHalfOpen(now, good)
+	}
+	m.peers.Requested(now)
+	due := (m.probe.Ask(now) || m.hastened) && m.peers.MayProbe(now)
+	if !due || len(m.leases.places) > 0 || m.withholds(now, good) {
+		m.peers.StillOpen(now)
+		return Permit{}, m.refuse(now, policy.RefusedOpen)
+	}
+	hastened := m.hastened
+	m.hastened = false
+	if !m.recoverRule().AfterProbe() { // the first of the calls of a trial
+		m.peers.Probes(0)
+		withheld := m.trouble.withheld
+		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
+		m.trouble.withheld = withheld // until it goes, which it does now
+		return m.decideHalfOpen(now, good)
+	}
+	lease := m.probe.Lease()
+	if m.config.Rules.Hold.Silence > 0 {
+		lease = m.Shortened(lease)
+	}
+	m.peers.Probes(lease)
+	permit := m.admit(now, lease, 0, true)
+	permit.place.hastened = hastened
+	return permit, Refusal{}
+}
+
+func (m *machine) decideHalfOpen(now time.Time, good Use) (Permit, Refusal) {
+	trial := !m.recoverOf.Rules.Recover.AfterProbe() // the half-open calls are the probes
+	inFlight := len(m.leases.places)
+	if trial && good != ToProbe && (inFlight >= m.recover.Limit() || m.withholds(now, good)) {
+		return Permit{}, m.refuse(now, policy.RefusedRamp)
+	}
+	if !trial {
+		inFlight = m.peers.InFlight(now, inFlight)
+	}
+	mark, ok := m.recover.Admit(inFlight)
+	if !ok {
+		return Permit{}, m.refuse(now, policy.RefusedRamp)
+	}
+	if !trial {
+		m.peers.Admitted(now)
+	}
+	return m.admit(now, m.Lengthened(m.recover.Lease()), mark, trial), Refusal{}
+}
+
+// withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe one.
+func (m *machine) withholds(now time.Time, good Use) bool {
+	if good == LastResort && m.trouble.withheld.IsZero() {
+		m.trouble.withheld = now
+	}
+	return good == NotToProbe || good == LastResort && !m.overdue(now)
+}
+
+// overdue reports whether a probe has waited for a safe call for so long that any may be it.
+func (m *machine) overdue(now time.Time) bool {
+	since := m.trouble.withheld
+	return !since.IsZero() && now.Sub(since) >= m.config.Rules.SafeWait
+}
+
+// safeUntil is when a probe that waits for a safe call will be overdue; zero if none waits.
+func (m *machine) safeUntil() time.Time {
+	if m.trouble == nil || m.trouble.withheld.IsZero() {
+		return time.Time{}
+	}
+	return m.trouble.withheld.Add(m.config.Rules.SafeWait)
+}
+
+// admit lets a call through in trouble.
+func (m *machine) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
+	p := &place{started: now, trouble: m.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe}
+	p.requests = m.trouble.requests
+	if probe {
+		p.stale, m.connections.stale = m.connections.stale, false
+		p.withheld, p.overdue = m.trouble.withheld, m.overdue(now)
+		m.trouble.withheld = time.Time{}
+	}
+	m.leases.take(p)
+	m.counts.Probes++
+	return Permit{place: p}
+}
+
+// came takes notice of a request.
+func (m *machine) came(now time.Time) {
+	if m.state == policy.Closed {
+		return
+	}
+	m.trouble.requests++
+	if now.After(m.trouble.asked) {
+		m.trouble.asked = now
+	}
+}
+
+func (m *machine) refuse(now time.Time, reason policy.Refusal) Refusal {
+	m.counts.Refusals++
+	r := Refusal{
+		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Cause: m.failures.cause, Samples: m.failures.list(),
+	}
+	if r.State == policy.Open && !m.forced {
+		r.Due = m.probe.Due()
+	}
+	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
+		r.SafeUntil = m.safeUntil()
+	}
+	if m.events.wantsRefusals() {
+		told := r // what the event keeps, so that without an observer nothing is kept
+		m.events.later(func() { m.events.observer.Refused(told) })
+	}
+	return r
+}
+
+func (m *machine) recoverRule() policy.RecoverRule { return m.config.Rules.Recover }

@@ -1,0 +1,38 @@
+package statemachine
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// These make a machine the peers.Machine that its peers ask.
+
+func (m *machine) State() policy.State      { return m.state }
+func (m *machine) Forced() bool             { return m.forced }
+func (m *machine) Rules() *policy.Rules     { return &m.config.Rules }
+func (m *machine) Random() float64          { return m.config.Random() }
+func (m *machine) RecoversAfterProbe() bool { return m.recoverOf.Rules.Recover.AfterProbe() }
+func (m *machine) InFlight() int            { return len(m.leases.places) }
+func (m *machine) FailedProbes() int        { return m.failedProbes }
+func (m *machine) TroubleSince() time.Time  { return m.trouble.since }
+func (m *machine) Usual() time.Duration     { return m.canary.usual }
+
+func (m *machine) Shortened(most time.Duration) time.Duration   { return m.canary.shortened(most) }
+func (m *machine) Lengthened(least time.Duration) time.Duration { return m.canary.lengthened(least) }
+
+func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
+	return m.trip, m.probe, m.recover
+}
+
+func (m *machine) Trip(now time.Time) { m.change(policy.Open, now, TrippedByFleet, policy.Result{}) }
+
+func (m *machine) FailProbe(now time.Time) {
+	m.failedProbes++
+	m.trouble.withheld = time.Time{} // one has gone
+	m.probe.Fail(now, policy.Result{Outcome: policy.Failure}, m.config.Random())
+}
+
+func (m *machine) Hasten() { m.hastened = m.state == policy.Open }
+
+func (m *machine) Later(f func()) { m.events.later(f) }

@@ -1,0 +1,212 @@
+package statemachine
+
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// ended takes the result of a call. Again says that it says no more of the upstream than is known.
+func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (opened bool) {
+	m.answered(r)
+	switch r.Outcome {
+	case policy.Failure:
+		m.counts.Failures++
+		m.failed(now, r)
+	case policy.Ignored:
+		m.counts.Ignored++
+	}
+	if m.state == policy.Closed {
+		m.expire(now)
+	}
+	well := r.Outcome == policy.Success
+	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
+	expired := p.place != nil && p.place.expired
+	switch current := p.generation == m.generation; {
+	case again && (!well || p.place == nil): // what holds a place has not counted
+		r.Outcome = policy.Ignored
+	case !expired && current:
+		r = m.hint(p, now, r)
+	}
+	switch current := p.generation == m.generation; {
+	case expired:
+		return m.late(now, p.place, p.generation, r)
+	case !current:
+		m.counts.LateCalls++
+		return false
+	}
+	if p.place != nil {
+		m.free(p.place)
+	}
+	if p.Probing() {
+		if m.cameToNothing(p.place, r) {
+			return false
+		}
+		return m.settle(now, p.place, r)
+	}
+	if p.place == nil {
+		if well {
+			m.wentWell(now)
+		}
+		m.canary.lost(r)
+	}
+	m.canary.cameBack(now, p.watched, heard, well, m.config.Rules.Hold)
+	return m.record(now, r)
+}
+
+// headersCame takes notice that the headers of a call came well.
+func (m *machine) headersCame(now time.Time, p *Permit) {
+	switch place := p.place; {
+	case m.gone:
+	case place != nil && place.expired:
+		if r := (policy.Result{Outcome: policy.Success, Elapsed: now.Sub(place.started)}); m.lives(place, r) {
+			m.answered(r)
+			m.late(now, place, p.generation, r)
+			place.headers, place.opened = true, m.opened
+		}
+	case p.generation != m.generation:
+	case place == nil:
+		m.wentWell(now)
+		m.canary.headersCame(now, p.watched, m.config.Rules.Hold)
+		p.place = m.weigh(now)
+	case place.index >= 0 && !place.weighed:
+		place.headers, place.took = true, now.Sub(place.started)
+		m.answered(policy.Result{Outcome: policy.Success})
+		if expiry := now.Add(bodyLease); expiry.Before(place.expiry) {
+			place.expiry = expiry
+			m.leases.endsAt(expiry)
+		}
+	}
+}
+
+// returned takes back the permit of a call that was not made.
+func (m *machine) returned(now time.Time, p *Permit) {
+	if p.generation != m.generation || m.gone {
+		return
+	}
+	place := p.place
+	if !p.Probing() {
+		if place != nil {
+			m.free(place)
+		}
+		m.canary.cameBack(now, p.watched, false, false, m.config.Rules.Hold)
+		return
+	}
+	if place.index >= 0 {
+		m.hastened = m.hastened || place.hastened
+		if since, others := place.withheld, m.trouble.withheld; !since.IsZero() && (others.IsZero() || since.Before(others)) {
+			m.trouble.withheld = since
+		}
+		m.connections.stale = m.connections.stale || place.stale
+	}
+	m.free(place)
+	m.counts.Probes--
+}
+
+// blame takes a failure that a call of this key found out while the circuit was another one.
+func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
+	if m.gone {
+		return false
+	}
+	m.answered(r)
+	m.counts.Failures++
+	m.failed(now, r)
+	return m.state == policy.Closed && m.record(now, r)
+}
+
+// answered takes notice of whether there is such an upstream at all.
+func (m *machine) answered(r policy.Result) {
+	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0
+}
+
+func (m *machine) failed(now time.Time, r policy.Result) {
+	m.failures.cause, m.failures.at = r.Cause, now
+	m.failures.add(now, r)
+	m.well = 0
+}
+
+// record takes the result of a call that started while the circuit was closed.
+func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
+	if r.Outcome == policy.Ignored || m.forced {
+		return false
+	}
+	if m.hints.failing = r.Outcome == policy.Failure; !m.hints.failing {
+		m.hints.sum = 0
+	}
+	if m.trip.Record(now, r) {
+		m.change(policy.Open, now, Tripped, r)
+		return true
+	}
+	if m.peers.Ended(now, r) {
+		m.change(policy.Open, now, TrippedByFleet, r)
+		return true
+	}
+	return false
+}
+
+// settle takes the result of a call that was let through while the circuit was open or half-open.
+func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool) {
+	switch r.Outcome {
+	case policy.Ignored:
+		m.connections.stale = m.connections.stale || p.stale
+		return false
+	case policy.Success:
+		m.hints.sum = 0
+	}
+	r = m.learn(now, p, r)
+	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
+		m.failed(now, r)
+	}
+	switch {
+	case m.state != policy.Open:
+		return m.conclude(now, p.mark, r)
+	case r.Outcome == policy.Success:
+		return m.wakeUp(now, r)
+	}
+	m.failedProbes++
+	m.probe.Fail(now, r, m.config.Random())
+	m.peers.ProbeFailed()
+	return false
+}
+
+// learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery can start
+// with.
+func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result {
+	r.Usual = m.canary.usual
+	if p.trouble == m.trouble {
+		r.Asked = m.trouble.requests - p.requests
+	}
+	if r.Outcome == policy.Success && r.Elapsed > 0 {
+		m.canary.learn(now, r.Elapsed)
+	}
+	return r
+}
+
+// wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
+func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
+	m.change(policy.HalfOpen, now, ProbeSucceeded, r)
+	if m.recoverOf.Rules.Recover.AfterProbe() {
+		return false
+	}
+	return m.conclude(now, 0, r)
+}
+
+// conclude has the recovery rule draw its conclusion.
+func (m *machine) conclude(now time.Time, mark int, r policy.Result) (opened bool) {
+	m.peers.Recovering(r)
+	switch m.recover.Record(now, mark, r) {
+	case policy.Close:
+		m.change(policy.Closed, now, Recovered, r)
+	case policy.Reopen:
+		m.change(policy.Open, now, RecoveryFailed, r)
+		return true
+	}
+	return false
+}
+
+// wentWell takes notice of a call that went well so far: a canary, or one of a circuit that is not quiet. The others write nothing.
+func (m *machine) wentWell(now time.Time) { m.well = int64(now.Sub(began)) }
+
+// began is what moments are counted from.
+var began = time.Now()
