@@ -36,6 +36,7 @@ type model struct {
 	since        time.Time
 	trouble      time.Time
 	troubles     int // how many are over
+	requests     int // that came since the last was
 	asked        time.Time
 	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
@@ -143,6 +144,7 @@ type modelCall struct {
 	overdue    bool
 	opened     int // model.opened when it expired
 	trouble    int // model.troubles when it began
+	requests   int // model.requests then
 	started    time.Time
 	took       time.Duration // to its headers
 	expiry     time.Time
@@ -204,7 +206,7 @@ func (m *model) ask(now time.Time, by Use) (*modelCall, string) {
 	if call.probe && call.trial {
 		m.withheld = time.Time{}
 	}
-	call.generation, call.started, call.trouble = m.generation, now, m.troubles
+	call.generation, call.started, call.trouble, call.requests = m.generation, now, m.troubles, m.requests
 	m.calls = append(m.calls, call)
 	return call, ""
 }
@@ -237,7 +239,11 @@ func (m *model) safeUntil() time.Time {
 
 // came takes down when a request came for a circuit that is not closed. Clocks that run backwards say nothing.
 func (m *model) came(now time.Time) {
-	if m.state != policy.Closed && now.After(m.asked) {
+	if m.state == policy.Closed {
+		return
+	}
+	m.requests++
+	if now.After(m.asked) {
 		m.asked = now
 	}
 }
@@ -344,22 +350,25 @@ func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 	case broke && m.state == policy.HalfOpen, lives && current:
 		return m.probeEnded(now, call, r)
 	case lives && m.state == policy.Open:
-		m.learn(now, r)
-		return m.answers(now, r)
+		return m.answers(now, m.learn(now, call, r))
 	case lives && !m.recoverOf.probeFirst:
 		return m.probeEnded(now, call, r)
 	case call.weighed && r.Outcome != policy.Failure:
 		return ""
 	case lives:
-		m.learn(now, r)
+		m.learn(now, call, r)
 	}
 	m.counts.LateCalls++
 	return ""
 }
 
-func (m *model) learn(now time.Time, r policy.Result) {
+func (m *model) learn(now time.Time, call *modelCall, r policy.Result) policy.Result {
+	r.Usual = m.usual
+	if call.trouble == m.troubles {
+		r.Asked = m.requests - call.requests
+	}
 	if r.Outcome != policy.Success || r.Elapsed <= 0 {
-		return
+		return r
 	}
 	took := min(r.Elapsed, 5*time.Minute)
 	if m.usual == 0 {
@@ -370,6 +379,7 @@ func (m *model) learn(now time.Time, r policy.Result) {
 	if took >= m.longest || now.Sub(m.slowest) > 10*time.Minute {
 		m.longest, m.slowest = took, now
 	}
+	return r
 }
 
 // answers is that an upstream of an open circuit does.
@@ -463,7 +473,7 @@ func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) stri
 	case policy.Success:
 		m.hints = 0
 	}
-	m.learn(now, r)
+	r = m.learn(now, call, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
 		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
 		m.failed(now, r)
@@ -604,6 +614,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	}
 	if to == policy.Closed {
 		m.troubles++
+		m.requests = 0
 	}
 	m.state, m.since = to, at
 	m.generation++
@@ -1055,7 +1066,7 @@ func (d *duel) end() {
 	}
 	d.last = "end"
 	d.look()
-	if s := d.circuit.Snapshot(d.now); s.InFlight+s.Expired != 0 {
+	if s := d.circuit.Snapshot(d.now); s.InFlight+s.Expired != 0 && !d.model.gone { // what is forgotten has none to give back
 		d.fail("all permits were given back, and %d are in flight", s.InFlight+s.Expired)
 	}
 	for _, g := range d.given {
