@@ -89,9 +89,11 @@ type Cause struct {
 	Kind     Kind
 	Deadline Deadline // with Timeout, and with Canceled if it was one
 	Status   int      // with Kind Status, and of the response where there was one
+	Reason   string   // what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
 }
 
-// String returns a short description, such as "connect: refused", "headers: timeout (client)" or "status 503".
+// String returns a short description, such as "connect: refused", "headers: timeout (client)", "status 503" or "judged so: grpc
+// code unavailable".
 func (c Cause) String() string {
 	text, _ := c.AppendText(nil)
 	return string(text)
@@ -108,6 +110,9 @@ func (c Cause) AppendText(b []byte) ([]byte, error) {
 	}
 	if c.Deadline != NoDeadline {
 		b = append(append(append(b, " ("...), c.Deadline.String()...), ')')
+	}
+	if c.Reason != "" {
+		b = append(append(b, ": "...), c.Reason...)
 	}
 	return b, nil
 }

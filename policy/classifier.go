@@ -31,6 +31,10 @@ type Call struct {
 	Tail        []byte // with AtEnd: the last bytes of what the caller read, no more than were asked for; not to be kept or changed
 	Size        int64  // with AtEnd: how many bytes the caller read
 
+	// A classifier that returns Failure can set these two.
+	Reason     string        // why, in a few words of which there are few, as each that differs is a Cause of its own; "" for none
+	RetryAfter time.Duration // for how long the upstream asks to be left alone, if it says so anywhere but in the response's Retry-After
+
 	asked bool
 	tail  int
 }
@@ -79,6 +83,7 @@ func First(classifiers ...Classifier) Classifier {
 			if outcome := classify(c); outcome != Undecided {
 				return outcome
 			}
+			c.Reason, c.RetryAfter = "", 0 // of who did not decide
 		}
 		return Undecided
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -19,7 +20,7 @@ const wholeAnswer = 64 << 10
 // Answers of more than 64 KiB are taken for good.
 func JSONRPC(codes ...int) Classifier {
 	codes = append([]int{-32603}, codes...)
-	return atEndOfAnswer(func(_ *Call, body []byte) Outcome {
+	return atEndOfAnswer(func(c *Call, body []byte) Outcome {
 		type answer struct{ Error *struct{ Code int } }
 		var answers []answer
 		if body = bytes.TrimSpace(body); !bytes.HasPrefix(body, []byte("[")) {
@@ -33,6 +34,7 @@ func JSONRPC(codes ...int) Classifier {
 				return Undecided
 			}
 		}
+		c.Reason = "json-rpc code " + strconv.Itoa(answers[0].Error.Code)
 		return Failure
 	})
 }
@@ -43,7 +45,7 @@ func JSONRPC(codes ...int) Classifier {
 // Answers of more than 64 KiB are taken for good.
 func GraphQL(codes ...string) Classifier {
 	codes = append([]string{"INTERNAL_SERVER_ERROR"}, codes...)
-	return atEndOfAnswer(func(_ *Call, body []byte) Outcome {
+	return atEndOfAnswer(func(c *Call, body []byte) Outcome {
 		var answer struct {
 			Data   json.RawMessage
 			Errors []struct{ Extensions struct{ Code any } }
@@ -53,6 +55,7 @@ func GraphQL(codes ...string) Classifier {
 		}
 		for _, e := range answer.Errors {
 			if code, ok := e.Extensions.Code.(string); ok && slices.Contains(codes, code) {
+				c.Reason = "graphql code " + code
 				return Failure
 			}
 		}
@@ -76,6 +79,7 @@ func ElasticBulk() Classifier {
 			switch {
 			case status[1][0] == '5':
 				failed = true
+				c.Reason = "item status 5" + string(status[2])
 			case string(status[1]) != "4" || string(status[2]) != "29":
 				return Undecided
 			}
@@ -98,7 +102,7 @@ func ElasticBulk() Classifier {
 // a 200 before the work is done, and can turn out to be an error. InternalError, ServiceUnavailable and SlowDown, which
 // are 5xx elsewhere, are a Failure.
 func S3() Classifier {
-	judge := atEndOfAnswer(func(_ *Call, body []byte) Outcome {
+	judge := atEndOfAnswer(func(c *Call, body []byte) Outcome {
 		var answer struct {
 			XMLName xml.Name
 			Code    string
@@ -108,6 +112,7 @@ func S3() Classifier {
 		}
 		switch answer.Code {
 		case "InternalError", "ServiceUnavailable", "SlowDown":
+			c.Reason = "s3 code " + answer.Code
 			return Failure
 		}
 		return Undecided

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,32 +17,57 @@ import (
 // by default.
 const endOfStream = 16 << 10
 
-// failingCodes is the status codes of gRPC, and the names that connect and Twirp have for them, that speak of the server and not
-// of what it was asked for. It is where gRPC's own guide says that they come from: the server is down (UNAVAILABLE), too slow
-// (DEADLINE_EXCEEDED), or broken (INTERNAL, DATA_LOSS, and UNKNOWN, which is what an exception in a handler becomes).
-var failingCodes = map[string]bool{
-	"2": true, "4": true, "13": true, "14": true, "15": true,
-	"unknown": true, "deadline_exceeded": true, "internal": true, "unavailable": true, "data_loss": true, "dataloss": true,
-}
+// failingCodes is the codes that speak of the server and not of what it was asked for. It is where gRPC's own guide says that
+// they come from: the server is down (unavailable), too slow (deadline_exceeded), or broken (internal, data_loss, and unknown, which is
+// what an exception in a handler becomes). resource_exhausted is not among them as 429 is no failure by default: the server is
+// there, and has said so in time.
+var failingCodes = []string{"unknown", "deadline_exceeded", "internal", "unavailable", "data_loss", "dataloss"}
 
-// knownCodes is all others. RESOURCE_EXHAUSTED is among them as 429 is no failure by default: the server is there, and has
-// said so in time.
-var knownCodes = map[string]bool{
-	"0": true, "1": true, "3": true, "5": true, "6": true, "7": true, "8": true, "9": true, "10": true, "11": true, "12": true, "16": true,
-	"canceled": true, "invalid_argument": true, "malformed": true, "not_found": true, "bad_route": true, "already_exists": true,
-	"permission_denied": true, "resource_exhausted": true, "failed_precondition": true, "aborted": true, "out_of_range": true,
-	"unimplemented": true, "unauthenticated": true,
+// namesOfCodes has the name of each status code of gRPC, by its number and by the names that connect and Twirp have for it.
+var namesOfCodes = func() map[string]string {
+	names := make(map[string]string)
+	for n, name := range []string{
+		"ok", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
+		"resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss",
+		"unauthenticated",
+		"dataloss", "malformed", "bad_route", // Twirp has these without a number
+	} {
+		if n > 0 {
+			names[name] = name
+		}
+		if n <= 16 {
+			names[strconv.Itoa(n)] = name
+		}
+	}
+	return names
+}()
+
+// codes says what codes come to.
+type codes struct {
+	protocol string   // for the reason
+	failing  []string // their names
 }
 
 // GRPC returns a classifier for gRPC, gRPC-Web and connect, unary calls and streams: it finds the call's status code in the
 // trailers, the last bytes of the body or the headers, wherever the protocol has it, and says Failure of UNAVAILABLE,
 // DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS, of codes that do not exist, and of a call that ended without a code.
 // All others are left to the next classifier, by default a Success: they speak of the request, or, as RESOURCE_EXHAUSTED, of a
-// server that has answered as a 429 would. A stream that its caller closes before its code has come is left to the next, too.
+// server that has answered as a 429 would. GRPC("resource_exhausted") makes a failure of that, too; codes are written as connect has
+// them, and one that is none panics. A stream that its caller closes before its code has come is left to the next, too.
 // Responses of other protocols are none of its business.
 //
-// Codes that come compressed by anything but gzip, or with more than 16 KiB of trailers in gRPC-Web and connect, are not seen.
-func GRPC() Classifier {
+// Of a failure the Cause has the code, and a server that says for how long it wants to be left alone is: by grpc-retry-pushback-ms or
+// Retry-After among what comes with the code, or by a google.rpc.RetryInfo among its details; the longest of them.
+//
+// Codes that come compressed by anything but gzip, or with more than 16 KiB of trailers in gRPC-Web and connect, are not seen. A unary
+// call of connect that is 5xx has failed by that, and its code and details are not looked for.
+func GRPC(failing ...string) Classifier {
+	for _, name := range failing {
+		if name == "" || namesOfCodes[name] != name {
+			panic(invalid("GRPC got the code %q; write one as connect has it, such as resource_exhausted", name))
+		}
+	}
+	codes := &codes{"grpc", slices.Concat(failingCodes, failing)}
 	return func(c *Call) Outcome {
 		resp := c.Response
 		if resp == nil || c.Err != nil || c.InBody {
@@ -49,16 +76,16 @@ func GRPC() Classifier {
 		switch kind := mediaType(resp); {
 		case isOf(kind, "application/grpc"), isOf(kind, "application/grpc-web"), isOf(kind, "application/grpc-web-text"):
 			if code := resp.Header.Get("Grpc-Status"); code != "" { // there is no message, and all is in the headers
-				return ofCode(code)
+				return codes.of(c, code, resp.Header)
 			}
 			if isOf(kind, "application/grpc") {
-				return ofTrailers(c)
+				return codes.ofTrailers(c)
 			}
-			return ofLastFrame(c, 0x80, grpcWebCode, isOf(kind, "application/grpc-web-text"))
+			return codes.ofLastFrame(c, 0x80, grpcWebCode, isOf(kind, "application/grpc-web-text"))
 		case strings.HasPrefix(kind, "application/connect+"):
-			return ofLastFrame(c, 0x02, connectCode, false)
+			return codes.ofLastFrame(c, 0x02, connectCode, false)
 		case kind == "application/json" && isConnect(c.Request):
-			return ofErrorBody(c)
+			return codes.ofErrorBody(c)
 		}
 		return Undecided
 	}
@@ -67,11 +94,12 @@ func GRPC() Classifier {
 // Twirp returns a classifier for Twirp. A status says most of it: what is 5xx fails by policy.Default. Of 408, which
 // Twirp has for canceled and for deadline_exceeded, deadline_exceeded is a Failure, and a 501 that says unimplemented is none.
 func Twirp() Classifier {
+	codes := &codes{"twirp", failingCodes}
 	return func(c *Call) Outcome {
 		if c.Response == nil || c.Err != nil || c.InBody || mediaType(c.Response) != "application/json" {
 			return Undecided
 		}
-		return ofErrorBody(c)
+		return codes.ofErrorBody(c)
 	}
 }
 
@@ -91,35 +119,44 @@ func isConnect(req *http.Request) bool {
 		req.URL != nil && strings.Contains("&"+req.URL.RawQuery, "&connect=v"))
 }
 
-func ofCode(code string) Outcome {
-	if failingCodes[code] || !knownCodes[code] {
-		return Failure
-	}
-	return Undecided
-}
-
-// ofNone is the outcome of a call that has ended without a code. A client reports an error then.
-func ofNone(c *Call) Outcome {
-	if c.ClosedEarly || c.Response.StatusCode != http.StatusOK || c.Request != nil && c.Request.Method == http.MethodHead {
+// of is the outcome of a code that came with these headers, whatever has become of them on their way.
+func (codes *codes) of(c *Call, code string, with http.Header) Outcome {
+	name, known := namesOfCodes[code]
+	switch {
+	case !known: // its text can be anything
+		c.Reason = "no such " + codes.protocol + " code"
+	case !slices.Contains(codes.failing, name):
 		return Undecided
+	default:
+		c.Reason = codes.protocol + " code " + name
 	}
+	c.RetryAfter = delayOf(with)
 	return Failure
 }
 
-func ofTrailers(c *Call) Outcome {
+// ofNone is the outcome of a call that has ended without a code. A client reports an error then.
+func (codes *codes) ofNone(c *Call) Outcome {
+	if c.ClosedEarly || c.Response.StatusCode != http.StatusOK || c.Request != nil && c.Request.Method == http.MethodHead {
+		return Undecided
+	}
+	c.Reason = "no " + codes.protocol + " code"
+	return Failure
+}
+
+func (codes *codes) ofTrailers(c *Call) Outcome {
 	if !c.AtEnd {
 		c.AskAtEnd(0)
 		return Undecided
 	}
 	if code := c.Response.Trailer.Get("Grpc-Status"); code != "" {
-		return ofCode(code)
+		return codes.of(c, code, c.Response.Trailer)
 	}
-	return ofNone(c)
+	return codes.ofNone(c)
 }
 
 // ofLastFrame looks for the frame that ends a stream: one byte of flags, four of length, and that many bytes up to the body's
 // end. Closed early or not, if it is there it is the last.
-func ofLastFrame(c *Call, flag byte, codeIn func([]byte) (code string, ok bool), text bool) Outcome {
+func (codes *codes) ofLastFrame(c *Call, flag byte, codeIn func([]byte) (code string, with http.Header), text bool) Outcome {
 	if !c.AtEnd {
 		c.AskAtEnd(endOfStream)
 		return Undecided
@@ -138,14 +175,14 @@ func ofLastFrame(c *Call, flag byte, codeIn func([]byte) (code string, ok bool),
 		if view[at]&1 != 0 {
 			payload = unzipped(payload)
 		}
-		if code, ok := codeIn(payload); ok {
-			return ofCode(code)
+		if code, with := codeIn(payload); with != nil {
+			return codes.of(c, code, with)
 		}
 	}
 	if found || !whole { // it is there, and cannot be read
 		return Undecided
 	}
-	return ofNone(c)
+	return codes.ofNone(c)
 }
 
 // fromBase64 decodes the end of a text that was size bytes long. It comes in pieces, each with an end of its own.
@@ -162,41 +199,73 @@ func fromBase64(text []byte, size int64) (decoded []byte) {
 	return decoded
 }
 
-func grpcWebCode(trailers []byte) (string, bool) {
+// grpcWebCode returns no headers if there is no code.
+func grpcWebCode(trailers []byte) (code string, with http.Header) {
+	with = make(http.Header)
 	for line := range strings.SplitSeq(string(trailers), "\n") {
 		name, value, _ := strings.Cut(line, ":")
-		if strings.EqualFold(strings.TrimSpace(name), "grpc-status") {
-			return strings.TrimSpace(value), true
+		with.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	if len(with["Grpc-Status"]) == 0 {
+		return "", nil
+	}
+	return with.Get("Grpc-Status"), with
+}
+
+// connectError is an error as connect has it, and Twirp but for the details.
+type connectError struct {
+	Code    string
+	Details []struct{ Type, Value string }
+}
+
+// connectCode returns no headers if the end of the stream cannot be read.
+func connectCode(end []byte) (code string, with http.Header) {
+	var is struct {
+		Error    *connectError
+		Metadata map[string][]string
+	}
+	if json.Unmarshal(end, &is) != nil {
+		return "", nil
+	}
+	with = make(http.Header)
+	for name, values := range is.Metadata {
+		for _, value := range values {
+			with.Add(name, value)
 		}
 	}
-	return "", false
-}
-
-func connectCode(end []byte) (string, bool) {
-	var is struct{ Error *struct{ Code string } }
-	switch err := json.Unmarshal(end, &is); {
-	case err != nil:
-		return "", false
-	case is.Error == nil:
-		return "0", true
+	if is.Error == nil {
+		return "0", with
 	}
-	return is.Error.Code, true
+	return is.Error.Code, is.Error.detailed(with)
 }
 
-// ofErrorBody looks into the error of a unary call where its status does not tell: 408 is what two codes have, and 501 speaks of
-// the request.
-func ofErrorBody(c *Call) Outcome {
+// detailed adds what gRPC has among its headers, and connect among its details.
+func (e *connectError) detailed(with http.Header) http.Header {
+	for _, detail := range e.Details {
+		if value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(detail.Value, "=")); err == nil && detail.Type == retryInfo {
+			with.Add(retryInfoHeader, string(value))
+		}
+	}
+	return with
+}
+
+// ofErrorBody looks into the error of a unary call where its status does not tell: 408 is what two codes have, 501 speaks of
+// the request, and what else is below 500 can be a code that is a failure all the same.
+func (codes *codes) ofErrorBody(c *Call) Outcome {
 	status := c.Response.StatusCode
-	if status != http.StatusRequestTimeout && status != http.StatusNotImplemented {
+	if status < 400 || status >= 500 && status != http.StatusNotImplemented {
 		return Undecided
 	}
 	if !c.AtEnd {
 		c.AskAtEnd(endOfStream)
-		return Success // until it has been read
+		if status == http.StatusNotImplemented {
+			return Success // until it has been read
+		}
+		return Undecided
 	}
-	var is struct{ Code string }
-	if body, ok := wholeBody(c); ok && json.Unmarshal(body, &is) == nil && is.Code != "" {
-		return ofCode(is.Code)
+	var is connectError
+	if body, ok := wholeBody(c); ok && json.Unmarshal(body, &is) == nil && namesOfCodes[is.Code] != "" {
+		return codes.of(c, is.Code, is.detailed(make(http.Header)))
 	}
 	if status == http.StatusNotImplemented {
 		return Failure // as any other

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -18,13 +19,14 @@ func FuzzVerdicts(f *testing.F) {
 	f.Add("application/connect+json", 200, "", []byte(frameOf(3, zipOf(unavailable))), int64(1), false, "gzip")
 	f.Add("application/json", 501, "", []byte(`[{"error":{"code":-32603}}]`), int64(0), false, "")
 	f.Add("application/xml", 200, "", []byte(`<Error><Code>SlowDown</Code></Error>`), int64(0), true, "")
+	f.Add("application/grpc", 200, "14", []byte(detail("a/google.rpc.RetryInfo", text(1, number(1, 2)+number(2, 3)))), int64(0), false, "")
 	classifiers := []policy.Classifier{
 		policy.GRPC(), policy.Twirp(), policy.JSONRPC(1), policy.GraphQL("x"), policy.ElasticBulk(), policy.S3(),
 	}
 	f.Fuzz(func(t *testing.T, kind string, status int, code string, tail []byte, before int64, early bool, encoding string) {
 		before = max(0, before)
 		header := http.Header{"Content-Type": {kind}, "Content-Encoding": {encoding}}
-		trailer := http.Header{"Grpc-Status": {code}}
+		trailer := http.Header{"Grpc-Status": {code}, "Grpc-Status-Details-Bin": {base64Of(string(tail))}}
 		req := httptest.NewRequest(http.MethodPost, "/_bulk?connect=v1", nil)
 		shown := slices.Clone(tail)
 		for n, classify := range classifiers {
@@ -34,7 +36,11 @@ func FuzzVerdicts(f *testing.F) {
 					AtEnd: true, ClosedEarly: early, Tail: shown, Size: before + int64(len(tail)),
 				}
 			}
-			outcome := classify(call())
+			first := call()
+			outcome := classify(first)
+			if first.RetryAfter < 0 || first.RetryAfter > 365*24*time.Hour {
+				t.Errorf("%d: left alone for %v", n, first.RetryAfter)
+			}
 			if outcome > policy.Ignored {
 				t.Errorf("%d: outcome %v", n, outcome)
 			}

@@ -23,6 +23,7 @@ type call struct {
 	started time.Time // zero if nobody asks for the time
 	ended   time.Time
 	trace   string         // of a call that failed
+	wait    time.Duration  // that its classifier says the upstream asks for
 	ending  *ending        // nil if nobody asked to judge the call at its end
 	resp    *http.Response // while it is not the caller's yet, or of the body that this is the call of
 	long    bool           // its body has come for so long that its headers have counted, or need not
@@ -180,8 +181,10 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 		BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
+	reason := ""
 	if classify != nil {
 		asked := ask(*classify, facts)
+		reason, k.wait = asked.reason, asked.wait
 		if outcome = asked.outcome; err == nil && asked.err != nil { // met by OnBody
 			err = asked.err
 			facts.Err, facts.InBody, facts.Ended = err, true, asked.ended
@@ -193,8 +196,11 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	}
 	if outcome == policy.Undecided {
 		outcome = cause.Outcome()
-	} else if outcome == policy.Failure && cause.Kind == policy.NoKind {
-		cause.Kind = policy.Judged
+	} else if outcome == policy.Failure {
+		if cause.Kind == policy.NoKind {
+			cause.Kind = policy.Judged
+		}
+		cause.Reason = reason
 	}
 	if isRefusal(resp, err) {
 		outcome = policy.Ignored // the upstream knows nothing of it
@@ -215,6 +221,8 @@ type asked struct {
 	ended   time.Time
 	atEnd   bool
 	tail    int
+	reason  string        // of a failure
+	wait    time.Duration // too
 }
 
 // ask has facts of its own, so that only calls with a custom classifier pay for the memory.
@@ -223,8 +231,12 @@ func ask(classify policy.Classifier, facts policy.Call) asked {
 	if outcome > policy.Ignored { // there is no such
 		outcome = policy.Undecided
 	}
-	tail, atEnd := facts.AskedAtEnd()
-	return asked{outcome, facts.Err, facts.Ended, atEnd, tail}
+	asked := asked{outcome: outcome, err: facts.Err, ended: facts.Ended}
+	asked.tail, asked.atEnd = facts.AskedAtEnd()
+	if outcome == policy.Failure {
+		asked.reason, asked.wait = reasonOf(facts.Reason), facts.RetryAfter
+	}
+	return asked
 }
 
 // done gives the permit back and tells who asked.
@@ -279,7 +291,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.Elapsed = k.elapsed()
 	}
 	if outcome == policy.Failure && resp != nil {
-		result.RetryAfter = retryAfter(resp.Header, now)
+		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
 	give := k.permit.Done
 	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.Timeout && k.c.again(err, k.started, now) {

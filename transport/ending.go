@@ -72,17 +72,17 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 	if early {
 		resp = k.ending.early
 	}
-	outcome := (*classify)(&policy.Call{
+	asked := ask(*classify, policy.Call{
 		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), Started: k.started, Ended: k.ended,
 		AtEnd: true, ClosedEarly: early, Tail: tail, Size: size,
 	})
-	switch outcome {
+	switch asked.outcome {
 	case policy.Ignored:
 	case policy.Failure:
-		cause.Kind = policy.Judged
+		cause.Kind, cause.Reason, k.wait = policy.Judged, asked.reason, asked.wait
 		k.trace = k.t.traceOf(k.req)
 	default:
-		outcome = policy.Success
+		asked.outcome = policy.Success
 	}
-	return outcome, cause
+	return asked.outcome, cause
 }

@@ -1,27 +1,13 @@
 package transport
 
 import (
-	"errors"
 	"net/http"
-	"strconv"
 	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
 )
 
-// mostRetryAfter keeps absurd values from overflowing. How much of it counts is the policy's to say.
-const mostRetryAfter = 365 * 24 * time.Hour
-
-// retryAfter reads the Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. What is malformed, negative or
-// past is 0.
+// retryAfter reads the Retry-After header.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := h.Get("Retry-After")
-	if value == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(mostRetryAfter/time.Second))) * time.Second
-	}
-	if date, err := http.ParseTime(value); err == nil {
-		return min(max(0, date.Sub(now)), mostRetryAfter)
-	}
-	return 0
+	return policy.ParseRetryAfter(h.Get("Retry-After"), now)
 }

@@ -49,12 +49,13 @@ type savedCause struct {
 	Kind     string `json:"kind"`
 	Deadline string `json:"deadline,omitempty"`
 	Status   int    `json:"status,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 func saveSamples(seen []policy.Sample) (saved []savedSample) {
 	for _, s := range seen {
 		c := s.Cause
-		saved = append(saved, savedSample{savedCause{c.Phase.String(), c.Kind.String(), c.Deadline.String(), c.Status}, s.Count, s.At, s.Trace})
+		saved = append(saved, savedSample{savedCause{c.Phase.String(), c.Kind.String(), c.Deadline.String(), c.Status, c.Reason}, s.Count, s.At, s.Trace})
 	}
 	return saved
 }
@@ -65,6 +66,7 @@ func restoreSamples(saved []savedSample) (seen []policy.Sample) {
 		cause := policy.Cause{
 			Phase: named(s.Cause.Phase, policy.NoPhase), Kind: named(s.Cause.Kind, policy.Other),
 			Deadline: named(s.Cause.Deadline, policy.NoDeadline), Status: s.Cause.Status,
+			Reason: reasonOf(s.Cause.Reason),
 		}
 		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: s.At, Trace: s.Trace})
 	}
