@@ -81,7 +81,7 @@ func (e remote) Unwrap() error { return net.ErrClosed }
 func TestAnUpstreamCannotBlameTheRequestByWords(t *testing.T) {
 	for _, words := range []string{
 		"http3: no Host in request URL", "http3: invalid method GET", "net/http: invalid header field", "unsupported protocol scheme",
-		"http: ContentLength=1 with Body length 2",
+		"http: ContentLength=1 with Body length 2", "0-RTT rejected",
 	} {
 		for _, err := range []error{
 			remote{words},

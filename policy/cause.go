@@ -341,6 +341,7 @@ var complaints = []string{
 
 	"http3: nil Request.URL", "http3: nil Request.Header", "http3: no Host in request URL", "http3: unsupported protocol scheme",
 	"http3: invalid method ", "http3: invalid http header field ",
+	"0-RTT rejected", // the upstream is there, and takes no early data by what it gave out before, as after a restart
 }
 
 // local reports whether this machine failed the call.

@@ -31,8 +31,12 @@ type scene struct {
 	base        *http3.Transport
 	rt          *transport.Transport
 	url         string
+	begun       chan struct{}     // the first byte of a body is here
+	early       atomic.Bool       // the last request came by a connection that had early data
+	forget      func()            // of an upstream that can lose its memory
 	last        transport.CallEnd // of the last call
 	err         error             // too
+	status      string            // of the last that was answered
 	refused     bool              // too
 }
 
@@ -42,7 +46,7 @@ func newScene(t *testing.T, opts ...transport.Option) *scene {
 	borrowed.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(borrowed.Certificate())
-	s := &scene{T: t, certificate: borrowed.TLS.Certificates[0]}
+	s := &scene{T: t, certificate: borrowed.TLS.Certificates[0], begun: make(chan struct{}, 1)}
 	s.base = &http3.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com"},
 		QUICConfig:      &quic.Config{HandshakeIdleTimeout: 10 * time.Second, MaxIdleTimeout: 10 * time.Second},
@@ -68,11 +72,18 @@ func (s *scene) listen() *net.UDPConn {
 	return conn
 }
 
+type connKey struct{}
+
 // serve answers on the socket until the end or until stop is called, and then is gone without a word.
 func (s *scene) serve(conn *net.UDPConn, handler http.HandlerFunc) (stop func()) {
 	server := &http3.Server{
-		Handler: handler, Logger: slog.New(slog.DiscardHandler),
-		TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.certificate}}),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.early.Store(r.Context().Value(connKey{}).(*quic.Conn).ConnectionState().Used0RTT)
+			handler(w, r)
+		}),
+		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		Logger:      slog.New(slog.DiscardHandler),
+		TLSConfig:   http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.certificate}}),
 	}
 	s.Cleanup(func() { server.Close() })
 	go server.Serve(conn)
@@ -91,24 +102,22 @@ func (s *scene) request(body io.Reader) *http.Request {
 
 func (s *scene) call(req *http.Request) {
 	var resp *http.Response
-	resp, s.err = s.rt.RoundTrip(req)
+	if resp, s.err = s.rt.RoundTrip(req); s.err == nil {
+		s.status = resp.Status
+	}
 	if s.refused = transport.Refused(resp); s.err == nil {
-		_, s.err = io.Copy(io.Discard, resp.Body)
+		_, s.err = io.ReadFull(resp.Body, make([]byte, 1))
+		if s.err == nil {
+			select {
+			case s.begun <- struct{}{}:
+			default:
+			}
+			_, s.err = io.Copy(io.Discard, resp.Body)
+		} else if s.err == io.EOF {
+			s.err = nil
+		}
 		resp.Body.Close()
 	}
-}
-
-// opensAfter6 calls until the circuit is open.
-func (s *scene) opensAfter6(kinds ...policy.Kind) {
-	for calls := range 6 {
-		s.call(s.request(nil))
-		require.False(s, s.refused, "open after %d calls", calls)
-		require.Error(s, s.err)
-		require.Equal(s, policy.Failure, s.last.Outcome, "%v: %v", s.last.Cause, s.err)
-		require.Contains(s, kinds, s.last.Cause.Kind, "%v: %v", s.last.Cause, s.err)
-	}
-	s.call(s.request(nil))
-	require.True(s, s.refused, "still closed after 6 calls that ended by %v", s.last.Cause)
 }
 
 func fine(w http.ResponseWriter, r *http.Request) {
@@ -116,137 +125,6 @@ func fine(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	io.WriteString(w, "fine")
-}
-
-// accepting serves QUIC with these settings and nothing on top.
-func (s *scene) accepting(protocol string, config *quic.Config) {
-	q := &quic.Transport{Conn: s.listen()}
-	s.Cleanup(func() { q.Close() })
-	listener, err := q.Listen(&tls.Config{Certificates: []tls.Certificate{s.certificate}, NextProtos: []string{protocol}}, config)
-	require.NoError(s, err)
-	go func() {
-		for {
-			if _, err := listener.Accept(context.Background()); err != nil {
-				return
-			}
-		}
-	}()
-}
-
-func TestAnUpstreamInTroubleIsToBlame(t *testing.T) {
-	for name, fault := range map[string]func(*scene) []policy.Kind{
-		"nobody listens": func(s *scene) []policy.Kind {
-			s.impatient()
-			s.listen().Close()
-			return []policy.Kind{policy.Timeout}
-		},
-		"it answers nothing": func(s *scene) []policy.Kind {
-			s.impatient()
-			s.listen()
-			return []policy.Kind{policy.Timeout}
-		},
-		"it is killed": func(s *scene) []policy.Kind {
-			s.base.QUICConfig.HandshakeIdleTimeout, s.base.QUICConfig.MaxIdleTimeout = 500*time.Millisecond, time.Second
-			stop := s.serve(s.listen(), fine)
-			s.call(s.request(nil))
-			require.NoError(s, s.err)
-			stop()
-			return []policy.Kind{policy.Timeout}
-		},
-		"it refuses connections": func(s *scene) []policy.Kind {
-			s.accepting(http3.NextProtoH3, &quic.Config{
-				GetConfigForClient: func(*quic.ClientInfo) (*quic.Config, error) { return nil, errors.New("no") },
-			})
-			return []policy.Kind{policy.Reset}
-		},
-		"it speaks another protocol": func(s *scene) []policy.Kind {
-			s.accepting("other", nil)
-			return []policy.Kind{policy.Reset}
-		},
-		"it speaks another version": func(s *scene) []policy.Kind {
-			s.accepting(http3.NextProtoH3, &quic.Config{Versions: []quic.Version{quic.Version2}})
-			return []policy.Kind{policy.Reset}
-		},
-		"its certificate is of another name": func(s *scene) []policy.Kind {
-			s.serve(s.listen(), fine)
-			s.base.TLSClientConfig.ServerName = "another.example"
-			return []policy.Kind{policy.Certificate}
-		},
-		"it aborts answers": func(s *scene) []policy.Kind {
-			s.serve(s.listen(), func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-			return []policy.Kind{policy.Other}
-		},
-		"it aborts bodies": func(s *scene) []policy.Kind {
-			s.serve(s.listen(), func(w http.ResponseWriter, _ *http.Request) {
-				io.WriteString(w, "some of it")
-				w.(http.Flusher).Flush()
-				panic(http.ErrAbortHandler)
-			})
-			return []policy.Kind{policy.Other}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newScene(t)
-			kinds := fault(s)
-			s.opensAfter6(kinds...)
-		})
-	}
-}
-
-// A server that lost its memory answers packets of connections that it does not know by a stateless reset.
-func TestAnUpstreamThatResetsConnectionsThatItForgotIsToBlame(t *testing.T) {
-	s := newScene(t)
-	key := &quic.StatelessResetKey{1}
-	relay := s.listen() // what clients see; behind it, each instance has a socket of its own
-	var behind atomic.Pointer[net.UDPAddr]
-	var client atomic.Pointer[net.Addr]
-	inner, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	require.NoError(t, err)
-	t.Cleanup(func() { inner.Close() })
-	go func() {
-		var packet [2048]byte
-		for {
-			n, from, err := relay.ReadFrom(packet[:])
-			if err != nil {
-				return
-			}
-			client.Store(&from)
-			inner.WriteTo(packet[:n], behind.Load())
-		}
-	}()
-	go func() {
-		var packet [2048]byte
-		for {
-			n, _, err := inner.ReadFrom(packet[:])
-			if err != nil {
-				return
-			}
-			relay.WriteTo(packet[:n], *client.Load())
-		}
-	}()
-	start := func() {
-		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		require.NoError(t, err)
-		q := &quic.Transport{Conn: conn, StatelessResetKey: key}
-		server := &http3.Server{Handler: http.HandlerFunc(fine), Logger: slog.New(slog.DiscardHandler)}
-		listener, err := q.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.certificate}}), nil)
-		require.NoError(t, err)
-		go server.ServeListener(listener)
-		t.Cleanup(func() { server.Close(); q.Close(); conn.Close() })
-		behind.Store(conn.LocalAddr().(*net.UDPAddr))
-	}
-	start()
-	for range 6 {
-		s.call(s.request(nil)) // on a new connection
-		require.NoError(t, s.err)
-		start()
-		s.call(s.request(nil))
-		var reset *quic.StatelessResetError
-		require.ErrorAs(t, s.err, &reset)
-		require.Equal(t, policy.Failure, s.last.Outcome)
-		require.Equal(t, policy.Reset, s.last.Cause.Kind)
-	}
 }
 
 func TestAnUpstreamThatIsWellIsNotBlamed(t *testing.T) {
