@@ -7,14 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	neturl "net/url"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/elastic/elastic-transport-go/v8/elastictransport"
 	"github.com/gorilla/rpc/v2"
 	"github.com/gorilla/rpc/v2/json2"
 	graphqlserver "github.com/graph-gophers/graphql-go"
@@ -176,53 +172,7 @@ func TestGraphQL(t *testing.T) {
 	}
 }
 
-// What Elasticsearch and S3 answer is written by hand, as their documentation has it: they do not run here.
-func TestElasticBulk(t *testing.T) {
-	answer := ""
-	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/vnd.elasticsearch+json;compatible-with=9")
-		w.Header().Set("X-Elastic-Product", "Elasticsearch")
-		io.WriteString(w, answer)
-	}))
-	client, ends := watched(t, policy.ElasticBulk())
-	address, err := neturl.Parse(url)
-	require.NoError(t, err)
-	// It is what go-elasticsearch makes its calls by.
-	api, err := elastictransport.NewClient(elastictransport.WithURLs(address), elastictransport.WithTransport(client.Transport))
-	require.NoError(t, err)
-	item := func(status int) string {
-		if status < 300 {
-			return `{"index":{"_index":"a","_id":"1","_version":1,"result":"created","_shards":{"total":2,"successful":1,"failed":0},"_seq_no":0,"_primary_term":1,"status":201}}`
-		}
-		return `{"index":{"_index":"a","_id":"1","status":` + strconv.Itoa(status) +
-			`,"error":{"type":"unavailable_shards_exception","reason":"[a][0] primary shard is not active Timeout: [1m], request: [BulkShardRequest [[a][0]] containing [index {[a][1], source[{\"status\": 200}]}]]"}}}`
-	}
-	for _, c := range []struct {
-		statuses []int
-		want     policy.Outcome
-	}{
-		{[]int{201, 201}, policy.Success}, {[]int{503, 503}, policy.Failure}, {[]int{503, 429}, policy.Failure},
-		{[]int{201, 503}, policy.Success}, {[]int{429, 429}, policy.Success}, {[]int{400}, policy.Success},
-	} {
-		var items []string
-		errors := false
-		for _, status := range c.statuses {
-			items = append(items, item(status))
-			errors = errors || status >= 300
-		}
-		answer = `{"errors":` + strconv.FormatBool(errors) + `,"took":60003,"items":[` + strings.Join(items, ",") + `]}`
-		req, err := http.NewRequest(http.MethodPost, "/_bulk", strings.NewReader("{\"index\":{\"_index\":\"a\"}}\n{}\n"))
-		require.NoError(t, err)
-		res, err := api.Perform(req)
-		require.NoError(t, err)
-		got, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		require.Equal(t, answer, string(got))
-		require.NoError(t, res.Body.Close())
-		require.Equal(t, c.want, last(t, ends), "%v", c.statuses)
-	}
-}
-
+// What S3 answers is written by hand, as its documentation has it: it does not run here.
 func TestS3(t *testing.T) {
 	answer := ""
 	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

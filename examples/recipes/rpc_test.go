@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	neturl "net/url"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/elastic/go-elasticsearch/v9"
 	"github.com/gorilla/rpc/v2/json2"
 	"github.com/machinebox/graphql"
 	"github.com/stretchr/testify/require"
@@ -94,12 +94,16 @@ const (
 	notStored = `{"errors":true,"took":1,"items":[{"index":{"_index":"a","status":503,"error":{"type":"unavailable_shards_exception"}}}]}`
 )
 
-func postBulk(api *elastictransport.Client) error {
-	req, err := http.NewRequest(http.MethodPost, "/_bulk", strings.NewReader("{\"index\":{\"_index\":\"a\"}}\n{}\n"))
-	if err != nil {
-		return err
+// ofElastic adds what go-elasticsearch looks for.
+func ofElastic(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Elastic-Product", "Elasticsearch")
+		h(w, r)
 	}
-	resp, err := api.Perform(req)
+}
+
+func postBulk(api *elasticsearch.Client) error {
+	resp, err := api.Bulk(strings.NewReader("{\"index\":{\"_index\":\"a\"}}\n{}\n"))
 	if err != nil {
 		return err
 	}
@@ -109,25 +113,24 @@ func postBulk(api *elastictransport.Client) error {
 }
 
 func TestElasticsearch(t *testing.T) {
-	server := newUpstream(t, answer(http.StatusOK, "application/json", stored), answer(http.StatusOK, "application/json", notStored))
-	address, err := neturl.Parse(server.URL)
-	require.NoError(t, err)
+	server := newUpstream(t, ofElastic(answer(http.StatusOK, "application/json", stored)), ofElastic(answer(http.StatusOK, "application/json", notStored)))
+	url := server.URL
 
 	// recipe: elasticsearch
 	breaker := transport.New(nil, transport.WithClassifier(policy.ElasticBulk()), transport.WithRefusalError())
-	cfg := elastictransport.Config{ // elasticsearch.Config has the same two
-		Transport: breaker,
-		RetryOnError: func(_ *http.Request, err error) bool { // without it every error is posted again three times, at once
+	client, err := elasticsearch.New(elasticsearch.WithAddresses(url), elasticsearch.WithTransportOptions(
+		elastictransport.WithTransport(breaker),
+		elastictransport.WithRetryOnError(func(_ *http.Request, err error) bool { // without it every error is posted again three times, at once
 			return !errors.Is(err, transport.ErrOpen) && !errors.Is(err, transport.ErrLimit)
-		},
+		}),
+	))
+	if err != nil {
+		t.Fatal(err)
 	}
 	// end
 
-	cfg.URLs = []*neturl.URL{address}
-	api, err := elastictransport.New(cfg)
-	require.NoError(t, err)
 	untilRefused(t, breaker, server, func() bool {
-		err := postBulk(api)
+		err := postBulk(client)
 		if !isRefused(err) {
 			require.NoError(t, err)
 			return false
@@ -137,20 +140,30 @@ func TestElasticsearch(t *testing.T) {
 	})
 }
 
-// What the page says of its own rules.
+// What the page says of its own rules, and of the older way to set it up.
 func TestElasticsearchPostsARefusalFourTimes(t *testing.T) {
-	address, err := neturl.Parse("http://upstream.test")
-	require.NoError(t, err)
 	for name, options := range map[string][]transport.Option{"a response": nil, "an error": {transport.WithRefusalError()}} {
 		breaker := transport.New(nil, options...)
 		breaker.Force("*", policy.Open)
 		refusals := 0
 		breaker.Observe(transport.Observer{OnRefusal: func(transport.Refusal) { refusals++ }})
-		api, err := elastictransport.New(elastictransport.Config{URLs: []*neturl.URL{address}, Transport: breaker})
+		//lint:ignore SA1019 it is what most programs have
+		cfg := elasticsearch.Config{Addresses: []string{"http://upstream.test"}, Transport: breaker}
+		//lint:ignore SA1019 the same
+		api, err := elasticsearch.NewClient(cfg)
 		require.NoError(t, err)
 		err = postBulk(api)
 		require.Equal(t, name == "an error", err != nil)
 		require.Equal(t, 4, refusals, name)
+
+		cfg.RetryOnError = func(_ *http.Request, err error) bool { return !errors.Is(err, transport.ErrOpen) }
+		//lint:ignore SA1019 the same
+		api, err = elasticsearch.NewClient(cfg)
+		require.NoError(t, err)
+		refusals = 0
+		err = postBulk(api)
+		require.Equal(t, name == "an error", err != nil)
+		require.Equal(t, map[bool]int{true: 1, false: 4}[err != nil], refusals, name)
 	}
 }
 
