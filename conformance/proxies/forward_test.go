@@ -12,35 +12,38 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// forward is a forward proxy. Start returns its URL; it refuses what goes to forbidden, and if it can ask for a password and is told to,
-// what comes without it.
+// forward is a forward proxy. Start returns its port; it refuses what goes to forbidden. If it can and is told to, it asks for a
+// password and speaks TLS to who comes.
 type forward struct {
 	program
-	socks, password bool
-	forbidden       string // "" if it forbids nothing
-	start           func(w *workshop, path string, password bool) (port int)
+	socks, password, tls bool
+	forbidden            string // "" if it forbids nothing
+	start                func(w *workshop, path string, as door) (port int)
 }
+
+// door is how a forward proxy lets callers in.
+type door struct{ password, tls bool }
 
 const forbiddenName = "forbidden.test"
 
 var forwards = []forward{
-	{program{"squid", "squid", []string{"-v"}}, false, true, forbiddenName, func(w *workshop, path string, password bool) int {
+	{program{"squid", "squid", []string{"-v"}}, false, true, true, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := "http_access allow all"
-		if password {
+		if as.password {
 			w.file("passwords", "")
 			auth = "auth_param basic program /usr/lib/squid/basic_ncsa_auth DIR/passwords\nacl known proxy_auth REQUIRED\nhttp_access allow known"
 		}
-		w.run(port, path, "-N", "-n", fmt.Sprint("fusebox", port), "-f", w.file("squid.conf", squidConf(port, "")+`
+		w.run(port, path, "-N", "-n", fmt.Sprint("fusebox", port), "-f", w.file("squid.conf", squidConf(port, as.tls, "")+`
 acl forbidden dstdomain forbidden.test
 http_access deny forbidden
 `+auth+"\n"))
 		return port
 	}},
-	{program{"tinyproxy", "tinyproxy", []string{"-v"}}, false, true, forbiddenName, func(w *workshop, path string, password bool) int {
+	{program{"tinyproxy", "tinyproxy", []string{"-v"}}, false, true, false, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := ""
-		if password {
+		if as.password {
 			auth = "BasicAuth someone secret\n"
 		}
 		w.file("filter", "^forbidden\\.test$\n")
@@ -52,7 +55,7 @@ LogLevel Critical
 %s`, port, auth)))
 		return port
 	}},
-	{program{"privoxy", "privoxy", []string{"--version"}}, false, false, forbiddenName, func(w *workshop, path string, _ bool) int {
+	{program{"privoxy", "privoxy", []string{"--version"}}, false, false, false, forbiddenName, func(w *workshop, path string, _ door) int {
 		port := freePort(w.t)
 		w.file("my.action", "{+limit-connect{-}}\n/\n{+block{not this one}}\nforbidden.test\n")
 		w.run(port, path, "--no-daemon", w.file("config", fmt.Sprintf(`listen-address 127.0.0.1:%d
@@ -63,10 +66,10 @@ socket-timeout 10
 `, port)))
 		return port
 	}},
-	{program{"apache", "apache2", []string{"-v"}}, false, true, forbiddenName, func(w *workshop, path string, password bool) int {
+	{program{"apache", "apache2", []string{"-v"}}, false, true, true, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := ""
-		if password {
+		if as.password {
 			auth = `<Proxy "*">
 AuthType Basic
 AuthName proxy
@@ -76,7 +79,7 @@ Require valid-user
 `
 		}
 		w.file("passwords", "someone:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
-		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port)+`
+		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port, as.tls)+`
 LoadModule proxy_connect_module /usr/lib/apache2/modules/mod_proxy_connect.so
 ProxyRequests On
 AllowCONNECT 1-65535
@@ -86,13 +89,13 @@ Require all denied
 `+auth), "-DFOREGROUND")
 		return port
 	}},
-	{program{"trafficserver", "traffic_server", []string{"-V"}}, false, false, "", func(w *workshop, path string, _ bool) int {
-		return trafficServer(w, path, "")
+	{program{"trafficserver", "traffic_server", []string{"-V"}}, false, false, true, "", func(w *workshop, path string, as door) int {
+		return trafficServer(w, path, as.tls, "", 1, "")
 	}},
-	{program{"dante", "danted", []string{"-v"}}, true, true, "127.0.0.2", func(w *workshop, path string, password bool) int {
+	{program{"dante", "danted", []string{"-v"}}, true, true, false, "127.0.0.2", func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		method := "none"
-		if password {
+		if as.password {
 			method = "username"
 		}
 		w.run(port, path, "-f", w.file("danted.conf", fmt.Sprintf(`logoutput: DIR/danted.log
@@ -107,16 +110,16 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 `, port, method)))
 		return port
 	}},
-	{program{"microsocks", "microsocks", nil}, true, true, "", func(w *workshop, path string, password bool) int {
+	{program{"microsocks", "microsocks", nil}, true, true, false, "", func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		args := []string{"-i", "127.0.0.1", "-p", fmt.Sprint(port)}
-		if password {
+		if as.password {
 			args = append(args, "-u", "someone", "-P", "secret")
 		}
 		w.run(port, path, args...)
 		return port
 	}},
-	{program{"ssh -D", "sshd", []string{"-V"}}, true, false, "", func(w *workshop, path string, _ bool) int {
+	{program{"ssh -D", "sshd", []string{"-V"}}, true, false, false, "", func(w *workshop, path string, _ door) int {
 		server, port := freePort(w.t), freePort(w.t)
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/host")
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/key")
@@ -141,8 +144,12 @@ PermitRootLogin yes
 	}},
 }
 
-func squidConf(port int, mode string) string {
-	return fmt.Sprintf(`http_port 127.0.0.1:%d%s
+func squidConf(port int, tls bool, mode string) string {
+	of := "http_port"
+	if tls {
+		of, mode = "https_port", mode+" tls-cert=DIR/cert.pem tls-key=DIR/key.pem"
+	}
+	return fmt.Sprintf(`%s 127.0.0.1:%d%s
 pid_filename none
 cache deny all
 cache_mem 8 MB
@@ -155,10 +162,14 @@ dns_retransmit_interval 1 seconds
 dns_timeout 5 seconds
 shutdown_lifetime 0 seconds
 visible_hostname localhost
-`, port, mode)
+`, of, port, mode)
 }
 
-func apacheConf(port int) string {
+func apacheConf(port int, tls bool) string {
+	text := ""
+	if tls {
+		text = modules("ssl") + "SSLEngine on\nSSLCertificateFile DIR/cert.pem\nSSLCertificateKeyFile DIR/key.pem\n"
+	}
 	return fmt.Sprintf(`ServerRoot DIR
 DefaultRuntimeDir DIR
 PidFile DIR/apache.pid
@@ -166,7 +177,7 @@ ErrorLog DIR/error.log
 ServerName localhost
 Listen 127.0.0.1:%d
 `, port) + asRoot("User www-data\nGroup www-data\n") + modules("mpm_event", "authz_core", "authn_core", "authn_file", "auth_basic",
-		"authz_user", "proxy", "proxy_http")
+		"authz_user", "proxy", "proxy_http") + text
 }
 
 func modules(names ...string) (text string) {
@@ -176,34 +187,41 @@ func modules(names ...string) (text string) {
 	return text
 }
 
-// trafficServer is a forward proxy if remap is empty.
-func trafficServer(w *workshop, path, remap string) int {
+// trafficServer is a forward proxy if remap is empty, and waits for as many seconds.
+func trafficServer(w *workshop, path string, tls bool, remap string, seconds int, more string) int {
 	port := freePort(w.t)
 	for _, dir := range []string{"etc", "log", "run", "cache"} {
 		require.NoError(w.t, os.Mkdir(filepath.Join(w.dir, dir), 0o777))
 		require.NoError(w.t, os.Chmod(filepath.Join(w.dir, dir), 0o777))
 	}
-	for _, empty := range []string{"plugin.config", "storage.config", "ssl_multicert.config", "hosting.config", "volume.config", "cache.config",
+	for _, empty := range []string{"plugin.config", "storage.config", "hosting.config", "volume.config", "cache.config",
 		"parent.config", "socks.config", "splitdns.config", "logging.yaml", "sni.yaml", "strategies.yaml"} {
 		w.file("etc/"+empty, "")
 	}
+	w.file("etc/ssl_multicert.config", "dest_ip=* ssl_cert_name=cert.pem ssl_key_name=key.pem\n")
 	w.file("etc/remap.config", remap)
 	w.file("etc/ip_allow.yaml", "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.1\n    action: allow\n    methods: ALL\n")
 	forward := 1
 	if remap != "" {
 		forward = 0
 	}
-	w.file("etc/records.config", fmt.Sprintf(`CONFIG proxy.config.http.server_ports STRING %d:ip-in=127.0.0.1
+	of := ""
+	if tls {
+		of = ":ssl"
+	}
+	w.file("etc/records.config", fmt.Sprintf(`CONFIG proxy.config.http.server_ports STRING %d:ip-in=127.0.0.1%s
+CONFIG proxy.config.ssl.server.cert.path STRING DIR
+CONFIG proxy.config.ssl.server.private_key.path STRING DIR
 CONFIG proxy.config.url_remap.remap_required INT %d
 CONFIG proxy.config.reverse_proxy.enabled INT %d
 CONFIG proxy.config.http.connect_ports STRING *
 CONFIG proxy.config.http.cache.http INT 0
 CONFIG proxy.config.exec_thread.autoconfig INT 0
 CONFIG proxy.config.exec_thread.limit INT 1
-CONFIG proxy.config.http.transaction_no_activity_timeout_out INT 1
+CONFIG proxy.config.http.transaction_no_activity_timeout_out INT %d
 CONFIG proxy.config.http.connect_attempts_timeout INT 1
 CONFIG proxy.config.http.connect_attempts_max_retries INT 0
-`, port, 1-forward, 1-forward)+asRoot("CONFIG proxy.config.admin.user_id STRING trafficserver\n"))
+`, port, of, 1-forward, 1-forward, seconds)+more+asRoot("CONFIG proxy.config.admin.user_id STRING trafficserver\n"))
 	w.run(port, path, "--run-root="+w.file("runroot.yaml", `prefix: DIR
 exec_prefix: /usr
 bindir: /usr/bin

@@ -34,6 +34,7 @@ the outcomes in any case.
 
 The base is an ` + "`http.Transport`" + ` with a ` + "`Proxy`" + ` and ` + "`transport.ProxyErrors`" + `; the last column is the outcome without that, where it is another. What
 the caller gets is the same. Over http, all but SOCKS answer as an upstream would, so that a 401, 403 or 404 of theirs cannot be told from one of the upstream.
+Where the cause is local trouble, ` + "`OnLocalTrouble`" + ` is told of it, once for all the calls.
 
 | proxy | call | what the caller gets | outcome | cause | opens | without ProxyErrors |
 |---|---|---|---|---|---|---|
@@ -49,13 +50,19 @@ What cannot be told:
 
 ## Reverse proxies
 
-A reverse proxy is the upstream, whatever stands behind it. When its backend refuses, the time is how long after the backend is there again a call, of one
+A reverse proxy is the upstream, whatever stands behind it. The time is how long after its backend is there again, or free again, a call, of one
 every 10 ms, is answered well (it is measured, and not compared).
+
+Calls are over HTTP/1.1, but where it says HTTP/2: over TLS, or by prior knowledge (varnish, lighttpd). Limits are what the program has in its own
+configuration, of one call in flight while somebody else's is, or of one in a minute. lighttpd as Debian packages it has none.
 
 | proxy | its backend | what the caller gets | outcome | cause | opens |
 |---|---|---|---|---|---|
 %s
-A body that arrives whole by all that HTTP says, and was cut before the proxy, is a success: a proxy that hands it on so hides it.
+A body that arrives whole by all that HTTP says, and was cut before the proxy, is a success: a proxy that hands it on so hides it. Lines of a cut
+backend that say ` + "`200 OK`" + ` and success are of such proxies, some of them over HTTP/2 only. Where there is a Content-Length, no line does.
+
+A limit that answers 502 or 503 looks like a backend that is down: a circuit opens if hardly one call in four is answered any more. 429 is no failure.
 `
 
 func TestMain(m *testing.M) {

@@ -3,7 +3,14 @@
 package proxies_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +18,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,10 +60,11 @@ func (p program) find(t *testing.T) (path, version string) {
 	return "", ""
 }
 
-// workshop is where a program has its files.
+// workshop is where a program has its files, among them a certificate for 127.0.0.1 that nobody knows: cert.pem, key.pem and both.pem.
 type workshop struct {
-	t   *testing.T
-	dir string
+	t     *testing.T
+	dir   string
+	stops []func()
 }
 
 func newWorkshop(t *testing.T) *workshop {
@@ -63,8 +72,42 @@ func newWorkshop(t *testing.T) *workshop {
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o777)) // some give up being root
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &workshop{t, dir}
+	w := &workshop{t: t, dir: dir}
+	own := certificate()
+	w.file("cert.pem", own.cert)
+	w.file("key.pem", own.key)
+	w.file("both.pem", own.cert+own.key)
+	return w
 }
+
+type ownCertificate struct {
+	cert, key string
+	roots     *x509.CertPool // that accept it
+}
+
+var certificate = sync.OnceValue(func() (own ownCertificate) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true, IsCA: true}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		panic(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		panic(err)
+	}
+	own.cert = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+	own.key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	own.roots = x509.NewCertPool()
+	own.roots.AppendCertsFromPEM([]byte(own.cert))
+	return own
+})
 
 // file writes a file in which DIR is the directory, and returns its path.
 func (w *workshop) file(name, text string) string {
@@ -87,7 +130,7 @@ func (w *workshop) run(port int, path string, args ...string) {
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
@@ -96,6 +139,8 @@ func (w *workshop) run(port int, path string, args ...string) {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
 	})
+	t.Cleanup(stop)
+	w.stops = append(w.stops, stop)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(generously)
@@ -117,6 +162,13 @@ func (w *workshop) run(port int, path string, args ...string) {
 			t.Logf("%s:\n%s", log, text)
 		}
 		t.Fatalf("%s does not listen", path)
+	}
+}
+
+// stop ends all that was started.
+func (w *workshop) stop() {
+	for _, stop := range w.stops {
+		stop()
 	}
 }
 

@@ -3,9 +3,13 @@
 package proxies_test
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,108 +18,163 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// reverse is a reverse proxy of a backend that it gives a second to answer.
+// reverse is a reverse proxy.
 type reverse struct {
 	program
-	start func(w *workshop, path, backend string) (port int)
+	http2  string  // the scheme of the URLs with which it speaks HTTP/2; "" if it does not, or another line is of the same program
+	limits []limit // of what reaches the backend, as far as the program has them by itself
+	start  func(w *workshop, path string, b behind) (port int)
+}
+
+// behind is what a reverse proxy is told of its backend.
+type behind struct {
+	backend string
+	seconds int // that the backend has to answer
+	http2   bool
+	limit   limit
+}
+
+// limit is of calls in flight, or of how often they come.
+type limit struct {
+	name         string
+	inFlight     bool
+	inner, outer string // what to write, of the backend and around it
+}
+
+func (b behind) hostAndPort() (host, port string) {
+	host, port, _ = net.SplitHostPort(b.backend)
+	return host, port
 }
 
 var reverses = []reverse{
-	{program{"squid", "squid", []string{"-v"}}, func(w *workshop, path, backend string) int {
+	{program{"squid", "squid", []string{"-v"}}, "", []limit{
+		{"`max-conn`", true, "max-conn=1", ""},
+	}, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
-		_, number, _ := net.SplitHostPort(backend)
-		w.run(port, path, "-N", "-n", fmt.Sprint("fusebox", port), "-f", w.file("squid.conf", squidConf(port, " accel defaultsite=localhost")+fmt.Sprintf(`
-cache_peer 127.0.0.1 parent %s 0 no-query originserver name=backend
+		_, number := b.hostAndPort()
+		w.run(port, path, "-N", "-n", fmt.Sprint("fusebox", port), "-f", w.file("squid.conf", squidConf(port, false, " accel defaultsite=localhost")+fmt.Sprintf(`
+cache_peer 127.0.0.1 parent %s 0 no-query originserver name=backend %s
 never_direct allow all
-read_timeout 1 seconds
+read_timeout %d seconds
 http_access allow all
-`, number)))
+`, number, b.limit.inner, b.seconds)))
 		return port
 	}},
-	{program{"apache", "apache2", []string{"-v"}}, func(w *workshop, path, backend string) int {
+	{program{"apache", "apache2", []string{"-v"}}, "https", []limit{
+		{"`max` and `acquire`", true, "max=1 acquire=100", "ServerLimit 1\nStartServers 1\nThreadsPerChild 25\nMaxRequestWorkers 25\n"},
+	}, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
-		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port)+"ProxyPass / http://"+backend+"/ timeout=1\n"), "-DFOREGROUND")
+		protocol := ""
+		if b.http2 {
+			protocol = modules("http2") + "Protocols h2\n"
+		}
+		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port, b.http2)+protocol+b.limit.outer+
+			fmt.Sprintf("ProxyPass / http://%s/ timeout=%d %s\n", b.backend, b.seconds, b.limit.inner)), "-DFOREGROUND")
 		return port
 	}},
-	{program{"trafficserver", "traffic_server", []string{"-V"}}, func(w *workshop, path, backend string) int {
-		return trafficServer(w, path, "map / http://"+backend+"/\n")
+	{program{"trafficserver", "traffic_server", []string{"-V"}}, "https", []limit{
+		{"`per_server.connection.max`", true, "CONFIG proxy.config.http.per_server.connection.max INT 1\n", ""},
+	}, func(w *workshop, path string, b behind) int {
+		return trafficServer(w, path, b.http2, "map / http://"+b.backend+"/\n", b.seconds, b.limit.inner)
 	}},
-	{program{"haproxy", "haproxy", []string{"-v"}}, func(w *workshop, path, backend string) int {
+	{program{"haproxy", "haproxy", []string{"-v"}}, "https", []limit{
+		{"`maxconn` and `timeout queue`", true, "maxconn 1", "timeout queue 100ms"},
+		{"`deny_status 429`", false, "", `stick-table type ip size 1k expire 1m store http_req_rate(1m)
+  http-request track-sc0 src
+  http-request deny deny_status 429 if { sc_http_req_rate(0) gt 1 }`},
+	}, func(w *workshop, path string, b behind) int { return haproxy(w, path, b) }},
+	{program{"haproxy with health checks", "haproxy", []string{"-v"}}, "", nil, func(w *workshop, path string, b behind) int {
+		b.limit.inner = "check inter 200ms fall 1 rise 1"
+		return haproxy(w, path, b)
+	}},
+	{program{"nginx", "nginx", []string{"-v"}}, "https", []limit{
+		{"`limit_conn`", true, "limit_conn few 1;", "limit_conn_zone $server_port zone=few:1m;"},
+		{"`limit_req`", false, "limit_req zone=few;", "limit_req_zone $server_port zone=few:1m rate=1r/m;"},
+		{"`limit_req` and `limit_req_status 429`", false, "limit_req zone=few; limit_req_status 429;", "limit_req_zone $server_port zone=few:1m rate=1r/m;"},
+	}, func(w *workshop, path string, b behind) int {
+		return nginx(w, path, "http://"+b.backend, b)
+	}},
+	{program{"nginx with two backends", "nginx", []string{"-v"}}, "", nil, func(w *workshop, path string, b behind) int {
+		b.limit.outer = "upstream two { server " + b.backend + "; server " + b.backend + "; }"
+		return nginx(w, path, "http://two", b)
+	}},
+	{program{"varnish", "varnishd", []string{"-V"}}, "http", []limit{
+		{"`max_connections`", true, ".max_connections = 1;", ""},
+	}, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
-		w.run(port, path, "-db", "-f", w.file("haproxy.cfg", fmt.Sprintf(`defaults
-  mode http
-  retries 1
-  timeout connect 1s
-  timeout client 30s
-  timeout server 1s
-listen all
-  bind 127.0.0.1:%d
-  server backend %s
-`, port, backend)))
-		return port
-	}},
-	{program{"haproxy with health checks", "haproxy", []string{"-v"}}, func(w *workshop, path, backend string) int {
-		port := freePort(w.t)
-		w.run(port, path, "-db", "-f", w.file("haproxy.cfg", fmt.Sprintf(`defaults
-  mode http
-  retries 1
-  timeout connect 1s
-  timeout client 30s
-  timeout server 1s
-listen all
-  bind 127.0.0.1:%d
-  server backend %s check inter 200ms fall 1 rise 1
-`, port, backend)))
-		return port
-	}},
-	{program{"nginx", "nginx", []string{"-v"}}, func(w *workshop, path, backend string) int {
-		return nginx(w, path, "", "proxy_pass http://"+backend+"; proxy_read_timeout 1s;")
-	}},
-	{program{"nginx with two backends", "nginx", []string{"-v"}}, func(w *workshop, path, backend string) int {
-		return nginx(w, path, "upstream two { server "+backend+"; server "+backend+"; }", "proxy_pass http://two; proxy_read_timeout 1s;")
-	}},
-	{program{"varnish", "varnishd", []string{"-V"}}, func(w *workshop, path, backend string) int {
-		port := freePort(w.t)
-		host, number, _ := net.SplitHostPort(backend)
-		w.run(port, path, "-F", "-a", on(port), "-T", "127.0.0.1:0", "-n", w.dir+"/work", "-s", "malloc,16m", "-f", w.file("default.vcl", fmt.Sprintf(`vcl 4.1;
-backend default { .host = %q; .port = %q; .first_byte_timeout = 1s; .between_bytes_timeout = 1s; }
+		host, number := b.hostAndPort()
+		w.run(port, path, "-F", "-a", on(port), "-T", "127.0.0.1:0", "-n", w.dir+"/work", "-s", "malloc,16m", "-p", "feature=+http2",
+			"-f", w.file("default.vcl", fmt.Sprintf(`vcl 4.1;
+backend default { .host = %q; .port = %q; .first_byte_timeout = %[3]ds; .between_bytes_timeout = %[3]ds; %[4]s }
 sub vcl_recv { return (pass); }
-`, host, number)))
+`, host, number, b.seconds, b.limit.inner)))
 		return port
 	}},
-	{program{"lighttpd", "lighttpd", []string{"-v"}}, func(w *workshop, path, backend string) int {
+	{program{"lighttpd", "lighttpd", []string{"-v"}}, "http", nil, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
-		host, number, _ := net.SplitHostPort(backend)
+		host, number := b.hostAndPort()
 		w.run(port, path, "-D", "-f", w.file("lighttpd.conf", fmt.Sprintf(`server.port = %d
 server.bind = "127.0.0.1"
 server.document-root = "DIR"
 server.errorlog = "DIR/error.log"
 server.modules = ("mod_proxy")
-proxy.server = ("" => (("host" => %q, "port" => %s, "read-timeout" => 1)))
-`, port, host, number)))
+proxy.server = ("" => (("host" => %q, "port" => %s, "read-timeout" => %d)))
+`, port, host, number, b.seconds)))
 		return port
 	}},
-	{program{"caddy", "caddy", []string{"version"}}, func(w *workshop, path, backend string) int {
+	{program{"caddy", "caddy", []string{"version"}}, "https", []limit{
+		{"`unhealthy_request_count`", true, "unhealthy_request_count 1\n\t\tmax_fails 1", ""},
+	}, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
+		scheme, tls := "http", ""
+		if b.http2 {
+			scheme, tls = "https", "tls DIR/cert.pem DIR/key.pem"
+		}
 		w.run(port, path, "run", "--adapter", "caddyfile", "--config", w.file("Caddyfile", fmt.Sprintf(`{
 	admin off
 	auto_https off
 }
-http://127.0.0.1:%d {
+%s://127.0.0.1:%d {
 	bind 127.0.0.1
+	%s
 	reverse_proxy %s {
 		transport http {
-			response_header_timeout 1s
+			response_header_timeout %ds
 		}
+		%s
 	}
 }
-`, port, backend)))
+`, scheme, port, tls, b.backend, b.seconds, b.limit.inner)))
 		return port
 	}},
 }
 
-func nginx(w *workshop, path, upstream, location string) int {
+func haproxy(w *workshop, path string, b behind) int {
 	port := freePort(w.t)
+	tls := ""
+	if b.http2 {
+		tls = "ssl crt DIR/both.pem alpn h2"
+	}
+	w.run(port, path, "-db", "-f", w.file("haproxy.cfg", fmt.Sprintf(`defaults
+  mode http
+  retries 1
+  timeout connect 1s
+  timeout client 30s
+  timeout server %ds
+listen all
+  %s
+  bind 127.0.0.1:%d %s
+  server backend %s %s
+`, b.seconds, b.limit.outer, port, tls, b.backend, b.limit.inner)))
+	return port
+}
+
+func nginx(w *workshop, path, to string, b behind) int {
+	port := freePort(w.t)
+	tls := ""
+	if b.http2 {
+		tls = "ssl http2"
+	}
 	w.run(port, path, "-p", w.dir, "-c", w.file("nginx.conf", fmt.Sprintf(`daemon off;
 pid DIR/nginx.pid;
 error_log DIR/error.log;
@@ -130,11 +189,13 @@ http {
 	scgi_temp_path DIR/scgi;
 	%s
 	server {
-		listen 127.0.0.1:%d;
-		location / { %s }
+		listen 127.0.0.1:%d %s;
+		ssl_certificate DIR/cert.pem;
+		ssl_certificate_key DIR/key.pem;
+		location / { proxy_pass %s; proxy_read_timeout %ds; %s }
 	}
 }
-`, upstream, port, location)))
+`, b.limit.outer, port, tls, to, b.seconds, b.limit.inner)))
 	return port
 }
 
@@ -171,41 +232,104 @@ func TestReverseProxies(t *testing.T) {
 					}
 				}
 			}
-			behind := func(name, backend string) seen {
-				base := &http.Transport{DisableKeepAlives: true}
+			asked := func(name, target string, base *http.Transport, http2 bool) seen {
 				got := try(t, heard(func(req *http.Request) (*http.Response, error) {
 					resp, err := base.RoundTrip(req)
+					if err == nil && http2 {
+						require.Equal(t, 2, resp.ProtoMajor)
+					}
 					select {
 					case headers <- struct{}{}:
 					default:
 					}
 					return resp, err
-				}), "http://"+on(r.start(newWorkshop(t), path, backend)))
+				}), target)
 				lines = append(lines, fmt.Sprintf("| %s %s | %s | %s", r.name, version, name, got))
 				return got
 			}
+			start := func(b behind) string { return "://" + on(r.start(newWorkshop(t), path, b)) }
+			single := &http.Transport{DisableKeepAlives: true}
+			fails := func(name, backend string) seen {
+				return asked(name, "http"+start(behind{backend: backend, seconds: 1}), single, false)
+			}
+			// back completes the last line, when calls can be answered again.
+			back := func(got seen) {
+				begin, after := time.Now(), fmt.Sprintf("not within %.0f s", mostBack.Seconds())
+				every := time.NewTicker(10 * time.Millisecond)
+				defer every.Stop()
+				for ; time.Since(begin) < mostBack; <-every.C {
+					if get(t, got.rt, got.target) == "200 OK" {
+						after = fmt.Sprintf("%.1f s", time.Since(begin).Seconds())
+						break
+					}
+				}
+				last := len(lines) - 1
+				lines[last] = strings.TrimSuffix(lines[last], " |") + ", back (" + after + ") |"
+			}
+
 			refusing := on(freePort(t))
-			got := behind("refuses", refusing)
+			got := fails("refuses", refusing)
 			require.Equal(t, policy.Failure, got.end.Outcome)
 			serve(t, refusing, answers(whole))
-			begin, back := time.Now(), "later"
-			every := time.NewTicker(10 * time.Millisecond)
-			defer every.Stop()
-			for ; time.Since(begin) < mostBack; <-every.C {
-				if get(t, got.rt, got.target) == "200 OK" {
-					back = fmt.Sprintf("%.1f s", time.Since(begin).Seconds())
-					break
+			back(got)
+			got = fails("is silent", serve(t, "", silent))
+			require.Equal(t, policy.Failure, got.end.Outcome)
+			got = fails("is cut before its Content-Length", serve(t, "", cut(halfBody)))
+			require.Equal(t, policy.Failure, got.end.Outcome)
+			fails("is cut in a chunk", serve(t, "", cut(halfChunk)))
+			if r.http2 != "" {
+				two := new(http.Protocols)
+				two.SetHTTP2(true)
+				two.SetUnencryptedHTTP2(true)
+				base := &http.Transport{Protocols: two, TLSClientConfig: &tls.Config{RootCAs: certificate().roots}}
+				defer base.CloseIdleConnections()
+				over := func(name, text string) seen {
+					target := r.http2 + start(behind{backend: serve(t, "", cut(text)), seconds: 1, http2: true})
+					return asked(name+", over HTTP/2", target, base, true)
+				}
+				got = over("is cut before its Content-Length", halfBody)
+				require.Equal(t, policy.Failure, got.end.Outcome)
+				over("is cut in a chunk", halfChunk)
+			}
+			for _, l := range r.limits {
+				arrived, release := make(chan struct{}), make(chan struct{})
+				var first sync.Once
+				backend := serve(t, "", func(c net.Conn) {
+					first.Do(func() {
+						close(arrived)
+						if l.inFlight {
+							<-release
+						}
+					})
+					answers(whole)(c)
+				})
+				letGo := sync.OnceFunc(func() { close(release) })
+				t.Cleanup(letGo)
+				target := "http" + start(behind{backend: backend, seconds: 30, limit: l})
+				var others sync.WaitGroup
+				others.Go(func() {
+					if resp, err := (&http.Client{Transport: single}).Get(target); err == nil {
+						io.Copy(io.Discard, resp.Body)
+						resp.Body.Close()
+					}
+				})
+				select {
+				case <-arrived:
+				case <-time.After(generously):
+					t.Fatal("no call arrives at the backend")
+				}
+				got := asked("is limited by "+l.name, target, single, false)
+				letGo()
+				others.Wait()
+				if strings.HasPrefix(got.said, "429 ") {
+					require.Equal(t, policy.Success, got.end.Outcome)
+					continue
+				}
+				require.Equal(t, policy.Failure, got.end.Outcome)
+				if l.inFlight {
+					back(got)
 				}
 			}
-			if back == "later" {
-				back = fmt.Sprintf("not within %.0f s", mostBack.Seconds())
-			}
-			last := len(lines) - 1
-			lines[last] = lines[last][:len(lines[last])-2] + ", back (" + back + ") |"
-			got = behind("is silent", serve(t, "", silent))
-			require.Equal(t, policy.Failure, got.end.Outcome)
-			behind("is cut before its Content-Length", serve(t, "", cut(halfBody)))
-			behind("is cut in a chunk", serve(t, "", cut(halfChunk)))
 			compare(t, r.name, version, lines)
 		})
 	}

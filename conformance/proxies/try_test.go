@@ -69,16 +69,25 @@ type seen struct {
 	said   string
 	end    transport.CallEnd
 	calls  int // until it tripped; 0 if it did not
+	told   int // how often OnLocalTrouble told a cause
 	rt     *transport.Transport
 	target string
 }
 
-var variable = []*regexp.Regexp{regexp.MustCompile(`\d+\.\d+\.\d+\.\d+:\d+`), regexp.MustCompile(`(read|write) tcp .*: (read|write): `)}
+var variable = []*regexp.Regexp{regexp.MustCompile(`\d+\.\d+\.\d+\.\d+:\d+`), regexp.MustCompile(`(read|write) tcp .*: (read|write): `),
+	regexp.MustCompile(`stream ID \d+`)}
 
 // try makes calls of a target until its circuit trips.
 func try(t *testing.T, base http.RoundTripper, target string) (s seen) {
 	s.target = target
-	s.rt = transport.New(base, transport.WithObserver(transport.Observer{OnOutcome: func(e transport.CallEnd) { s.end = e }}))
+	s.rt = transport.New(base, transport.WithObserver(transport.Observer{
+		OnOutcome: func(e transport.CallEnd) { s.end = e },
+		OnLocalTrouble: func(trouble transport.LocalTrouble) {
+			if trouble.Cause == s.end.Cause {
+				s.told++
+			}
+		},
+	}))
 	for call := 1; call <= mostCalls; call++ {
 		s.said = get(t, s.rt, target)
 		if s.rt.Circuits()[0].State == policy.Open {
@@ -155,6 +164,11 @@ func TestForwardProxies(t *testing.T) {
 					}
 					require.Equal(t, f.want(scheme, name).String(), got.end.Outcome.String(), "%s, %s: %s", scheme, name, got.said)
 					require.Equal(t, bare.said, got.said, "the caller gets the same")
+					told := 0
+					if got.end.Cause.Kind == policy.Local {
+						told = 1
+					}
+					require.Equal(t, told, got.told, "%s, %s: OnLocalTrouble", scheme, name)
 					without := bare.end.Outcome.String()
 					if without == got.end.Outcome.String() {
 						without = ""
@@ -162,10 +176,11 @@ func TestForwardProxies(t *testing.T) {
 					lines = append(lines, fmt.Sprintf("| %s %s | %s, %s | %s %s |", f.name, version, scheme, name, got, without))
 				}
 			}
-			open := f.url(f.start(newWorkshop(t), path, false))
+			at := newWorkshop(t)
+			open := f.url(f.start(at, path, door{}))
 			refusing := on(freePort(t))
 			through(open, "the upstream refuses", refusing)
-			through(open, "the upstream closes", serve(t, "", func(net.Conn) {}))
+			through(open, "the upstream closes", serve(t, "", answers("")))
 			if namesAreLookedUp(t) {
 				through(open, unknown, unknownName+":443")
 			}
@@ -173,11 +188,18 @@ func TestForwardProxies(t *testing.T) {
 				through(open, "forbidden", f.forbidden+":443")
 			}
 			if f.password {
-				locked := f.url(f.start(newWorkshop(t), path, true))
+				locked := f.url(f.start(newWorkshop(t), path, door{password: true}))
 				through(locked, "no password", refusing)
 				locked.User = url.UserPassword("someone", "wrong")
 				through(locked, "wrong password", refusing)
 			}
+			if f.tls {
+				stranger := f.url(f.start(newWorkshop(t), path, door{tls: true}))
+				stranger.Scheme = "https"
+				through(stranger, "the proxy's certificate is not accepted", refusing)
+			}
+			at.stop()
+			through(open, "the proxy is dead", refusing)
 			compare(t, f.name, version, lines)
 		})
 	}
@@ -215,7 +237,7 @@ func (f forward) want(scheme, name string) policy.Outcome {
 		return policy.Success
 	case name == "forbidden" && answers: // with a 403
 		return policy.Success
-	case name == "forbidden", strings.HasSuffix(name, "password"):
+	case name == "forbidden", strings.HasSuffix(name, "password"), strings.HasPrefix(name, "the proxy"):
 		return policy.Ignored
 	}
 	return policy.Failure
