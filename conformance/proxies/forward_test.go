@@ -17,6 +17,7 @@ import (
 type forward struct {
 	program
 	socks, password, tls bool
+	http2                bool   // over TLS it takes HTTP/2 where that is offered, and answers HTTP/1.1 there in the same way each time
 	forbidden            string // "" if it forbids nothing
 	start                func(w *workshop, path string, as door) (port int)
 }
@@ -27,7 +28,7 @@ type door struct{ password, tls bool }
 const forbiddenName = "forbidden.test"
 
 var forwards = []forward{
-	{program{"squid", "squid", []string{"-v"}}, false, true, true, forbiddenName, func(w *workshop, path string, as door) int {
+	{program{"squid", "squid", []string{"-v"}}, false, true, true, false, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := "http_access allow all"
 		if as.password {
@@ -40,7 +41,7 @@ http_access deny forbidden
 `+auth+"\n"))
 		return port
 	}},
-	{program{"tinyproxy", "tinyproxy", []string{"-v"}}, false, true, false, forbiddenName, func(w *workshop, path string, as door) int {
+	{program{"tinyproxy", "tinyproxy", []string{"-v"}}, false, true, false, false, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := ""
 		if as.password {
@@ -55,7 +56,7 @@ LogLevel Critical
 %s`, port, auth)))
 		return port
 	}},
-	{program{"privoxy", "privoxy", []string{"--version"}}, false, false, false, forbiddenName, func(w *workshop, path string, _ door) int {
+	{program{"privoxy", "privoxy", []string{"--version"}}, false, false, false, false, forbiddenName, func(w *workshop, path string, _ door) int {
 		port := freePort(w.t)
 		w.file("my.action", "{+limit-connect{-}}\n/\n{+block{not this one}}\nforbidden.test\n")
 		w.run(port, path, "--no-daemon", w.file("config", fmt.Sprintf(`listen-address 127.0.0.1:%d
@@ -66,7 +67,7 @@ socket-timeout 10
 `, port)))
 		return port
 	}},
-	{program{"apache", "apache2", []string{"-v"}}, false, true, true, forbiddenName, func(w *workshop, path string, as door) int {
+	{program{"apache", "apache2", []string{"-v"}}, false, true, true, true, forbiddenName, func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		auth := ""
 		if as.password {
@@ -89,10 +90,10 @@ Require all denied
 `+auth), "-DFOREGROUND")
 		return port
 	}},
-	{program{"trafficserver", "traffic_server", []string{"-V"}}, false, false, true, "", func(w *workshop, path string, as door) int {
+	{program{"trafficserver", "traffic_server", []string{"-V"}}, false, false, true, false, "", func(w *workshop, path string, as door) int {
 		return trafficServer(w, path, as.tls, "", 1, "")
 	}},
-	{program{"dante", "danted", []string{"-v"}}, true, true, false, "127.0.0.2", func(w *workshop, path string, as door) int {
+	{program{"dante", "danted", []string{"-v"}}, true, true, false, false, "127.0.0.2", func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		method := "none"
 		if as.password {
@@ -110,7 +111,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 `, port, method)))
 		return port
 	}},
-	{program{"microsocks", "microsocks", nil}, true, true, false, "", func(w *workshop, path string, as door) int {
+	{program{"microsocks", "microsocks", nil}, true, true, false, false, "", func(w *workshop, path string, as door) int {
 		port := freePort(w.t)
 		args := []string{"-i", "127.0.0.1", "-p", fmt.Sprint(port)}
 		if as.password {
@@ -119,7 +120,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 		w.run(port, path, args...)
 		return port
 	}},
-	{program{"ssh -D", "sshd", []string{"-V"}}, true, false, false, "", func(w *workshop, path string, _ door) int {
+	{program{"ssh -D", "sshd", []string{"-V"}}, true, false, false, false, "", func(w *workshop, path string, _ door) int {
 		server, port := freePort(w.t), freePort(w.t)
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/host")
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/key")
@@ -168,7 +169,7 @@ visible_hostname localhost
 func apacheConf(port int, tls bool) string {
 	text := ""
 	if tls {
-		text = modules("ssl") + "SSLEngine on\nSSLCertificateFile DIR/cert.pem\nSSLCertificateKeyFile DIR/key.pem\n"
+		text = modules("ssl", "http2") + "Protocols h2 http/1.1\nSSLEngine on\nSSLCertificateFile DIR/cert.pem\nSSLCertificateKeyFile DIR/key.pem\n"
 	}
 	return fmt.Sprintf(`ServerRoot DIR
 DefaultRuntimeDir DIR

@@ -45,6 +45,8 @@ What cannot be told:
 - ` + "`ssh -D`" + ` closes the connection when the upstream refuses, as one would that dies. That is a failure of the upstream, unless nothing at all
   came of the proxy before; so is every end of a proxy under a call.
 - trafficserver says that it is connected before it is; what follows is an end of the connection.
+- A base that speaks HTTP/2 (` + "`ForceAttemptHTTP2`" + `, as in ` + "`http.DefaultTransport`" + `, and in that of ` + "`New(nil)`" + `) offers it to a proxy of an https URL,
+  too, and cannot speak it there. If the proxy takes the offer, no call through it is well, and over https that looks like failures of the upstreams.
 - A proxy that answers nothing looks like an upstream that does.
 - An error of a ` + "`Proxy`" + ` function of the caller's own, without ` + "`transport.ProxyErrors`" + `, is an error of the call like any other.
 

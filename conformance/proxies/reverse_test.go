@@ -64,11 +64,7 @@ http_access allow all
 		{"`max` and `acquire`", true, "max=1 acquire=100", "ServerLimit 1\nStartServers 1\nThreadsPerChild 25\nMaxRequestWorkers 25\n"},
 	}, func(w *workshop, path string, b behind) int {
 		port := freePort(w.t)
-		protocol := ""
-		if b.http2 {
-			protocol = modules("http2") + "Protocols h2\n"
-		}
-		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port, b.http2)+protocol+b.limit.outer+
+		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port, b.http2)+b.limit.outer+
 			fmt.Sprintf("ProxyPass / http://%s/ timeout=%d %s\n", b.backend, b.seconds, b.limit.inner)), "-DFOREGROUND")
 		return port
 	}},

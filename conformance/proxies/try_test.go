@@ -4,6 +4,7 @@ package proxies_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -154,7 +155,11 @@ func TestForwardProxies(t *testing.T) {
 			through := func(proxy *url.URL, name, host string) {
 				for _, scheme := range []string{"https", "http"} {
 					base := func() *http.Transport {
-						return &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true}
+						base := &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true}
+						if name == offersHTTP2 {
+							base.ForceAttemptHTTP2, base.TLSClientConfig = true, &tls.Config{RootCAs: certificate().roots}
+						}
+						return base
 					}
 					got := try(t, transport.ProxyErrors(base()), scheme+"://"+host)
 					bare := try(t, base(), scheme+"://"+host)
@@ -197,6 +202,9 @@ func TestForwardProxies(t *testing.T) {
 				stranger := f.url(f.start(newWorkshop(t), path, door{tls: true}))
 				stranger.Scheme = "https"
 				through(stranger, "the proxy's certificate is not accepted", refusing)
+				if f.http2 {
+					through(stranger, offersHTTP2, refusing)
+				}
 			}
 			at.stop()
 			through(open, "the proxy is dead", refusing)
@@ -206,6 +214,7 @@ func TestForwardProxies(t *testing.T) {
 }
 
 const (
+	offersHTTP2 = "the proxy is offered HTTP/2"
 	unknown     = "unknown name"
 	unknownName = "unknown.invalid"
 )
@@ -228,7 +237,9 @@ func namesAreLookedUp(t *testing.T) bool {
 func (f forward) want(scheme, name string) policy.Outcome {
 	answers := scheme == "http" && !f.socks // as the upstream would
 	switch {
-	case name == "unknown name" && f.name == "privoxy": // with a 404
+	case name == offersHTTP2 && !answers: // with words that an upstream could use
+		return policy.Failure
+	case name == unknown && f.name == "privoxy": // with a 404
 		if answers {
 			return policy.Success
 		}
