@@ -47,6 +47,8 @@ What cannot be told:
 - trafficserver says that it is connected before it is; what follows is an end of the connection.
 - A base that speaks HTTP/2 (` + "`ForceAttemptHTTP2`" + `, as in ` + "`http.DefaultTransport`" + `, and in that of ` + "`New(nil)`" + `) offers it to a proxy of an https URL,
   too, and cannot speak it there. If the proxy takes the offer, no call through it is well, and over https that looks like failures of the upstreams.
+- A proxy that closes the connection without an answer to CONNECT is taken for one that is broken, which is local trouble. proxy-chain 3.0.1, of
+  npm, does so where the upstream refuses.
 - A proxy that answers nothing looks like an upstream that does.
 - An error of a ` + "`Proxy`" + ` function of the caller's own, without ` + "`transport.ProxyErrors`" + `, is an error of the call like any other.
 

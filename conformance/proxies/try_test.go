@@ -27,7 +27,7 @@ import (
 
 const (
 	mostCalls = 8                // of a circuit that stays closed
-	patience  = 3 * time.Second  // of a caller whose upstream or backend is silent
+	patience  = 10 * time.Second // of a caller whose backend is silent: longer than any proxy here is patient
 	lookingUp = 15 * time.Second // of one who waits for a name that does not exist
 	mostBack  = 8 * time.Second
 )
