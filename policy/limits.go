@@ -10,12 +10,13 @@ import (
 type Limits struct {
 	// InFlight is how many calls of one circuit may be in flight, from their start to the end of their response's body or, if
 	// nobody reads or closes that, of their request's context; further ones are refused, which says nothing of the upstream.
-	// 0 means any number.
+	// A protocol upgrade that the request asked for is in flight until its headers are there, and then the caller's own. One that it did not ask
+	// for is a response with a body like any other, and so is the tunnel of a CONNECT by net/http. 0 means any number.
 	InFlight int
 	// Timeout is how long a call may take until its headers are there, counted from its start in the base RoundTripper.
 	// A call that takes longer ends with a *TimeoutError and is a failure. 0 means as long as its context lets it.
 	Timeout time.Duration
-	// TimeoutBody makes Timeout include the response's body. That of a protocol upgrade is never included.
+	// TimeoutBody makes Timeout include the response's body. That of a protocol upgrade that the request asked for is never included.
 	TimeoutBody bool
 }
 

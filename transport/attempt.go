@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -64,7 +63,7 @@ func (a *attempt) start(req *http.Request) *http.Request {
 }
 
 // headers takes what the base returned and returns what the caller gets.
-func (a *attempt) headers(resp *http.Response, err error) (*http.Response, error) {
+func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*http.Response, error) {
 	if a == nil {
 		return resp, err
 	}
@@ -72,7 +71,7 @@ func (a *attempt) headers(resp *http.Response, err error) (*http.Response, error
 		a.end()
 		return resp, a.blame(err, false)
 	}
-	_, duplex := resp.Body.(io.Writer)
+	duplex := duplex(req, resp)
 	if a.timer != nil && (!a.limits.TimeoutBody || duplex) && !a.timer.Stop() {
 		a.end()
 		if resp.Body != nil {
@@ -89,11 +88,18 @@ func (a *attempt) headers(resp *http.Response, err error) (*http.Response, error
 	case resp.Body == nil || resp.Body == http.NoBody:
 		a.end()
 	default:
-		a.unfollow = context.AfterFunc(a.ctx, a.release) // nobody may ever read or close it
+		body, end := resp.Body, a.release
+		if _, writable := body.(io.Writer); writable { // net/http would leave it to the caller
+			end = func() { a.release(); body.Close() }
+		}
+		a.unfollow = context.AfterFunc(a.ctx, end) // nobody may ever read or close it
 		b := &attemptBody{resp.Body, a}
 		resp.Body = b
 		if _, ok := b.ReadCloser.(io.WriterTo); ok {
 			resp.Body = attemptWriterTo{b}
+		}
+		if w, ok := b.ReadCloser.(io.Writer); ok {
+			resp.Body = writableBody{b, w}
 		}
 	}
 	return resp, nil
@@ -185,9 +191,4 @@ func (d attemptDuplex) Close() error {
 }
 
 // CloseWrite does what net/http's own body does.
-func (d attemptDuplex) CloseWrite() error {
-	if half, ok := d.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
-}
+func (d attemptDuplex) CloseWrite() error { return closeWrite(d.ReadWriteCloser) }

@@ -270,6 +270,16 @@ func withBody(status int, body io.ReadCloser) base {
 	}
 }
 
+// upgraded is a base that asks for another protocol on its own, and gets it.
+func upgraded(body io.ReadCloser) base {
+	return func(req *http.Request) (*http.Response, error) {
+		req = req.Clone(req.Context())
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		return withBody(http.StatusSwitchingProtocols, body)(req)
+	}
+}
+
 func panics(do func()) {
 	defer func() {
 		if recover() == nil {
@@ -318,7 +328,8 @@ func TestAPlaceAndAContextAreGivenBackHoweverACallEnds(t *testing.T) {
 		{name: "HEAD", method: http.MethodHead, base: withBody(200, http.NoBody), end: none},
 		{name: "204", base: withBody(204, http.NoBody), end: none},
 		{name: "no body at all", base: withBody(200, nil), end: none},
-		{name: "upgrade", base: withBody(101, duplexBody{&countedBody{Reader: strings.NewReader("")}}), end: closed},
+		{name: "upgrade", base: upgraded(duplexBody{&countedBody{Reader: strings.NewReader("")}}), end: closed},
+		{name: "upgrade that nobody asked for", base: withBody(101, duplexBody{&countedBody{Reader: strings.NewReader("")}}), held: true, end: closed},
 		{name: "error", base: func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, end: none},
 		{name: "a base that breaks the contract", base: func(*http.Request) (*http.Response, error) { return nil, nil }, end: none},
 		{name: "panic of the base", base: func(*http.Request) (*http.Response, error) { panic("base") }, die: true},
@@ -522,14 +533,15 @@ func TestAPlaceIsGivenBackWhenTheContextEnds(t *testing.T) {
 
 // TestNothingIsLeftOfACallWhoseContextEnds is the same for what a call holds beside its place.
 func TestNothingIsLeftOfACallWhoseContextEnds(t *testing.T) {
-	duplex := withBody(101, duplexBody{&countedBody{Reader: strings.NewReader("")}})
+	duplex := duplexBody{&countedBody{Reader: strings.NewReader("")}}
 	for _, timeout := range []bool{false, true} {
 		limits := policy.Limits{InFlight: 1}
 		if timeout {
 			limits = policy.Limits{InFlight: 1, Timeout: time.Hour, TimeoutBody: true}
 		}
 		for name, upstream := range map[string]base{
-			"body never read": answer(200, "hello"), "failure never read": answer(500, "hello"), "upgrade never closed": duplex,
+			"body never read": answer(200, "hello"), "failure never read": answer(500, "hello"), "upgrade never closed": upgraded(duplex),
+			"upgrade that nobody asked for": withBody(101, duplex),
 		} {
 			for _, shadow := range []bool{false, true} { // a call that would have been refused
 				ended := make(chan struct{})
@@ -1252,7 +1264,7 @@ func TestTheContextOfAnUpgradeOutlivesTheTimeout(t *testing.T) {
 			body := duplexBody{&countedBody{Reader: strings.NewReader("")}}
 			rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
 				sent = req.Context()
-				return withBody(101, body)(req)
+				return upgraded(body)(req)
 			}), limited(policy.Limits{InFlight: 1, Timeout: time.Second, TimeoutBody: with}))
 			resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
 			require.NoError(t, err)

@@ -45,17 +45,21 @@ func (k *call) watch(resp *http.Response) *body {
 	if _, ok := b.ReadCloser.(io.WriterTo); ok {
 		resp.Body = writerToBody{b}
 	}
+	if w, ok := b.ReadCloser.(io.Writer); ok {
+		resp.Body = writableBody{b, w}
+	}
 	return b
 }
 
-// hasBody reports whether there is a body whose end is worth waiting for. One that can be written to belongs to the
-// caller from now on: the connection has switched protocols.
+// hasBody reports whether there is a body whose end is worth waiting for.
 func hasBody(req *http.Request, resp *http.Response) bool {
-	if resp == nil || resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || methodOf(req) == http.MethodHead {
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody {
 		return false
 	}
-	_, duplex := resp.Body.(io.Writer)
-	return !duplex
+	if _, writable := resp.Body.(io.Writer); writable {
+		return !duplex(req, resp) // whatever the length is said to be, and for HEAD, too
+	}
+	return resp.ContentLength != 0 && methodOf(req) != http.MethodHead
 }
 
 func (b *body) Read(p []byte) (int, error) {

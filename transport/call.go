@@ -134,7 +134,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if resp != nil && resp.ProtoMajor > 1 {
 		k.c.speaks(resp)
 	}
-	resp, err = k.attempt.headers(resp, err)
+	resp, err = k.attempt.headers(k.req, resp, err)
 	k.resp = resp
 	if resp != nil && resp.Request == k.sent {
 		resp.Request = k.req
@@ -190,7 +190,7 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 			facts.Err, facts.InBody, facts.Ended = err, true, asked.ended
 			cause = policy.CauseOf(&facts)
 		}
-		if asked.atEnd && body == nil && !duplex(resp) {
+		if asked.atEnd && body == nil && !duplex(k.req, resp) {
 			k.ending = newEnding(resp, asked.tail)
 		}
 	}

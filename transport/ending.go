@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"io"
 	"net/http"
 	"sync"
 
@@ -52,12 +51,7 @@ func (e *ending) seen() ([]byte, int64) {
 
 // lasts reports whether there is a body to wait for. One of no length can have trailers after it.
 func (k *call) lasts(resp *http.Response) bool {
-	return hasBody(k.req, resp) || k.ending != nil && resp.Body != nil && resp.Body != http.NoBody && !duplex(resp)
-}
-
-func duplex(resp *http.Response) bool {
-	_, duplex := resp.Body.(io.Writer)
-	return duplex
+	return hasBody(k.req, resp) || k.ending != nil && resp.Body != nil && resp.Body != http.NoBody && !duplex(k.req, resp)
 }
 
 // judgeEnd says what a call tells of its upstream whose headers were a success, and whose body has ended or was closed.

@@ -172,7 +172,12 @@ func TestWhatAJudgeAtTheEndSees(t *testing.T) {
 					seen = append(seen, *c)
 					return verdict
 				})))
-				resp, err := rt.RoundTrip(requestTo(t, c.method, "http://upstream.test/"))
+				req := requestTo(t, c.method, "http://upstream.test/")
+				if c.status == http.StatusSwitchingProtocols {
+					req.Header.Set("Connection", "Upgrade")
+					req.Header.Set("Upgrade", "echo")
+				}
+				resp, err := rt.RoundTrip(req)
 				require.NoError(t, err)
 				if c.body != nil && c.body != http.NoBody {
 					require.Empty(t, seen, "it has not ended yet")
