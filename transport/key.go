@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/fusebox-go/fusebox/internal/visible"
 )
 
 // Key tells circuits apart. Keys can be compared.
@@ -21,17 +22,17 @@ type Key struct {
 }
 
 // String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail. What
-// could break a line of a log or a header is escaped as in a Go string.
+// could break a line of a log or a header, or cannot be seen there, is escaped as in a Go string.
 func (k Key) String() string {
 	text := k.Detail
 	if k.Scheme != "" || k.Host != "" {
 		text = strings.TrimSuffix(k.Scheme+"://"+k.Host+" "+k.Detail, " ")
 	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		quoted := strconv.QuoteToGraphic(text)
-		return quoted[1 : len(quoted)-1]
+	if visible.Text(text) == text {
+		return text
 	}
-	return text
+	quoted := strconv.Quote(text)
+	return visible.Text(quoted[1 : len(quoted)-1]) // and what prints and cannot be seen
 }
 
 // MarshalText writes the key as String does.

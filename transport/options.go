@@ -163,11 +163,11 @@ func WithoutLocalTrouble() Option {
 }
 
 // WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed. The
-// default is that of the traceparent header, which tracing outside the Transport has set.
-// It is called by many goroutines at once.
+// default is that of the traceparent header, which tracing outside the Transport has set. Of a long id the first 128 bytes are kept, and what
+// cannot be seen in it is escaped. It is called by many goroutines at once.
 func WithTraceID(traceOf func(*http.Request) string) Option {
 	mustNotBeNil("WithTraceID", traceOf == nil)
-	return func(t *Transport) { t.traceOf = traceOf }
+	return func(t *Transport) { t.traceOf = func(req *http.Request) string { return traceText(traceOf(req)) } }
 }
 
 // WithRandom sets the source of the jitter of waits, uniform in [0,1); the default is math/rand/v2. It is for simulations

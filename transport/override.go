@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/visible"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -29,16 +30,16 @@ type overrides struct {
 // Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept now and those made later,
 // until Release: an open one refuses everything and probes nothing, a closed one lets everything through, whatever
 // fails, but for policy.Limits. A pattern is a key as its String method writes it, in which each * stands for any text: "https://example.com",
-// "https://*.example.com*"; Key.Pattern is the one for a single key. It returns how many of the circuits kept now match. It panics if the pattern is empty or
-// the state is neither.
+// "https://*.example.com*"; Key.Pattern is the one for a single key. What cannot be seen in a pattern is
+// escaped as in a key. It returns how many of the circuits kept now match. It panics if the pattern is empty or the state is neither.
 func (t *Transport) Force(pattern string, state policy.State) int {
-	return t.force(Override{Pattern: pattern, State: state})
+	return t.force(Override{Pattern: visible.Pattern(pattern), State: state})
 }
 
 // ForceUnsaved is Force for what is kept elsewhere and ends there, as what fleetredis.FollowOverrides applies: Save leaves it
 // out, or it would be forced for good in the process that restores it.
 func (t *Transport) ForceUnsaved(pattern string, state policy.State) int {
-	return t.force(Override{Pattern: pattern, State: state, unsaved: true})
+	return t.force(Override{Pattern: visible.Pattern(pattern), State: state, unsaved: true})
 }
 
 func (t *Transport) force(o Override) int {
@@ -60,6 +61,7 @@ func (t *Transport) force(o Override) int {
 // Release ends what Force did with the same pattern, and gives its circuits back to their rules: one that is open is due for
 // a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this pattern.
 func (t *Transport) Release(pattern string) int {
+	pattern = visible.Pattern(pattern)
 	t.overrides.mu.Lock()
 	known := t.overrides.drop(pattern)
 	t.overrides.mu.Unlock()
@@ -72,6 +74,7 @@ func (t *Transport) Release(pattern string) int {
 // Reset makes the circuits of all keys that match the pattern what they were when they were new: closed, with nothing
 // known. Those that are forced stay so. It returns how many match.
 func (t *Transport) Reset(pattern string) (n int) {
+	pattern = visible.Pattern(pattern)
 	now := time.Now()
 	for _, c := range t.circuits.all() {
 		if matches(pattern, c.text()) {

@@ -68,7 +68,7 @@ func restoreSamples(saved []savedSample) (seen []policy.Sample) {
 			Deadline: named(s.Cause.Deadline, policy.NoDeadline), Status: s.Cause.Status,
 			Reason: reasonOf(s.Cause.Reason),
 		}
-		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: s.At, Trace: s.Trace})
+		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: s.At, Trace: traceText(s.Trace)})
 	}
 	return seen
 }
