@@ -10,39 +10,62 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/visible"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Action is what somebody did on the page.
+// Action is what somebody did on the page. What cannot be seen in its texts is escaped.
 type Action struct {
 	At      time.Time `json:"at"`
+	Stage   string    `json:"stage"`   // Asked, Done, GivenUp or BrokenOff
 	Do      string    `json:"do"`      // "open" or "closed", which are forced, "release" or "reset"
 	Pattern string    `json:"pattern"` // of keys, as transport.Transport.Force has it
-	Matched int       `json:"matched"` // circuits
+	Matched int       `json:"matched"` // circuits; 0 unless it is done
 	User    string    `json:"user,omitempty"`
 	Remote  string    `json:"remote"` // address of the connection, which is a proxy's if there is one
 }
 
-// LogActions returns a function for WithActionLog that tells a logger who did what to which pattern, and how many circuits
-// matched: at Info, and at Warn if none did, since then it was most likely not what was meant.
+// The stages of an Action.
+const (
+	Asked     = "asked"      // it is about to be done
+	Done      = "done"       // it is done
+	GivenUp   = "given up"   // nothing is done: whoever asked went away before
+	BrokenOff = "broken off" // some of it may be done: an observer of the circuits panicked
+)
+
+// LogActions returns a function for WithActionLog that tells a logger who asks to do what to which pattern, and what came of it: at Info;
+// at Warn if no circuit matched, since then it was most likely not what was meant, or it was given up; and at Error if it was broken off.
 func LogActions(logger *slog.Logger) func(Action) {
 	if logger == nil {
 		panic("fusebox/dashboard: LogActions got a nil logger; write slog.Default()")
 	}
 	return func(a Action) {
-		level := slog.LevelInfo
-		if a.Matched == 0 {
-			level = slog.LevelWarn
+		level, text := slog.LevelInfo, "circuits by hand"
+		attrs := []slog.Attr{slog.String("do", a.Do), slog.String("pattern", a.Pattern)}
+		switch a.Stage {
+		case Asked:
+			text += ", asked for"
+		case GivenUp:
+			level, text = slog.LevelWarn, text+", given up"
+		case BrokenOff:
+			level, text = slog.LevelError, text+", broken off"
+		default:
+			if a.Matched == 0 {
+				level = slog.LevelWarn
+			}
+			attrs = append(attrs, slog.Int("matched", a.Matched))
 		}
-		attrs := []slog.Attr{slog.String("do", a.Do), slog.String("pattern", a.Pattern), slog.Int("matched", a.Matched)}
 		if a.User != "" {
 			attrs = append(attrs, slog.String("user", a.User))
 		}
-		logger.LogAttrs(context.Background(), level, "circuits by hand", append(attrs, slog.String("remote", a.Remote))...)
+		logger.LogAttrs(context.Background(), level, text, append(attrs, slog.String("remote", a.Remote))...)
 	}
 }
 
-const mostAsked = 64 << 10 // bytes
+const (
+	mostAsked = 64 << 10 // bytes
+	mostWho   = 256      // bytes of a user or an address
+)
 
 // act does what a POST of {"do": "open", "pattern": "https://example.com"} asks for, and answers with the Action.
 //
@@ -82,29 +105,54 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an action needs a pattern; write * for all circuits", http.StatusBadRequest)
 		return
 	}
-	done := Action{At: time.Now(), Do: asked.Do, Pattern: asked.Pattern, Remote: r.RemoteAddr}
+	var do func(pattern string) int
 	switch asked.Do {
 	case "open":
-		done.Matched = d.t.Force(asked.Pattern, policy.Open)
+		do = func(pattern string) int { return d.t.Force(pattern, policy.Open) }
 	case "closed":
-		done.Matched = d.t.Force(asked.Pattern, policy.Closed)
+		do = func(pattern string) int { return d.t.Force(pattern, policy.Closed) }
 	case "release":
-		done.Matched = d.t.Release(asked.Pattern)
+		do = d.t.Release
 	case "reset":
-		done.Matched = d.t.Reset(asked.Pattern)
+		do = d.t.Reset
 	default:
 		http.Error(w, "do is one of open, closed, release and reset", http.StatusBadRequest)
 		return
 	}
+	a := Action{At: time.Now(), Do: asked.Do, Pattern: visible.Pattern(asked.Pattern), Remote: visible.Short(r.RemoteAddr, mostWho)}
 	if d.opts.user != nil {
-		done.User = d.opts.user(r)
+		a.User = visible.Short(d.opts.user(r), mostWho)
 	}
-	d.remember(done)
-	if d.opts.log != nil {
-		d.opts.log(done)
+	if a = d.perform(r.Context(), a, do); a.Stage != Done {
+		http.Error(w, "not done: the request was over before", http.StatusServiceUnavailable)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(done)
+	json.NewEncoder(w).Encode(a)
+}
+
+// perform does it, and has it told before and after, whatever happens: whoever tells of it is a user's function and may panic.
+func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern string) int) Action {
+	a.Stage = Asked
+	d.tell(a)
+	a.Stage = BrokenOff
+	defer func() {
+		d.remember(a)
+		d.tell(a)
+	}()
+	if ctx.Err() != nil { // whoever asked may have been told that nothing came of it
+		a.Stage = GivenUp
+		return a
+	}
+	a.Matched = do(a.Pattern)
+	a.Stage = Done
+	return a
+}
+
+func (d *Dashboard) tell(a Action) {
+	if d.opts.log != nil {
+		d.opts.log(a)
+	}
 }
 
 var sameOrigin = http.NewCrossOriginProtection()

@@ -31,15 +31,15 @@ func AllowActions(allow func(*http.Request) bool) Option {
 	return func(o *options) { o.allow = allow }
 }
 
-// WithUser sets what finds out who makes a request, for Action.User. It is called only for requests that AllowActions
-// lets through.
+// WithUser sets what finds out who makes a request, for Action.User, of which 256 bytes are kept. It is called only for requests that
+// AllowActions lets through, and before anything is done.
 func WithUser(user func(*http.Request) string) Option {
 	mustNotBeNil("WithUser", user == nil)
 	return func(o *options) { o.user = user }
 }
 
-// WithActionLog sets what is told of every action, once it is done, on the goroutine of its request; LogActions makes one for
-// a slog.Logger. The page shows the last fifty to everybody who can open it.
+// WithActionLog sets what is told of every action twice, on the goroutine of its request: before it is done (Asked), and what came of it. If it
+// panics before, nothing is done. LogActions makes one for a slog.Logger. The page shows the last fifty to everybody who can open it.
 func WithActionLog(log func(Action)) Option {
 	mustNotBeNil("WithActionLog", log == nil)
 	return func(o *options) { o.log = log }

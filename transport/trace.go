@@ -3,27 +3,12 @@ package transport
 import (
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/fusebox-go/fusebox/internal/visible"
 )
 
-const mostTrace = 128 // bytes of an id
-
 // traceText returns what is kept of an id that may be anybody's text.
-func traceText(id string) string {
-	if len(id) > mostTrace {
-		id = id[:mostTrace]
-	}
-	id = visible.Text(id)
-	if len(id) > mostTrace {
-		id = id[:mostTrace]
-	}
-	for !utf8.ValidString(id) {
-		id = id[:len(id)-1]
-	}
-	return strings.Clone(id) // of a request's header, nothing else is to be kept
-}
+func traceText(id string) string { return visible.Short(id, 128) }
 
 // traceparent returns the trace id of the request's traceparent header (W3C Trace Context), and "" if there is none. Tracing
 // that stands outside a Transport has set it by the time the Transport sees the request.

@@ -650,6 +650,16 @@ function matches(pattern, text) {
   return text.endsWith(parts[parts.length - 1]);
 }
 
+// visible is what transport.Force makes of a pattern: what cannot be seen in it is escaped, as in a key.
+function visible(pattern) {
+  return pattern.replace(/[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]/gu, c => {
+    const n = c.codePointAt(0), short = "\x07\b\f\n\r\t\v".indexOf(c), hex = n.toString(16);
+    if (c === " ") return c;
+    if (short >= 0) return "\\\\" + "abfnrtv"[short];
+    return "\\\\" + (n < 0x80 ? "x" + hex.padStart(2, "0") : n > 0xffff ? "U" + hex.padStart(8, "0") : "u" + hex.padStart(4, "0"));
+  });
+}
+
 const matching = pattern => [...rows.values()].filter(r => matches(pattern, r.c.key));
 
 function showHead() {
@@ -673,7 +683,7 @@ function showHead() {
   $("recent").hidden = head.recent_actions.length === 0;
   const done = { open: "forced open", closed: "forced closed", release: "back to automatic", reset: "reset" };
   list(document.querySelector("#recent ol"), head.recent_actions, a => [a.at, a.do, a.pattern, a.remote].join(" "), a => el("li", {}, el("time", { datetime: a.at }, clock(a.at)),
-    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + plural(a.matched, "circuit", "circuits") + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
+    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + (a.stage === "done" ? plural(a.matched, "circuit", "circuits") : a.stage) + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
   for (const r of rows.values()) r.dirty = true;
 }
 
@@ -687,6 +697,7 @@ const asks = {
 let asking = null, opener = null;
 
 function ask(what, pattern) {
+  pattern = visible(pattern);
   asking = { do: what, pattern: pattern };
   opener = document.activeElement;
   const [title, yes, text] = asks[what], n = matching(pattern).length;
@@ -730,7 +741,7 @@ function say(text) {
 }
 
 function preview() {
-  const pattern = $("pattern-text").value, all = pattern ? matching(pattern) : [];
+  const pattern = visible($("pattern-text").value), all = pattern ? matching(pattern) : [];
   set($("pattern-matches"), !pattern ? "" : "It matches " + plural(all.length, "circuit", "circuits") + " now" +
     (all.length ? ": " + all.slice(0, 3).map(r => r.c.key).join(", ") + (all.length > 3 ? ", …" : "") : "") + ".");
   $("pattern-yes").disabled = !pattern;

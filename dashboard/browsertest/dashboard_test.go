@@ -529,6 +529,32 @@ func TestWhatAnAttackerNamesIsText(t *testing.T) {
 	assert.Contains(t, strings.Join(b.complaints(), "\n"), "Content Security Policy")
 }
 
+// No name turns the direction of what is read after it, or hides a part of itself.
+func TestWhatIsHiddenInANameIsSeen(t *testing.T) {
+	const hidden = "\u202egnp\u2066\u200b\u3164"
+	w := newWorld(t, classic, transport.WithTraceID(func(*http.Request) string { return hidden }),
+		transport.WithKey(func(r *http.Request) transport.Key { return transport.Key{Scheme: "http", Host: r.URL.Host, Detail: hidden} }))
+	u := w.upstream("u.test")
+	u.status.Store(http.StatusInternalServerError)
+	w.get(u.url, 1)
+	w.breaker.Force("http://u.test "+hidden+"*", policy.Open)
+	b := open(t, w.url)
+	key := transport.Key{Scheme: "http", Host: "u.test", Detail: hidden}.String()
+	b.awaitState(key, "forced-open")
+	eval[chromedp.Void](b, `document.querySelector(".more").click()`)
+	b.click(`#by-pattern`)
+	eval[chromedp.Void](b, `(() => { const e = document.querySelector("#pattern-text"); e.value = ??; e.dispatchEvent(new Event("input")) })()`, "*"+hidden)
+	assert.Contains(t, eval[string](b, `document.querySelector("#pattern-matches").textContent`), "It matches 1 circuit now: "+key)
+	b.click(`#pattern-do input[value=closed]`)
+	b.click(`#pattern-yes`)
+	assert.Equal(t, `*\\u202egnp\\u2066\\u200b\\u3164`, eval[string](b, `document.querySelector("#confirm-pattern").textContent`))
+	b.click(`#confirm-yes`)
+	b.awaitState(key, "forced-closed")
+	b.await(`document.querySelector("#recent ol").textContent.includes("\\u202egnp")`)
+	assert.Zero(t, eval[int](b, `document.documentElement.outerHTML.match(/[\p{Bidi_Control}\p{Cf}\u3164]/gu)?.length ?? 0`))
+	assert.Empty(t, b.complaints())
+}
+
 func TestTheStreamComesBack(t *testing.T) {
 	w := newWorld(t, classic)
 	one := w.upstream("one.test")

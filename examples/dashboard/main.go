@@ -74,7 +74,7 @@ func run(ctx context.Context, out io.Writer, addr string) error {
 		dashboard.AllowHosts("127.0.0.1", "localhost", "::1"),
 		dashboard.AllowActions(func(*http.Request) bool { return true }),
 		dashboard.WithActionLog(func(a dashboard.Action) {
-			fmt.Fprintf(out, "%s %s on %d circuits, from %s\n", a.Do, a.Pattern, a.Matched, a.Remote)
+			fmt.Fprintf(out, "%s: %s %s on %d circuits, from %s\n", a.Stage, a.Do, a.Pattern, a.Matched, a.Remote)
 		}),
 	)
 	defer board.Close()

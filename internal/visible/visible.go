@@ -13,6 +13,20 @@ import (
 // backslashes too, so that a name that spells an escape out looks like one that has the character.
 func Text(s string) string { return escaped(s, "") }
 
+// Short is Text of at most so many bytes, from the start of s. It keeps nothing else of the memory of s.
+func Short(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
+	}
+	if s = Text(s); len(s) > most {
+		s = s[:most]
+	}
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return strings.Clone(s)
+}
+
 // Pattern is Text for a pattern of keys (transport.Transport.Force): it matches the text of keys that have the character, which is escaped, too.
 func Pattern(s string) string { return escaped(s, `\`) }
 

@@ -43,6 +43,13 @@ func TestEveryCharacterOfTheseKindsIsEscaped(t *testing.T) {
 	}
 }
 
+func TestALongTextIsCut(t *testing.T) {
+	require.Equal(t, "éé", visible.Short("ééé", 4))
+	require.Equal(t, `\u202e\u`, visible.Short("\u202e\u202e\u202e", 8))
+	require.Equal(t, "short", visible.Short("short", 8))
+	require.Empty(t, visible.Short("", 8))
+}
+
 func TestNothingInvisibleIsLeftOfAnyText(t *testing.T) {
 	require.NoError(t, quick.Check(func(bytes []byte, text string) bool {
 		for _, s := range []string{string(bytes), text} {
