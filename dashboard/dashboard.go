@@ -24,6 +24,11 @@
 // or less often if that would take more than a tenth of a processor. He is sent what has changed; where that is the numbers of
 // more than a thousand circuits a second, he hears of each after up to five seconds, and of a change of state at once. While
 // nobody does, nothing runs.
+//
+// What all are shown is kept once, about 1 KB for a circuit, and given back when nobody has asked for ten seconds. 64 may watch at a time, and 64
+// requests for api be answered; others get a 503 with Retry-After. Both are written in pieces, of which a client holds one, and who does not
+// take a piece within ten seconds, or an answer within a minute, is cut off. That needs a server whose http.ResponseController can set
+// a deadline, as that of net/http can.
 package dashboard
 
 import (
@@ -43,6 +48,19 @@ import (
 //go:embed assets
 var embedded embed.FS
 
+// assets are read once: each client who does not read would hold a copy.
+var assets = func() map[string][]byte {
+	all := make(map[string][]byte)
+	for _, name := range []string{"index.html", "app.js", "style.css"} {
+		content, err := embedded.ReadFile("assets/" + name)
+		if err != nil {
+			panic(err)
+		}
+		all[name] = content
+	}
+	return all
+}()
+
 // Dashboard is the http.Handler that Handler returns.
 type Dashboard struct {
 	t     *transport.Transport
@@ -55,17 +73,21 @@ type Dashboard struct {
 
 	local    atomic.Pointer[transport.LocalTrouble] // nil if there is none
 	patience time.Duration                          // with a watcher who does not read
+	keep     time.Duration                          // of the table once nobody asks
 
 	mu       sync.Mutex // not for observers: a request would wait
 	table    table
 	watchers int
-	actions  []Action // the latest last
+	answers  int         // of api that are under way
+	unused   *time.Timer // nil until nobody asks for the first time
+	actions  []Action    // the latest last
 }
 
 const (
 	mostWatchers    = 64
 	mostActions     = 50
 	defaultPatience = 10 * time.Second
+	defaultKeep     = 10 * time.Second
 )
 
 // Handler returns a Dashboard of t, which observes t from now on until it is closed. It panics if t is nil or an option
@@ -74,7 +96,7 @@ func Handler(t *transport.Transport, opts ...Option) *Dashboard {
 	if t == nil {
 		panic("fusebox/dashboard: Handler got a nil Transport; write the one that transport.New returned")
 	}
-	d := &Dashboard{t: t, closed: make(chan struct{}), patience: defaultPatience}
+	d := &Dashboard{t: t, closed: make(chan struct{}), patience: defaultPatience, keep: defaultKeep}
 	for _, option := range opts {
 		option(&d.opts)
 	}
@@ -100,6 +122,15 @@ func (d *Dashboard) Close() {
 		d.stop()
 		close(d.closed)
 	})
+}
+
+func (d *Dashboard) isClosed() bool {
+	select {
+	case <-d.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *Dashboard) localTrouble(trouble transport.LocalTrouble) {
@@ -136,11 +167,9 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the dashboard is not served under this host name; see dashboard.AllowHosts", http.StatusMisdirectedRequest)
 		return
 	}
-	select {
-	case <-d.closed:
+	if d.isClosed() {
 		http.Error(w, "the dashboard is closed", http.StatusServiceUnavailable)
 		return
-	default:
 	}
 	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	if name == "action" {
@@ -175,13 +204,11 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Dashboard) asset(w http.ResponseWriter, r *http.Request, name, contentType string) {
-	content, err := embedded.ReadFile("assets/" + name)
-	if err != nil {
-		panic(err) // it is not one of those in ServeHTTP
-	}
+	content := assets[name]
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 	if r.Method != http.MethodHead {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.patience))
 		w.Write(content)
 	}
 }

@@ -1,8 +1,8 @@
 package dashboard
 
 import (
-	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +25,7 @@ type watcher struct {
 	d        *Dashboard
 	r        *http.Request
 	sent     map[uint32]sentRow
-	head     []byte
+	head     [sha256.Size]byte // of what was sent, which can be long
 	lastSent time.Time
 	looked   time.Time     // when the table was made for which lull is
 	lull     time.Duration // how long a row is not sent again for its numbers alone
@@ -51,12 +51,12 @@ type message struct {
 // watch serves the stream of events: everything at first, in pieces, and then what changes. All work is done by the
 // goroutine of the request, and a watcher who reads slowly misses what came in between.
 func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
-	if !d.join() {
+	if !d.join(&d.watchers, mostWatchers) {
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, fmt.Sprintf("%d watch already", mostWatchers), http.StatusServiceUnavailable)
 		return
 	}
-	defer d.leave()
+	defer d.leave(&d.watchers)
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -99,20 +99,36 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (d *Dashboard) join() bool {
+// join counts one more of those who watch or are answered, if there may be one.
+func (d *Dashboard) join(those *int, most int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.watchers >= mostWatchers {
+	if *those >= most {
 		return false
 	}
-	d.watchers++
+	*those++
 	return true
 }
 
-func (d *Dashboard) leave() {
+// leave is its counterpart. Once nobody has asked for a while, the table is given back; a page that looks every few seconds finds it.
+func (d *Dashboard) leave(those *int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.watchers--; d.watchers == 0 {
+	*those--
+	if d.watchers+d.answers > 0 {
+		return
+	}
+	if d.unused == nil {
+		d.unused = time.AfterFunc(d.keep, d.forget)
+		return
+	}
+	d.unused.Reset(d.keep)
+}
+
+func (d *Dashboard) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.watchers+d.answers == 0 {
 		d.table = table{last: d.table.last}
 	}
 }
@@ -120,8 +136,8 @@ func (d *Dashboard) leave() {
 // next returns the next event, or nil if there is nothing to tell, and whether there is more.
 func (in *watcher) next() (event []byte, more bool) {
 	m := message{Now: time.Now().UnixMilli()}
-	if head, err := json.Marshal(in.d.head(in.r)); err == nil && !bytes.Equal(head, in.head) {
-		m.Head, in.head = head, head
+	if head, err := json.Marshal(in.d.head(in.r)); err == nil && sha256.Sum256(head) != in.head {
+		m.Head, in.head = head, sha256.Sum256(head)
 	}
 	in.rows(&m)
 	if m.Head == nil && m.Rows == nil && m.Gone == nil && time.Since(in.lastSent) < quietFor {

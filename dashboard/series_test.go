@@ -105,13 +105,34 @@ func TestSeriesOfRealUpstreamsTakeTheRoomOfMadeUpOnes(t *testing.T) {
 }
 
 func TestWatchingNobodyKeepsNoTable(t *testing.T) {
-	d := Handler(transport.New(nil))
-	defer d.Close()
-	require.True(t, d.join())
-	d.refresh()
-	require.NotNil(t, d.table.rows)
-	d.leave()
-	assert.Nil(t, d.table.rows)
+	synctest.Test(t, func(t *testing.T) {
+		d := Handler(transport.New(nil))
+		defer d.Close()
+		kept := func() bool {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.table.rows != nil
+		}
+		for range 3 {
+			require.True(t, d.join(&d.watchers, mostWatchers))
+			d.refresh()
+			pass(2 * defaultKeep)
+			require.True(t, kept(), "somebody watches")
+			require.True(t, d.join(&d.answers, mostAnswers))
+			d.leave(&d.watchers)
+			pass(2 * defaultKeep)
+			require.True(t, kept(), "somebody is answered")
+			d.leave(&d.answers)
+			pass(defaultKeep - time.Second)
+			require.True(t, kept(), "for whoever looks every few seconds")
+			require.True(t, d.join(&d.answers, mostAnswers))
+			pass(defaultKeep)
+			require.True(t, kept(), "and has come again")
+			d.leave(&d.answers)
+			pass(defaultKeep)
+			require.False(t, kept())
+		}
+	})
 }
 
 func TestNothingIsKeptOfACircuitThatIsForgotten(t *testing.T) {

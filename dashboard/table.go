@@ -23,6 +23,7 @@ type table struct {
 // row is a circuit in the table.
 type row struct {
 	id      uint32 // never used again
+	text    string // of its key
 	is      marks
 	parts   [transitions + 1]members
 	version uint64  // grows with each change of a part
@@ -154,7 +155,7 @@ func (d *Dashboard) refresh() {
 		r := t.rows[c.Key]
 		if r == nil {
 			t.last++
-			r = &row{id: t.last}
+			r = &row{id: t.last, text: c.Key.String()}
 			t.rows[c.Key] = r
 		}
 		r.seen = now
@@ -294,22 +295,4 @@ func (d *Dashboard) head(r *http.Request) head {
 	h.Recent = append(h.Recent, d.actions...)
 	slices.Reverse(h.Recent)
 	return h
-}
-
-// api answers with everything at once.
-func (d *Dashboard) api(w http.ResponseWriter, r *http.Request) {
-	d.refresh()
-	all := struct {
-		Now time.Time `json:"now"`
-		head
-		Circuits []rowMessage `json:"circuits"`
-	}{head: d.head(r), Circuits: []rowMessage{}}
-	d.mu.Lock()
-	all.Now = time.Now()
-	for _, row := range d.table.order {
-		all.Circuits = append(all.Circuits, rowMessage{ID: row.id, Circuit: row.changed(0), Bars: row.barsSince(0, slotOf(all.Now))})
-	}
-	d.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(all)
 }

@@ -35,7 +35,7 @@ func TestWhatManyRefusalsCostAWatcher(t *testing.T) {
 			}
 			call(i)
 		}
-		require.True(t, d.join())
+		require.True(t, d.join(&d.watchers, mostWatchers))
 		in := watcher{d: d, r: httptest.NewRequest(http.MethodGet, "/events", nil), sent: make(map[uint32]sentRow)}
 		look := func() (events string) {
 			d.refresh()

@@ -34,6 +34,7 @@ type world struct {
 	board    *dashboard.Dashboard
 	server   *httptest.Server
 	url      string
+	ended    atomic.Int64 // connections of the server
 }
 
 func newWorld(t *testing.T, opts ...dashboard.Option) *world {

@@ -211,10 +211,14 @@ async function whyNoStream() {
 async function look(began = Date.now(), why = null) {
   looking = looking || -1;
   const asked = Date.now();
+  let after = 0;
   try {
     if (why === null) why = await whyNoStream();
     const answer = await fetch("api");
-    if (!answer.ok) throw new Error(await refusal(answer));
+    if (!answer.ok) {
+      after = Math.min(60, parseInt(answer.headers.get("Retry-After"), 10) || 0) * 1000;
+      throw new Error(await refusal(answer));
+    }
     const { now: at, circuits, ...rest } = await answer.json();
     if (!looking) return; // there is a stream again
     coming = new Map();
@@ -229,7 +233,7 @@ async function look(began = Date.now(), why = null) {
     began = Date.now();
     why = null;
   }
-  looking = setTimeout(look, Math.max(lookEvery, 10 * (Date.now() - asked)), began, why);
+  looking = setTimeout(look, Math.max(lookEvery, after, 10 * (Date.now() - asked)), began, why);
 }
 
 function live(className, text) {

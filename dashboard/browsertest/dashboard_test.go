@@ -533,7 +533,9 @@ func TestWhatAnAttackerNamesIsText(t *testing.T) {
 func TestWhatIsHiddenInANameIsSeen(t *testing.T) {
 	const hidden = "\u202egnp\u2066\u200b\u3164"
 	w := newWorld(t, classic, transport.WithTraceID(func(*http.Request) string { return hidden }),
-		transport.WithKey(func(r *http.Request) transport.Key { return transport.Key{Scheme: "http", Host: r.URL.Host, Detail: hidden} }))
+		transport.WithKey(func(r *http.Request) transport.Key {
+			return transport.Key{Scheme: "http", Host: r.URL.Host, Detail: hidden}
+		}))
 	u := w.upstream("u.test")
 	u.status.Store(http.StatusInternalServerError)
 	w.get(u.url, 1)
@@ -602,6 +604,22 @@ func TestWithoutAStreamThePageLooks(t *testing.T) {
 	b = open(t, w.url)
 	b.await(`document.querySelector("#live").textContent.includes("64 watch already")`)
 	b.awaitState(one.url, "open")
+
+	through(func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/api") {
+				rw.Header().Set("Retry-After", "7")
+				http.Error(rw, "64 are being answered already", http.StatusServiceUnavailable)
+				return
+			}
+			h.ServeHTTP(rw, r)
+		})
+	})
+	b.await(`document.querySelector("#live").className === "lost" && document.querySelector("#live").textContent === "64 are being answered already; trying again"`)
+	told := time.Now()
+	w.through.Store(nil)
+	b.await(`document.querySelector("#live").className === "polled"`)
+	assert.Greater(t, time.Since(told), 6*time.Second, "it waits as long as it was told to")
 	for _, body := range all {
 		body.Close()
 	}
