@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/internal/visible"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -143,7 +144,7 @@ func parse(command string, args []string, problems io.Writer) (func(context.Cont
 			if followers == 0 {
 				who = "but nobody follows in this namespace just now (fleetredis.FollowOverrides)"
 			}
-			_, err = fmt.Fprintf(t.out, "%s: %v for %v, %s\n", flags.Arg(0), state, *hold, who)
+			_, err = fmt.Fprintf(t.out, "%s: %v for %v, %s\n", visible.Text(flags.Arg(0)), state, *hold, who)
 			return err
 		}, nil
 	case "release":
@@ -158,7 +159,7 @@ func parse(command string, args []string, problems io.Writer) (func(context.Cont
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(t.out, "%s: released\n", args[0])
+			_, err = fmt.Fprintf(t.out, "%s: released\n", visible.Text(args[0]))
 			return err
 		}, nil
 	}
@@ -276,5 +277,5 @@ func clock(t time.Time) string {
 // printable escapes what could confuse a terminal: whoever can write to Redis is not to write to it.
 func printable(s string) string {
 	quoted := fmt.Sprintf("%q", s)
-	return quoted[1 : len(quoted)-1]
+	return visible.Text(quoted[1 : len(quoted)-1]) // and what prints and cannot be seen
 }
