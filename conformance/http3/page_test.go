@@ -292,8 +292,8 @@ how long after the end of the trouble a call, of one every 10 ms, was answered w
 A port at which nobody listens does not refuse over QUIC, as far as quic-go looks: calls end by its timeouts (` + "`HandshakeIdleTimeout`" + `, 5 s by default, and
 ` + "`MaxIdleTimeout`" + `, 30 s), or by the caller's deadline.
 
-Some requests that are at fault in ways that net/http finds at once, http3 sends all the same, and then the call hangs until ` + "`MaxIdleTimeout`" + ` ends it, with
-all calls of its connection. What net/http would not have sent is ignored then, too, as a bad request; the others' end is a timeout of the upstream's.
+Some requests that are at fault in ways that net/http finds at once, http3 sends all the same, and then the call hangs until ` + "`MaxIdleTimeout`" + ` ends it, or its
+caller's deadline: check what callers hand in, and give calls a deadline.
 
 Early data that an upstream does not take, as after a restart, fails its call at times with ` + "`0-RTT rejected`" + `, and so does at times the first call without early data
 of a client that has a ` + "`ClientSessionCache`" + `. Both are ignored, as bad requests: the upstream is there, and the next call is as good as any.
