@@ -83,17 +83,22 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	done := Action{At: time.Now(), Do: asked.Do, Pattern: asked.Pattern, Remote: r.RemoteAddr}
+	var err error
 	switch asked.Do {
 	case "open":
-		done.Matched = d.t.Force(asked.Pattern, policy.Open)
+		done.Matched, err = d.t.Force(asked.Pattern, policy.Open)
 	case "closed":
-		done.Matched = d.t.Force(asked.Pattern, policy.Closed)
+		done.Matched, err = d.t.Force(asked.Pattern, policy.Closed)
 	case "release":
 		done.Matched = d.t.Release(asked.Pattern)
 	case "reset":
-		done.Matched = d.t.Reset(asked.Pattern)
+		done.Matched, err = d.t.Reset(asked.Pattern)
 	default:
 		http.Error(w, "do is one of open, closed, release and reset", http.StatusBadRequest)
+		return
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	if d.opts.user != nil {
