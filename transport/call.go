@@ -205,7 +205,7 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 		cause = policy.Cause{Status: cause.Status}
 	}
 	if outcome == policy.Failure {
-		k.trace = k.t.traceOf(k.req)
+		k.trace = cutTrace(k.t.traceOf(k.req))
 	}
 	return outcome, cause
 }

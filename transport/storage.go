@@ -97,11 +97,13 @@ func (t *Transport) restore(c *circuit) {
 		t.storageFailed(c.key, err)
 		return
 	}
-	switch now := time.Now(); record.State {
+	now := time.Now()
+	since := believed(record.Since, now)
+	switch record.State {
 	case policy.Open:
-		c.Restore(now, record.NextProbe, record.Since)
+		c.Restore(now, record.NextProbe, since)
 	case policy.HalfOpen:
-		c.Restore(now, now, record.Since)
+		c.Restore(now, now, since)
 	}
 }
 

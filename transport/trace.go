@@ -23,3 +23,8 @@ func traceparent(req *http.Request) string {
 	}
 	return id
 }
+
+// mostTrace is longer than any id, in bytes: what a circuit keeps of a call that failed is not to grow with what the caller sent.
+const mostTrace = 128
+
+func cutTrace(id string) string { return strings.Clone(id[:min(len(id), mostTrace)]) }

@@ -2,6 +2,7 @@ package statemachine
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
@@ -99,13 +100,12 @@ func (c *Circuit) Restore(now, due, since time.Time) (opened bool) {
 	return true
 }
 
-// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest first,
-// which are not to be changed any more.
+// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest first.
 func (c *Circuit) Recall(seen []policy.Sample) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(seen) > 0 && c.failedAt.IsZero() && c.generation() == 0 {
 		c.cause, c.failedAt = seen[0].Cause, seen[0].At
-		c.samples = samples{kept: seen[:min(len(seen), mostSamples)], given: true}
+		c.samples = samples{kept: slices.Clone(seen[:min(len(seen), mostSamples)])}
 	}
 }
