@@ -293,20 +293,13 @@ func (t *Transport) added(c *circuit) {
 	defer t.seat.introduce(c)
 	defer t.restore(c)
 	defer t.shade(c)
-	if c.by.Load() != t.policies.Load() {
-		t.configureLatest(c)
-	}
+	t.configure(c)
 }
 
 // shade puts a new circuit into shadow if that is where it belongs, or if it cannot be told.
 func (t *Transport) shade(c *circuit) {
-	for shadow := t.shadow.Load(); shadow != nil; {
+	if t.shadow.Load() != nil {
 		c.shadow.Store(true)
-		c.shadow.Store((*shadow)(c.key))
-		latest := t.shadow.Load()
-		if latest == shadow {
-			break
-		}
-		shadow = latest
+		t.shadeLatest(c)
 	}
 }
