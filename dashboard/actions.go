@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -42,7 +43,10 @@ func LogActions(logger *slog.Logger) func(Action) {
 	}
 }
 
-const mostAsked = 64 << 10 // bytes
+const (
+	mostAsked   = 64 << 10 // bytes
+	mostPattern = 8 << 10  // bytes, as transport.Transport.Force has it
+)
 
 // act does what a POST of {"do": "open", "pattern": "https://example.com"} asks for, and answers with the Action.
 //
@@ -76,6 +80,10 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	}
 	if _, err := body.Token(); err != io.EOF {
 		http.Error(w, "malformed action: there is more than one", http.StatusBadRequest)
+		return
+	}
+	if len(asked.Pattern) > mostPattern { // or all that is asked for would be kept and logged
+		http.Error(w, fmt.Sprintf("a pattern has %d bytes at most", mostPattern), http.StatusBadRequest)
 		return
 	}
 	if asked.Pattern == "" {
