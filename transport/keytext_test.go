@@ -1,7 +1,6 @@
 package transport_test
 
 import (
-	"fmt"
 	oldrand "math/rand" // which testing/quick asks for
 	"math/rand/v2"
 	"reflect"
@@ -9,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/quick"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -176,6 +176,7 @@ func TestADetailThatIsTooLongHasACircuitOfItsOwnAllTheSame(t *testing.T) {
 	}
 	require.Equal(t, strings.Repeat("x", 512), circuit(t, rt, keys[3]).Key.Detail, "what fits is as it was")
 	require.True(t, strings.HasPrefix(circuit(t, rt, keys[0]).Key.String(), "http://a.test éééé"))
-	require.NotContains(t, circuit(t, rt, keys[0]).Key.Detail, "\ufffd")
-	require.NotContains(t, fmt.Sprintf("%q", circuit(t, rt, keys[5]).Key.Detail), `\x`, "text stays text")
+	for _, i := range []int{0, 5} {
+		require.True(t, utf8.ValidString(circuit(t, rt, keys[i]).Key.Detail), "text stays text")
+	}
 }
