@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -29,7 +30,7 @@ type Action struct {
 const (
 	Asked     = "asked"      // it is about to be done
 	Done      = "done"       // it is done
-	GivenUp   = "given up"   // nothing is done: whoever asked went away before
+	GivenUp   = "given up"   // nothing is done: whoever asked went away before, or it cannot be done
 	BrokenOff = "broken off" // some of it may be done: an observer of the circuits panicked
 )
 
@@ -63,8 +64,9 @@ func LogActions(logger *slog.Logger) func(Action) {
 }
 
 const (
-	mostAsked = 64 << 10 // bytes
-	mostWho   = 256      // bytes of a user or an address
+	mostAsked   = 64 << 10 // bytes
+	mostPattern = 8 << 10  // bytes, as transport.Transport.Force has it
+	mostWho     = 256      // bytes of a user or an address
 )
 
 // act does what a POST of {"do": "open", "pattern": "https://example.com"} asks for, and answers with the Action.
@@ -101,18 +103,22 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "malformed action: there is more than one", http.StatusBadRequest)
 		return
 	}
+	if len(asked.Pattern) > mostPattern { // or all that is asked for would be kept and logged
+		http.Error(w, fmt.Sprintf("a pattern has %d bytes at most", mostPattern), http.StatusBadRequest)
+		return
+	}
 	if asked.Pattern == "" {
 		http.Error(w, "an action needs a pattern; write * for all circuits", http.StatusBadRequest)
 		return
 	}
-	var do func(pattern string) int
+	var do func(pattern string) (matched int, err error)
 	switch asked.Do {
 	case "open":
-		do = func(pattern string) int { return d.t.Force(pattern, policy.Open) }
+		do = func(pattern string) (int, error) { return d.t.Force(pattern, policy.Open) }
 	case "closed":
-		do = func(pattern string) int { return d.t.Force(pattern, policy.Closed) }
+		do = func(pattern string) (int, error) { return d.t.Force(pattern, policy.Closed) }
 	case "release":
-		do = d.t.Release
+		do = func(pattern string) (int, error) { return d.t.Release(pattern), nil }
 	case "reset":
 		do = d.t.Reset
 	default:
@@ -123,7 +129,12 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	if d.opts.user != nil {
 		a.User = visible.Short(d.opts.user(r), mostWho)
 	}
-	if a = d.perform(r.Context(), a, do); a.Stage != Done {
+	a, err := d.perform(r.Context(), a, do)
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	case a.Stage != Done:
 		http.Error(w, "not done: the request was over before", http.StatusServiceUnavailable)
 		return
 	}
@@ -132,7 +143,7 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 }
 
 // perform does it, and has it told before and after, whatever happens: whoever tells of it is a user's function and may panic.
-func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern string) int) Action {
+func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern string) (int, error)) (_ Action, err error) {
 	a.Stage = Asked
 	d.tell(a)
 	a.Stage = BrokenOff
@@ -142,11 +153,14 @@ func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern strin
 	}()
 	if ctx.Err() != nil { // whoever asked may have been told that nothing came of it
 		a.Stage = GivenUp
-		return a
+		return a, nil
 	}
-	a.Matched = do(a.Pattern)
+	if a.Matched, err = do(a.Pattern); err != nil {
+		a.Stage = GivenUp
+		return a, err
+	}
 	a.Stage = Done
-	return a
+	return a, nil
 }
 
 func (d *Dashboard) tell(a Action) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/statemachine"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 const (
@@ -17,9 +18,6 @@ const (
 	// idleTrouble is how long nobody has asked for a circuit in trouble before it may be forgotten, and that only
 	// if there is no other to forget.
 	idleTrouble = time.Hour
-	// mostHost is longer than any name that can be looked up (RFC 1035), and with mostKey it bounds what a made-up key takes.
-	mostHost = 512
-	mostKey  = 4096
 	// mostSteps bounds the search for a circuit to forget.
 	mostSteps = 256
 )
@@ -37,6 +35,7 @@ type circuit struct {
 	shadowed shadowed
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
 	kept     bool                  // it can be found by others, or could; does not change from then on
+	madeBy   *overrideSet          // what was forced when it was made, and is applied
 }
 
 // text returns the key as text, which is made when it is first asked for: most circuits are never in trouble.
@@ -70,6 +69,10 @@ type circuits struct {
 }
 
 func (cs *circuits) find(k Key) *circuit {
+	k, ok := k.short()
+	if !ok {
+		return nil
+	}
 	if k.Detail == "" {
 		if c := cs.findHost(k.Scheme, k.Host); c != nil {
 			return c
@@ -128,6 +131,10 @@ func (cs *circuits) place(k Key) (in *sync.Map, name any) {
 // get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or if the
 // key is too long for one.
 func (cs *circuits) get(k Key) *circuit {
+	k, ok := k.short()
+	if !ok {
+		return nil
+	}
 	if c := cs.find(k); c != nil {
 		return c
 	}
@@ -136,7 +143,8 @@ func (cs *circuits) get(k Key) *circuit {
 
 // add is get with a search under the lock, where no circuit is found that is just being forgotten.
 func (cs *circuits) add(k Key) *circuit {
-	if len(k.Host) > mostHost || len(k.Scheme)+len(k.Host)+len(k.Detail) > mostKey {
+	k, ok := k.short()
+	if !ok {
 		return nil
 	}
 	k.Scheme, k.Host, k.Detail = strings.Clone(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail) // not the whole URL
@@ -242,8 +250,11 @@ func (t *Transport) findOrMake(req *http.Request) (c *circuit) {
 	}
 	key := keyOf(req)
 	c = t.circuits.get(key)
-	if c == nil && t.overrides.any.Load() {
-		c = t.passing(key) // it may be forced open
+	if forced := t.overrides.now.Load(); c == nil && forced != nil {
+		key, _ = key.short()
+		if forced.of(key.String()).State == policy.Open {
+			c = t.passing(key)
+		}
 	}
 	done = true
 	return c
@@ -251,6 +262,7 @@ func (t *Transport) findOrMake(req *http.Request) (c *circuit) {
 
 // passing makes a circuit for one call, where there is no room to keep it. Observers hear of refusals and of no state.
 func (t *Transport) passing(k Key) *circuit {
+	k, _ = k.short()
 	c := t.newCircuit(k)
 	c.Tell()
 	return c
@@ -263,8 +275,8 @@ func (t *Transport) newCircuit(k Key) *circuit {
 	c.by.Store(by)
 	c.Circuit = statemachine.New(t.configOf(by, k), c, c.newPeers)
 	c.Hush()
-	if t.overrides.any.Load() {
-		t.applyOverride(c) // before anybody can find it
+	if t.overrides.now.Load() != nil {
+		c.madeBy = t.applyOverride(c) // before anybody can find it
 	}
 	return c
 }
@@ -273,24 +285,21 @@ func (t *Transport) newCircuit(k Key) *circuit {
 // storage are functions of the user: if one of them panics, the rest is done all the same.
 func (t *Transport) added(c *circuit) {
 	defer c.Tell()
-	defer t.applyOverride(c)
+	defer func() {
+		if t.overrides.now.Load() != c.madeBy {
+			t.applyOverride(c)
+		}
+	}()
 	defer t.seat.introduce(c)
 	defer t.restore(c)
 	defer t.shade(c)
-	if c.by.Load() != t.policies.Load() {
-		t.configureLatest(c)
-	}
+	t.configure(c)
 }
 
 // shade puts a new circuit into shadow if that is where it belongs, or if it cannot be told.
 func (t *Transport) shade(c *circuit) {
-	for shadow := t.shadow.Load(); shadow != nil; {
+	if t.shadow.Load() != nil {
 		c.shadow.Store(true)
-		c.shadow.Store((*shadow)(c.key))
-		latest := t.shadow.Load()
-		if latest == shadow {
-			break
-		}
-		shadow = latest
+		t.shadeLatest(c)
 	}
 }

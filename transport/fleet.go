@@ -93,6 +93,9 @@ func survive() {
 
 func (s *seat) hear(m fleet.Message) {
 	defer survive()
+	if k, ok := Key(m.Key).short(); !ok || k != Key(m.Key) {
+		return // no circuit has this key
+	}
 	now := time.Now()
 	c := s.t.circuits.find(Key(m.Key))
 	if c != nil {

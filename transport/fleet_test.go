@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -457,6 +458,9 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 	for name, flood := range map[string]func(i int) fleet.Message{
 		"many keys":    func(i int) fleet.Message { return fleet.Message{From: "a", Key: madeUp(i)} },
 		"many members": func(i int) fleet.Message { return fleet.Message{From: fmt.Sprint("member", i), Key: madeUp(i % 32)} },
+		"long keys": func(i int) fleet.Message {
+			return fleet.Message{From: "a", Key: fleet.Key{Scheme: "http", Host: "a.test", Detail: fmt.Sprint(i, strings.Repeat("x", 1<<13))}}
+		},
 		"many of both": func(i int) fleet.Message {
 			return fleet.Message{From: fmt.Sprint("member", i/4096), Key: madeUp(i % 4096)}
 		},
@@ -466,7 +470,7 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 			defer m.rt.LeaveFleet()
 			before := liveHeap()
 			messages := 100_000
-			if name == "many keys" {
+			if strings.HasSuffix(name, "keys") {
 				messages = 8192
 			}
 			for i := range messages {

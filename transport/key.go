@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,24 +17,89 @@ import (
 )
 
 // Key tells circuits apart. Keys can be compared.
+//
+// A circuit's key weighs at most 1024 bytes: a Detail longer than 512 is one that begins as it does and ends with a SHA-256 of it all, so that
+// it has a circuit of its own still, and that is what observers, policies and storages get. A request whose scheme and host are longer than 512
+// bytes together, which no resolver knows, has no circuit and passes unwatched, unless it is forced open by what they begin with.
 type Key struct {
 	Scheme string // in lower case
 	Host   string // canonical, with a port unless it is the scheme's own
 	Detail string // what a KeyFunc adds: a method, a route, a tenant; empty by default
 }
 
-// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail. What
-// could break a line of a log or a header, or cannot be seen there, is escaped as in a Go string.
+// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail, or as its Detail if that
+// is all there is of it, and never as "". No two keys have the same text: what cannot be seen is escaped as in a Go string, and so are backslashes, and spaces
+// that nobody would see or that would be taken for the one before the Detail. A Detail alone that has "://" in it stands behind ":// ".
 func (k Key) String() string {
-	text := k.Detail
-	if k.Scheme != "" || k.Host != "" {
-		text = strings.TrimSuffix(k.Scheme+"://"+k.Host+" "+k.Detail, " ")
+	if k.Scheme == "" && k.Host == "" && k.Detail != "" && !strings.Contains(k.Detail, "://") {
+		return escape(k.Detail, unseen)
 	}
-	if visible.Text(text) == text {
+	text := escape(k.Scheme, spaceOrColon) + "://" + escape(k.Host, anySpace)
+	if k.Detail != "" {
+		text += " " + escape(k.Detail, unseen)
+	}
+	return text
+}
+
+// unseen reports whether a byte is a space at an end of the text, or after another.
+func unseen(text string, at int) bool {
+	return text[at] == ' ' && (at == 0 || at == len(text)-1 || text[at-1] == ' ')
+}
+
+func anySpace(text string, at int) bool     { return text[at] == ' ' }
+func spaceOrColon(text string, at int) bool { return text[at] == ' ' || text[at] == ':' }
+
+// escape writes out what cannot be seen, backslashes, and what also is to be.
+func escape(text string, also func(text string, at int) bool) string {
+	var escaped []byte // nil as long as it is the text itself
+	from := 0
+	for at := 0; at < len(text); {
+		r, size := utf8.DecodeRuneInString(text[at:])
+		broken := r == utf8.RuneError && size == 1
+		if broken || r == '\\' || !visible.Rune(r) || also(text, at) {
+			escaped = append(escaped, text[from:at]...)
+			if broken || visible.Rune(r) && r != '\\' {
+				escaped = append(escaped, '\\', 'x', hex[text[at]>>4], hex[text[at]&0xf])
+			} else {
+				quoted := strconv.AppendQuoteRuneToASCII(nil, r)
+				escaped = append(escaped, quoted[1:len(quoted)-1]...)
+			}
+			from = at + size
+		}
+		at += size
+	}
+	if from == 0 {
 		return text
 	}
-	quoted := strconv.Quote(text)
-	return visible.Text(quoted[1 : len(quoted)-1]) // and what prints and cannot be seen
+	return string(append(escaped, text[from:]...))
+}
+
+const hex = "0123456789abcdef"
+
+const (
+	// mostHost is longer than the scheme and any name that can be looked up (RFC 1035).
+	mostHost   = 512
+	mostDetail = 512
+)
+
+// short returns the key that a circuit has for this one, and false if it has none because the host is too long. Then the key is
+// what is looked at for states that are forced.
+func (k Key) short() (short Key, ok bool) {
+	if len(k.Scheme)+len(k.Host) > mostHost {
+		scheme := k.Scheme[:min(len(k.Scheme), mostHost)]
+		return Key{Scheme: scheme, Host: k.Host[:min(len(k.Host), mostHost-len(scheme))]}, false
+	}
+	if len(k.Detail) > mostDetail {
+		sum := "... sha256:" + fmt.Sprintf("%x", sha256.Sum256([]byte(k.Detail)))
+		end := mostDetail - len(sum)
+		for range utf8.UTFMax - 1 { // text stays text
+			if !utf8.RuneStart(k.Detail[end]) {
+				end--
+			}
+		}
+		k.Detail = k.Detail[:end] + sum
+	}
+	return k, true
 }
 
 // MarshalText writes the key as String does.
@@ -46,8 +113,7 @@ type KeyFunc func(*http.Request) Key
 // Upstream is the KeyFunc that Transport uses by default: the scheme, host and port of the request's URL in canonical
 // form. Letter case, a default port, a trailing dot, the spelling of an IP address and Unicode in a host name make no
 // difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say. All URLs of a scheme without a host, such
-// as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart. Requests whose host is longer than 512 bytes, or whose key is
-// longer than 4096, have no circuit and pass unwatched.
+// as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart.
 func Upstream(req *http.Request) Key { return upstream(req.URL) }
 
 func upstream(u *url.URL) Key {

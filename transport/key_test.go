@@ -58,7 +58,7 @@ func TestCanonicalUpstreams(t *testing.T) {
 		{"http", "[::ffff:192.0.2.1]", "http://[::ffff:192.0.2.1]"},
 		{"http", "[fe80::1%eth0]:80", "http://[fe80::1%eth0]"},
 		{"http", "[FE80::1%Eth0]", "http://[fe80::1%Eth0]"},
-		{"http", "[No Address]", "http://[no address]"},
+		{"http", "[No Address]", `http://[no\x20address]`},
 		{"http", "::1", "http://::1"},
 
 		{"http", "bücher.example", "http://xn--bcher-kva.example"},
@@ -132,18 +132,22 @@ func TestKeysAsText(t *testing.T) {
 		key  transport.Key
 		want string
 	}{
-		{transport.Key{}, ""},
+		{transport.Key{}, "://"},
 		{transport.Key{Scheme: "http", Host: "a"}, "http://a"},
 		{transport.Key{Scheme: "http", Host: "a", Detail: "GET /x"}, "http://a GET /x"},
 		{transport.Key{Detail: "tenant"}, "tenant"},
 		{transport.Key{Detail: `say "hi"`}, `say "hi"`},
 		{transport.Key{Detail: "a\nb"}, `a\nb`},
-		{transport.Key{Detail: "\"a\"\nb"}, `\"a\"\nb`},
-		{transport.Key{Detail: "a\n\"b\""}, `a\n\"b\"`},
-		{transport.Key{Scheme: "http", Host: "a\r\nX: y"}, `http://a\r\nX: y`},
+		{transport.Key{Detail: "\"a\"\nb"}, `"a"\nb`},
+		{transport.Key{Detail: "a\n\"b\""}, `a\n"b"`},
+		{transport.Key{Scheme: "http", Host: "a\r\nX: y"}, `http://a\r\nX:\x20y`},
 		{transport.Key{Detail: "a\x00\x1b[31m\u2028\u202eb"}, `a\x00\x1b[31m\u2028\u202eb`},
 		{transport.Key{Detail: "a\xffb\x9b"}, `a\xffb\x9b`},
 		{transport.Key{Detail: "bücher"}, "bücher"},
+		{transport.Key{Scheme: "http", Host: "a", Detail: "acme "}, `http://a acme\x20`},
+		{transport.Key{Scheme: "http", Host: "a", Detail: ` a  \d `}, `http://a \x20a \x20\\d\x20`},
+		{transport.Key{Detail: "https://a/b"}, ":// https://a/b"},
+		{transport.Key{Scheme: "unix"}, "unix://"},
 	}
 	for _, c := range cases {
 		t.Run(c.want, func(t *testing.T) {

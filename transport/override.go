@@ -1,13 +1,13 @@
 package transport
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/visible"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -20,173 +20,260 @@ type Override struct {
 	unsaved bool
 }
 
+// mostOverrides bounds what a new circuit may have to be held against, and one of a fleet's can all be followed.
+const mostOverrides = 1024
+
+// overrides is what is forced. Who looks takes no lock.
 type overrides struct {
-	any     atomic.Bool // there are some
-	mu      sync.Mutex
-	kept    []Override // the last that matches a key has the say
-	version uint64     // grows with each change
+	now atomic.Pointer[overrideSet] // nil if there is none
+	mu  sync.Mutex                  // held while it changes
+}
+
+// overrideSet does not change. The last that matches a key has the say.
+type overrideSet struct {
+	kept     []Override
+	patterns []*pattern // of those kept
+
+	exact              map[string]int // what a text is -> index in kept
+	prefixes, suffixes affixes
+	others             []int // the indexes of all that has to be tried, in order
+}
+
+// affixes are found by their length: few lengths are in use.
+type affixes struct {
+	lengths []int
+	index   map[string]int
+}
+
+func (a *affixes) add(text string, index int) {
+	if a.index == nil {
+		a.index = make(map[string]int)
+	}
+	a.index[text] = index
+	if !slices.Contains(a.lengths, len(text)) {
+		a.lengths = append(a.lengths, len(text))
+	}
+}
+
+func newOverrideSet(kept []Override, patterns []*pattern) *overrideSet {
+	if len(kept) == 0 {
+		return nil
+	}
+	s := &overrideSet{kept: kept, patterns: patterns, exact: make(map[string]int)}
+	for i, p := range patterns {
+		switch {
+		case p.exact:
+			s.exact[p.first] = i
+		case p.prefix():
+			s.prefixes.add(p.first, i)
+		case p.suffix():
+			s.suffixes.add(p.last, i)
+		default:
+			s.others = append(s.others, i)
+		}
+	}
+	return s
+}
+
+// of returns the override that has the say on the key with this text, which has no pattern if there is none.
+func (s *overrideSet) of(text string) Override {
+	if s == nil {
+		return Override{}
+	}
+	last := -1
+	found := func(index int, known bool) {
+		if known {
+			last = max(last, index)
+		}
+	}
+	lookUp := func(index map[string]int, text string) { i, known := index[text]; found(i, known) }
+	lookUp(s.exact, text)
+	for _, n := range s.prefixes.lengths {
+		if n <= len(text) {
+			lookUp(s.prefixes.index, text[:n])
+		}
+	}
+	for _, n := range s.suffixes.lengths {
+		if n <= len(text) {
+			lookUp(s.suffixes.index, text[len(text)-n:])
+		}
+	}
+	for _, i := range slices.Backward(s.others) {
+		if i < last {
+			break
+		}
+		if s.patterns[i].matches(text) {
+			last = i
+			break
+		}
+	}
+	if last < 0 {
+		return Override{}
+	}
+	return s.kept[last]
 }
 
 // Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept now and those made later,
 // until Release: an open one refuses everything and probes nothing, a closed one lets everything through, whatever
 // fails, but for policy.Limits. A pattern is a key as its String method writes it, in which each * stands for any text: "https://example.com",
 // "https://*.example.com*"; Key.Pattern is the one for a single key. What cannot be seen in a pattern is
-// escaped as in a key. It returns how many of the circuits kept now match. It panics if the pattern is empty or the state is neither.
-func (t *Transport) Force(pattern string, state policy.State) int {
-	return t.force(Override{Pattern: visible.Pattern(pattern), State: state})
+// escaped as in a key.
+//
+// It returns how many of the circuits kept now match. It forces nothing and returns an error if the pattern has more than 8192 bytes, which
+// is longer than that of any key, or if 1024 others are forced already. It panics if the pattern is empty or the state is neither.
+func (t *Transport) Force(pattern string, state policy.State) (matched int, err error) {
+	return t.force(Override{Pattern: pattern, State: state})
 }
 
 // ForceUnsaved is Force for what is kept elsewhere and ends there, as what fleetredis.FollowOverrides applies: Save leaves it
 // out, or it would be forced for good in the process that restores it.
-func (t *Transport) ForceUnsaved(pattern string, state policy.State) int {
-	return t.force(Override{Pattern: visible.Pattern(pattern), State: state, unsaved: true})
+func (t *Transport) ForceUnsaved(pattern string, state policy.State) (matched int, err error) {
+	return t.force(Override{Pattern: pattern, State: state, unsaved: true})
 }
 
-func (t *Transport) force(o Override) int {
+func (t *Transport) force(o Override) (matched int, err error) {
 	if o.Pattern == "" {
 		panic(`fusebox/transport: Force got an empty pattern; write "*" for all circuits`)
 	}
 	if o.State != policy.Open && o.State != policy.Closed {
 		panic("fusebox/transport: Force got a state that is neither policy.Open nor policy.Closed")
 	}
-	t.overrides.mu.Lock()
-	t.overrides.drop(o.Pattern)
-	o.At = time.Now()
-	t.overrides.kept = append(t.overrides.kept, o)
-	t.overrides.any.Store(true)
-	t.overrides.mu.Unlock()
-	return t.override(o.Pattern)
+	o.Pattern = visiblePattern(o.Pattern)
+	added, err := t.overrides.add([]Override{o})
+	if err != nil {
+		return 0, err
+	}
+	return t.override(added[0]), nil
+}
+
+// add puts overrides behind all others, or none of them if there is no room or a pattern is too long.
+func (o *overrides) add(all []Override) (added []*pattern, err error) {
+	for _, override := range all {
+		p, err := parsePattern(override.Pattern)
+		if err != nil {
+			return nil, err
+		}
+		added = append(added, p)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var kept []Override
+	var patterns []*pattern
+	keep := func(override Override, p *pattern) {
+		kept, patterns = append(kept, override), append(patterns, p)
+	}
+	last := make(map[string]int)
+	for i, override := range all {
+		last[override.Pattern] = i
+	}
+	if s := o.now.Load(); s != nil {
+		for i, have := range s.kept {
+			if _, again := last[have.Pattern]; !again {
+				keep(have, s.patterns[i])
+			}
+		}
+	}
+	for i, override := range all {
+		if last[override.Pattern] == i {
+			override.At = time.Now()
+			keep(override, added[i])
+		}
+	}
+	if len(kept) > mostOverrides {
+		return nil, fmt.Errorf("fusebox: no more than %d patterns can be forced; release some", mostOverrides)
+	}
+	o.now.Store(newOverrideSet(kept, patterns))
+	return added, nil
+}
+
+// drop takes out the override of a pattern, and returns what it was taken apart to; nil if there is none.
+func (o *overrides) drop(text string) (dropped *pattern) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.now.Load()
+	if s == nil {
+		return nil
+	}
+	at := slices.IndexFunc(s.kept, func(have Override) bool { return have.Pattern == text })
+	if at < 0 {
+		return nil
+	}
+	o.now.Store(newOverrideSet(slices.Delete(slices.Clone(s.kept), at, at+1), slices.Delete(slices.Clone(s.patterns), at, at+1)))
+	return s.patterns[at]
 }
 
 // Release ends what Force did with the same pattern, and gives its circuits back to their rules: one that is open is due for
 // a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this pattern.
 func (t *Transport) Release(pattern string) int {
-	pattern = visible.Pattern(pattern)
-	t.overrides.mu.Lock()
-	known := t.overrides.drop(pattern)
-	t.overrides.mu.Unlock()
-	if !known {
-		return 0
+	if dropped := t.overrides.drop(visiblePattern(pattern)); dropped != nil {
+		return t.override(dropped)
 	}
-	return t.override(pattern)
+	return 0
 }
 
 // Reset makes the circuits of all keys that match the pattern what they were when they were new: closed, with nothing
-// known. Those that are forced stay so. It returns how many match.
-func (t *Transport) Reset(pattern string) (n int) {
-	pattern = visible.Pattern(pattern)
+// known. Those that are forced stay so. It returns how many match, and an error if the pattern has more than 8192 bytes.
+func (t *Transport) Reset(pattern string) (matched int, err error) {
+	p, err := parsePattern(visiblePattern(pattern))
+	if err != nil {
+		return 0, err
+	}
 	now := time.Now()
 	for _, c := range t.circuits.all() {
-		if matches(pattern, c.text()) {
-			n++
+		if p.matches(c.text()) {
+			matched++
 			if c.Reset(now) {
 				c.shadowed.reset()
 			}
 		}
 	}
-	return n
+	return matched, nil
 }
 
 // Overrides returns what is forced, in the order in which it was. Where several match a key, the last has the say.
 func (t *Transport) Overrides() []Override {
-	t.overrides.mu.Lock()
-	defer t.overrides.mu.Unlock()
-	return slices.Clone(t.overrides.kept)
+	if s := t.overrides.now.Load(); s != nil {
+		return slices.Clone(s.kept)
+	}
+	return nil
 }
 
-// override brings the circuits that match the pattern into the states that are forced on them now, if any.
-func (t *Transport) override(pattern string) (n int) {
+// override brings the circuits that match one of the patterns into the states that are forced on them now, if any.
+func (t *Transport) override(by ...*pattern) (matched int) {
 	done := false
 	defer func() {
 		if !done { // an observer panicked, and the others are still to be brought there
-			t.override(pattern)
+			t.override(by...)
 		}
 	}()
 	for _, c := range t.circuits.all() {
-		if matches(pattern, c.text()) {
-			n++
+		if slices.ContainsFunc(by, func(p *pattern) bool { return p.matches(c.text()) }) {
+			matched++
 			t.applyOverride(c)
 		}
 	}
 	done = true
-	return n
+	return matched
 }
 
 // applyOverride looks again after it has done what was to be done then, so that of two that meet the later one has the say on
-// each circuit. It does it outside the lock, since observers hear of it.
-func (t *Transport) applyOverride(c *circuit) {
+// each circuit. It returns what it did it by.
+func (t *Transport) applyOverride(c *circuit) *overrideSet {
 	for {
-		override, version := t.overrides.of(c)
-		if override.Pattern != "" {
+		s := t.overrides.now.Load()
+		if override := s.of(c.text()); override.Pattern != "" {
 			c.Force(override.State, time.Now())
 		} else {
 			c.Release(time.Now())
 		}
-		if _, latest := t.overrides.of(c); latest == version {
-			return
+		if t.overrides.now.Load() == s {
+			return s
 		}
 	}
-}
-
-func (o *overrides) drop(pattern string) (known bool) {
-	before := len(o.kept)
-	o.kept = slices.DeleteFunc(o.kept, func(have Override) bool { return have.Pattern == pattern })
-	o.any.Store(len(o.kept) > 0)
-	o.version++
-	return len(o.kept) < before
-}
-
-// of returns the override that has the say on a circuit, which has no pattern if there is none, and the version in which
-// that is so.
-func (o *overrides) of(c *circuit) (override Override, version uint64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, override := range slices.Backward(o.kept) {
-		if matches(override.Pattern, c.text()) {
-			return override, o.version
-		}
-	}
-	return Override{}, o.version
 }
 
 // Pattern returns the pattern for Force, Release and Reset that matches this key alone.
-func (k Key) Pattern() string { return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(k.String()) }
-
-// matches reports whether text is what the pattern describes: itself, but for each * any text. After a backslash each
-// character stands for itself.
-func matches(pattern, text string) bool {
-	parts := split(pattern)
-	last := len(parts) - 1
-	if last == 0 {
-		return parts[0] == text
-	}
-	text, ok := strings.CutPrefix(text, parts[0])
-	if !ok {
-		return false
-	}
-	for _, part := range parts[1:last] {
-		at := strings.Index(text, part)
-		if at < 0 {
-			return false
-		}
-		text = text[at+len(part):]
-	}
-	return strings.HasSuffix(text, parts[last])
-}
-
-// split returns what stands between the stars of a pattern.
-func split(pattern string) []string {
-	parts := []string{""}
-	for i := 0; i < len(pattern); i++ {
-		last := len(parts) - 1
-		if pattern[i] == '*' {
-			parts = append(parts, "")
-			continue
-		}
-		if pattern[i] == '\\' && i+1 < len(pattern) {
-			i++
-		}
-		parts[last] += pattern[i : i+1]
-	}
-	return parts
+func (k Key) Pattern() string {
+	k, _ = k.short()
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(k.String())
 }

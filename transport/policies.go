@@ -21,29 +21,26 @@ func (t *Transport) SetPolicy(p policy.Policy, policyFor func(Key) policy.Policy
 	if p == nil {
 		panic("fusebox/transport: SetPolicy got nil; write policy.Adaptive{} for the default")
 	}
-	t.configuring.Lock()
-	defer t.configuring.Unlock()
 	next := &policies{t.newConfig(p), policyFor}
 	for _, c := range t.circuits.all() {
 		t.configOf(next, c.key) // panics here, where nothing has changed
 	}
 	t.policies.Store(next)
 	for _, c := range t.circuits.all() {
-		t.configure(c, next)
+		t.configure(c)
 	}
 }
 
-func (t *Transport) configureLatest(c *circuit) {
-	t.configuring.Lock()
-	defer t.configuring.Unlock()
-	t.configure(c, t.policies.Load())
-}
-
-// configure makes a circuit go by policies, unless it does.
-func (t *Transport) configure(c *circuit, by *policies) {
-	if c.by.Load() != by {
-		c.Configure(t.configOf(by, c.key), time.Now())
-		c.by.Store(by)
+// configure makes a circuit go by the latest policies. What is a function of the user is asked outside the lock.
+func (t *Transport) configure(c *circuit) {
+	for by := t.policies.Load(); c.by.Load() != by; by = t.policies.Load() {
+		config := t.configOf(by, c.key)
+		t.configuring.Lock()
+		if t.policies.Load() == by {
+			c.Configure(config, time.Now())
+			c.by.Store(by)
+		}
+		t.configuring.Unlock()
 	}
 }
 

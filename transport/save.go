@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -11,11 +12,11 @@ import (
 )
 
 // saved is the format of Save.
-type saved struct {
-	Version   int             `json:"version"`
-	At        time.Time       `json:"at"`
-	Circuits  []savedCircuit  `json:"circuits"`
-	Overrides []savedOverride `json:"overrides"`
+type saved[C, O savedCircuit | savedOverride | json.RawMessage] struct {
+	Version   int       `json:"version"`
+	At        time.Time `json:"at"`
+	Circuits  []C       `json:"circuits"`
+	Overrides []O       `json:"overrides"`
 }
 
 type savedOverride struct {
@@ -23,7 +24,7 @@ type savedOverride struct {
 	State   *policy.State `json:"state"` // nil if it is missing
 }
 
-// savedCircuit has a key in parts: its text cannot be taken apart again.
+// savedCircuit has a key in parts, for whoever reads it.
 type savedCircuit struct {
 	Scheme    string       `json:"scheme"`
 	Host      string       `json:"host"`
@@ -61,14 +62,14 @@ func saveSamples(seen []policy.Sample) (saved []savedSample) {
 }
 
 // restoreSamples leaves the parts of a cause out that are not known here.
-func restoreSamples(saved []savedSample) (seen []policy.Sample) {
+func restoreSamples(saved []savedSample, now time.Time) (seen []policy.Sample) {
 	for _, s := range saved {
 		cause := policy.Cause{
 			Phase: named(s.Cause.Phase, policy.NoPhase), Kind: named(s.Cause.Kind, policy.Other),
 			Deadline: named(s.Cause.Deadline, policy.NoDeadline), Status: s.Cause.Status,
 			Reason: reasonOf(s.Cause.Reason),
 		}
-		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: s.At, Trace: traceText(s.Trace)})
+		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: believed(s.At, now), Trace: traceText(s.Trace)})
 	}
 	return seen
 }
@@ -86,21 +87,34 @@ func named[T interface {
 	return otherwise
 }
 
-const savedVersion = 1
+const (
+	savedVersion = 1
+	// mostSaved bounds what Save writes and Restore reads, in bytes: some 40,000 circuits with all that a circuit remembers.
+	mostSaved = 64 << 20
+)
 
 // Save writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the Restore of the
-// process that comes after this one. Keys that are not UTF-8 are left out.
+// process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond 64 MiB.
 func (t *Transport) Save(w io.Writer) error {
-	s := saved{Version: savedVersion, At: time.Now(), Circuits: []savedCircuit{}, Overrides: []savedOverride{}}
-	for _, o := range t.Overrides() {
-		if !o.unsaved {
-			s.Overrides = append(s.Overrides, savedOverride{o.Pattern, &o.State})
+	s := saved[json.RawMessage, json.RawMessage]{Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{}}
+	room := mostSaved - 1<<10
+	add := func(to *[]json.RawMessage, record any) {
+		text, err := json.Marshal(record)
+		if room -= len(text) + 1; err == nil && room >= 0 { // an error, of a time that JSON cannot hold, costs this record alone
+			*to = append(*to, text)
 		}
 	}
-	for _, c := range t.Circuits() {
+	for _, o := range t.Overrides() {
+		if !o.unsaved {
+			add(&s.Overrides, savedOverride{o.Pattern, &o.State})
+		}
+	}
+	all := t.Circuits()
+	slices.SortStableFunc(all, func(a, b Circuit) int { return knownFirst(a.Known, b.Known) })
+	for _, c := range all {
 		text := c.Key.Scheme + c.Key.Host + c.Key.Detail
 		if c.State != policy.Closed && !c.Forced && utf8.ValidString(text) { // JSON has no other text
-			s.Circuits = append(s.Circuits, savedCircuit{
+			add(&s.Circuits, savedCircuit{
 				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail, State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe, Known: c.Known,
 				Samples: saveSamples(c.Samples),
 			})
@@ -112,13 +126,40 @@ func (t *Transport) Save(w io.Writer) error {
 	return nil
 }
 
+// knownFirst is the order in which there is room: what has never answered may be made up.
+func knownFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
+// believed returns a time of the past that was read somewhere. One that is to come is taken for now, and one before all calendars is not
+// known: they would break what is done with them, JSON above all.
+func believed(at, now time.Time) time.Time {
+	switch {
+	case at.After(now):
+		return now
+	case at.Year() < 1:
+		return time.Time{}
+	}
+	return at.Local() // no zone that nobody knows
+}
+
 // Restore takes up what Save wrote: the circuits open that were open or half-open then, due for a probe when they were, and
 // knowing what failed; and what was forced is forced again. Circuits that have changed their state here already stay as they are. What was
-// saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. It returns how many circuits it
-// opened. If what it reads is malformed, it returns an error and changes nothing.
+// saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. Of more circuits than WithMaxCircuits allows, the first
+// are taken up. It returns how many circuits it opened. If what it reads is malformed, has more than 64 MiB, or has more to force, or longer
+// patterns, than Force allows, it returns an error and changes nothing.
 func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err error) {
-	var s saved
-	text, err := io.ReadAll(r)
+	var s saved[savedCircuit, savedOverride]
+	text, err := io.ReadAll(io.LimitReader(r, mostSaved+1))
+	if err == nil && len(text) > mostSaved {
+		err = fmt.Errorf("there are more than %d bytes", mostSaved)
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &s)
 	}
@@ -128,14 +169,18 @@ func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err 
 	if s.Version != savedVersion {
 		return 0, fmt.Errorf("fusebox: restore circuits: version is %d, and only %d is known here", s.Version, savedVersion)
 	}
+	var force []Override
 	for _, o := range s.Overrides {
 		if o.Pattern == "" || o.State == nil || *o.State == policy.HalfOpen {
 			return 0, fmt.Errorf("fusebox: restore circuits: what %q is forced to is malformed; it takes a pattern, and closed or open", o.Pattern)
 		}
+		force = append(force, Override{Pattern: visiblePattern(o.Pattern), State: *o.State})
 	}
-	for _, o := range s.Overrides {
-		t.Force(o.Pattern, *o.State)
+	forced, err := t.overrides.add(force)
+	if err != nil {
+		return 0, fmt.Errorf("fusebox: restore circuits: %w", err)
 	}
+	t.override(forced...)
 	if maxAge == 0 {
 		maxAge = 5 * time.Minute
 	}
@@ -143,9 +188,14 @@ func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err 
 	if now.Sub(s.At) > maxAge {
 		return 0, nil
 	}
+	room := t.circuits.max
+	slices.SortStableFunc(s.Circuits, func(a, b savedCircuit) int { return knownFirst(a.Known, b.Known) })
 	for _, kept := range s.Circuits {
 		if kept.State == policy.Closed {
 			continue
+		}
+		if room--; room < 0 {
+			break
 		}
 		due := kept.NextProbe
 		if due.IsZero() {
@@ -155,8 +205,8 @@ func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err 
 		if c == nil {
 			continue
 		}
-		c.Recall(restoreSamples(kept.Samples)) // before, so that who is told that it opens is told why
-		if c.Restore(now, due, kept.Trouble, kept.Known) {
+		c.Recall(restoreSamples(kept.Samples, now)) // before, so that who is told that it opens is told why
+		if c.Restore(now, due, believed(kept.Trouble, now), kept.Known) {
 			opened++
 		}
 	}

@@ -15,11 +15,20 @@ func (t *Transport) SetShadow(shadow func(Key) bool) {
 	if shadow == nil {
 		shadow = func(Key) bool { return false }
 	}
-	t.configuring.Lock()
-	defer t.configuring.Unlock()
 	t.shadow.Store(&shadow)
 	for _, c := range t.circuits.all() {
-		c.shadow.Store(shadow(c.key))
+		t.shadeLatest(c)
+	}
+}
+
+// shadeLatest looks again after it has done what was to be done then, as applyOverride does.
+func (t *Transport) shadeLatest(c *circuit) {
+	for {
+		shadow := t.shadow.Load()
+		c.shadow.Store((*shadow)(c.key))
+		if t.shadow.Load() == shadow {
+			return
+		}
 	}
 }
 

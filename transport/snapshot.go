@@ -114,8 +114,7 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 	}
 	forcedBy := ""
 	if s.Forced {
-		override, _ := c.t.overrides.of(c)
-		forcedBy = override.Pattern
+		forcedBy = c.t.overrides.now.Load().of(c.text()).Pattern
 	}
 	return Circuit{
 		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,

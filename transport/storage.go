@@ -104,11 +104,13 @@ func (t *Transport) restore(c *circuit) {
 		t.storageFailed(c.key, err)
 		return
 	}
-	switch now := time.Now(); record.State {
+	now := time.Now()
+	since := believed(record.Since, now)
+	switch record.State {
 	case policy.Open:
-		c.Restore(now, record.NextProbe, record.Since, record.Known)
+		c.Restore(now, record.NextProbe, since, record.Known)
 	case policy.HalfOpen:
-		c.Restore(now, now, record.Since, record.Known)
+		c.Restore(now, now, since, record.Known)
 	}
 }
 

@@ -36,7 +36,7 @@ type Transport struct {
 	random      func() float64
 	observers   observers
 	policies    atomic.Pointer[policies]
-	configuring sync.Mutex // held while policies or shadow change
+	configuring sync.Mutex // held while a circuit gets other policies
 	overrides   overrides
 	shadow      atomic.Pointer[func(Key) bool] // nil if all refusals are real
 	http3       atomic.Bool                    // an answer came over it

@@ -127,25 +127,33 @@ func (a *Admin) Release(ctx context.Context, pattern string) (known bool, err er
 }
 
 // Overrides returns what is forced, in the order in which it was. Where several match a key, the last has the say.
-func (a *Admin) Overrides(ctx context.Context) ([]Override, error) { return a.listOverrides(ctx) }
+func (a *Admin) Overrides(ctx context.Context) ([]Override, error) {
+	all, _, err := a.listOverrides(ctx)
+	return all, err
+}
 
-func (p place) listOverrides(ctx context.Context) (all []Override, err error) {
+// listOverrides leaves out what makes no sense or is too much, and counts it.
+func (p place) listOverrides(ctx context.Context) (all []Override, leftOut int, err error) {
 	list, err := forced.Run(ctx, p.client, []string{p.overrides()}).StringSlice()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var now int64
 	if len(list) == 0 || json.Unmarshal([]byte(list[len(list)-1]), &now) != nil {
-		return nil, errors.New("fleet/redis: overrides are not what they should be")
+		return nil, 0, errors.New("fleet/redis: overrides are not what they should be")
 	}
-	for i := 0; i+1 < len(list) && len(all) < mostOverrides; i += 2 {
+	for i := 0; i+1 < len(list); i += 2 {
 		var o struct {
 			State     string
 			At, Until int64
 		}
 		var state policy.State
-		if json.Unmarshal([]byte(list[i+1]), &o) != nil || state.UnmarshalText([]byte(o.State)) != nil || state == policy.HalfOpen ||
-			o.Until <= now || len(list[i]) > mostPattern {
+		switch pattern := list[i]; {
+		case json.Unmarshal([]byte(list[i+1]), &o) != nil || state.UnmarshalText([]byte(o.State)) != nil || state == policy.HalfOpen ||
+			pattern == "" || len(pattern) > mostPattern || o.Until > now && len(all) >= mostOverrides:
+			leftOut++
+			continue
+		case o.Until <= now:
 			continue
 		}
 		// Times that Force does not write would break what is done with them, JSON above all.
@@ -155,5 +163,5 @@ func (p place) listOverrides(ctx context.Context) (all []Override, err error) {
 		})
 	}
 	slices.SortFunc(all, func(a, b Override) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Pattern, b.Pattern)) })
-	return all, nil
+	return all, leftOut, nil
 }

@@ -2,6 +2,7 @@ package fleetredis
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.U
 	defer running.Wait()
 	running.Go(func() { l.run(ctx) })
 
-	f := follower{t: t, applied: make(map[string]applied)}
+	f := follower{t: t, logger: o.Logger, applied: make(map[string]applied)}
 	defer f.apply(nil)
 	var over <-chan struct{} // a call of Redis that is under way
 	next := time.Now()       // to read
@@ -68,16 +69,17 @@ func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.U
 			}
 		}
 		var all []Override
+		var leftOut int
 		var err error
 		over, err = within(ctx, func(ctx context.Context) (err error) {
-			all, err = p.listOverrides(ctx)
+			all, leftOut, err = p.listOverrides(ctx)
 			return err
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		if tr.tell(keeping, err); err == nil {
-			f.apply(all)
+			f.tell(leftOut + f.apply(all))
 			next = time.Now().Add(lookEvery)
 		}
 	}
@@ -86,6 +88,8 @@ func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.U
 // follower brings what is forced on a Transport in line with what is to be.
 type follower struct {
 	t       *transport.Transport
+	logger  *slog.Logger
+	leftOut int
 	applied map[string]applied // by pattern
 }
 
@@ -94,19 +98,31 @@ type applied struct {
 	until time.Time
 }
 
-func (f *follower) apply(all []Override) {
+// tell tells the logger how many overrides are left out, when there is news.
+func (f *follower) tell(leftOut int) {
+	if leftOut > 0 && leftOut != f.leftOut {
+		f.logger.Warn("fleet: overrides in redis are left out: they make no sense, are too long, or there are too many", "n", leftOut)
+	}
+	f.leftOut = leftOut
+}
+
+func (f *follower) apply(all []Override) (leftOut int) {
 	gone := maps.Clone(f.applied)
 	for _, o := range all {
 		delete(gone, o.Pattern)
 		have, ok := f.applied[o.Pattern]
 		if !ok || have.Override != o.Override {
-			f.t.ForceUnsaved(o.Pattern, o.State)
+			if _, err := f.t.ForceUnsaved(o.Pattern, o.State); err != nil {
+				leftOut++ // tried again the next time
+				continue
+			}
 		}
 		f.applied[o.Pattern] = applied{o.Override, time.Now().Add(o.Left)}
 	}
 	for pattern := range gone {
 		f.release(pattern)
 	}
+	return leftOut
 }
 
 func (f *follower) release(pattern string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -144,6 +145,32 @@ func TestAFollowerThatHasMissedAChangeCatchesUp(t *testing.T) {
 	start := time.Now()
 	becomes(t, one, "")
 	assert.Less(t, time.Since(start), 15*time.Second, "it looks every half minute in any case")
+}
+
+// Whoever can write to that Redis can write anything.
+func TestAFollowerLeavesOutWhatItCannotForce(t *testing.T) {
+	s := startRedis(t)
+	c := s.client(t)
+	const hash = "fusebox:{default}:v1:overrides"
+	for _, pattern := range []string{"", strings.Repeat("p", 8193), strings.Repeat("*", 1<<20)} {
+		require.NoError(t, c.HSet(t.Context(), hash, pattern, `{"state":"open","at":1,"until":10000000000000}`).Err())
+	}
+	force(t, fleetredis.NewAdmin(c, fleetredis.Options{}), "good", policy.Open, time.Hour)
+	var log logbook
+	one, _ := follow(t, s.addr, slog.New(&log))
+	becomes(t, one, "good open")
+	require.Eventually(t, func() bool { return log.count(slog.LevelWarn) == 1 }, patience, 10*time.Millisecond, "it is told")
+
+	// There are as many as can be, and some that this process has forced itself.
+	for i := range 1200 {
+		require.NoError(t, c.HSet(t.Context(), hash, fmt.Sprint("many-", i), `{"state":"open","at":1,"until":10000000000000}`).Err())
+	}
+	_, err := one.Force("mine", policy.Closed)
+	require.NoError(t, err)
+	force(t, fleetredis.NewAdmin(c, fleetredis.Options{}), "good", policy.Closed, time.Hour) // by which it looks
+	require.Eventually(t, func() bool { return len(one.Overrides()) == 1024 }, patience, 10*time.Millisecond)
+	assert.Contains(t, forcedOn(one), "mine closed")
+	require.Eventually(t, func() bool { return log.count(slog.LevelWarn) == 2 }, patience, 10*time.Millisecond)
 }
 
 func TestOverridesThatMakeNoSenseAreLeftOut(t *testing.T) {

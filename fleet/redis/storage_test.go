@@ -81,6 +81,27 @@ func TestARecordOutlivesItsStorage(t *testing.T) {
 	assert.ErrorIs(t, err, transport.ErrNoRecord, "in another namespace")
 }
 
+// Two tenants whose names look alike have records of their own, and two kinds of a line feed.
+func TestNoTwoKeysHaveOneRecord(t *testing.T) {
+	s := startRedis(t)
+	first := fleetredis.NewStorage(s.client(t), fleetredis.Options{})
+	var records []transport.Record
+	for _, detail := range []string{"acme", "acme ", "acme\n", `acme\n`, "acme\u00a0"} {
+		r := record("tenants", policy.Open)
+		r.Key.Detail = detail
+		require.NoError(t, first.Save(r))
+		records = append(records, r)
+	}
+	first.Close()
+	second := fleetredis.NewStorage(s.client(t), fleetredis.Options{})
+	defer second.Close()
+	for _, want := range records {
+		got, err := second.Load(want.Key)
+		require.NoError(t, err, "%q", want.Key.Detail)
+		assertSame(t, want, got)
+	}
+}
+
 func TestARecordEndsWithItsTTL(t *testing.T) {
 	realRedis(t)
 	t.Parallel()

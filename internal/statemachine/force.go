@@ -2,6 +2,7 @@ package statemachine
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
@@ -99,12 +100,12 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	return true
 }
 
-// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest first,
-// which are not to be changed any more.
+// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest first.
 func (c *Circuit) Recall(seen []policy.Sample) {
 	c.mu.Lock()
 	defer c.quietly()
 	if f := &c.machine.failures; len(seen) > 0 && f.at.IsZero() && c.machine.generation == 0 {
-		*f = failures{at: seen[0].At, cause: seen[0].Cause, samples: samples{kept: seen[:min(len(seen), maxSamples)], given: true}}
+		kept := slices.Clone(seen[:min(len(seen), maxSamples)])
+		*f = failures{at: seen[0].At, cause: seen[0].Cause, samples: samples{kept: kept}}
 	}
 }

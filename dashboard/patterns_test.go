@@ -1,0 +1,44 @@
+package dashboard_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/dashboard"
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+func TestWhatCannotBeForcedIsAnErrorAndNoAction(t *testing.T) {
+	told := 0
+	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }), dashboard.WithActionLog(func(dashboard.Action) { told++ }))
+	w.circuits("a.test")
+	act := func(do, pattern string) (status int, answer string) {
+		status, answer, _ = w.do(http.MethodPost, "action", `{"do":"`+do+`","pattern":"`+pattern+`"}`, "Content-Type", asJSON)
+		return status, answer
+	}
+	for _, do := range []string{"open", "closed", "release", "reset"} {
+		for _, long := range []string{strings.Repeat("a", 8193), strings.Repeat("*", 8193), strings.Repeat("b", 60_000)} {
+			status, answer := act(do, long)
+			assert.Equal(t, http.StatusBadRequest, status, do)
+			assert.Equal(t, "a pattern has 8192 bytes at most\n", answer)
+		}
+	}
+	for i := range 1024 {
+		_, err := w.breaker.Force(fmt.Sprint("http://many-", i), policy.Open)
+		require.NoError(t, err)
+	}
+	status, answer := act("open", "*")
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Equal(t, "fusebox: no more than 1024 patterns can be forced; release some\n", answer)
+	assert.Zero(t, told)
+	assert.Empty(t, w.api().Recent)
+
+	status, _ = act("reset", strings.Repeat("*", 8192))
+	assert.Equal(t, http.StatusOK, status)
+	assert.Equal(t, 1, told)
+}
