@@ -34,13 +34,16 @@ func (t *Transport) SetPolicy(p policy.Policy, policyFor func(Key) policy.Policy
 // configure makes a circuit go by the latest policies. What is a function of the user is asked outside the lock.
 func (t *Transport) configure(c *circuit) {
 	for by := t.policies.Load(); c.by.Load() != by; by = t.policies.Load() {
-		config := t.configOf(by, c.key)
-		t.configuring.Lock()
-		if t.policies.Load() == by {
-			c.Configure(config, time.Now())
-			c.by.Store(by)
-		}
-		t.configuring.Unlock()
+		t.configureBy(c, by, t.configOf(by, c.key))
+	}
+}
+
+func (t *Transport) configureBy(c *circuit, by *policies, config *statemachine.Config) {
+	t.configuring.Lock()
+	defer t.configuring.Unlock() // though a rule or the source of jitter panics
+	if t.policies.Load() == by {
+		c.Configure(config, time.Now())
+		c.by.Store(by)
 	}
 }
 

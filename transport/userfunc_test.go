@@ -110,6 +110,30 @@ func TestPoliciesCanBeSetAfterOneCouldNotBeMade(t *testing.T) {
 	require.Equal(t, 7, circuit(t, rt, here).Trip)
 }
 
+func TestPoliciesCanBeSetAfterTheSourceOfJitterPanicked(t *testing.T) {
+	var armed atomic.Bool
+	rt := transport.New(answer(204, ""), transport.WithRandom(func() float64 {
+		if armed.Swap(false) {
+			panic(errDeath)
+		}
+		return 0.5
+	}))
+	require.True(t, rt.SetState(here, policy.Open))
+	armed.Store(true)
+	require.PanicsWithValue(t, errDeath, func() { rt.SetPolicy(policy.Classic{}, nil) })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rt.SetPolicy(policy.Classic{Failures: 7}, nil)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for good")
+	}
+	require.Equal(t, policy.Open, circuit(t, rt, here).State)
+}
+
 // What is asked about a key may be slow, and may set what it is asked about.
 func TestFunctionsOfTheUserAreAskedOutsideLocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
