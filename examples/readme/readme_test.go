@@ -1,4 +1,4 @@
-// Package readme checks that README.md and the pages in docs keep their word: their Go code compiles, their tables are complete, and
+// Package readme checks that README.md and the pages in docs keep their word: their Go code compiles and runs, their tables are complete, and
 // what they link to, name and tell to run exists.
 package readme
 
@@ -50,49 +50,70 @@ var imports = map[string]string{
 	"transport": "github.com/fusebox-go/fusebox/transport", "vars": "github.com/fusebox-go/fusebox/vars",
 }
 
-// Recipes are left out: package recipes runs them.
-func TestGoCodeOnPagesCompiles(t *testing.T) {
+// TestGoCodeOnPagesCompilesAndRuns makes a package of each piece of code. What calls a server is compiled alone, and so are whole programs.
+// Each of the others runs in a process of its own, where it must not panic. Recipes are left out: package recipes runs them.
+func TestGoCodeOnPagesCompilesAndRuns(t *testing.T) {
 	dir, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
 	}
 	temp := t.TempDir()
 	overlay := struct{ Replace map[string]string }{make(map[string]string)}
-	// To os.DevNull all packages are built; to a folder the programs alone would be.
-	args := []string{"build", "-buildvcs=false", "-overlay", filepath.Join(temp, "overlay.json"), "-o", os.DevNull}
+	add := func(name, text string) {
+		file := filepath.Join(temp, name+".go")
+		writeFile(t, file, []byte(text))
+		overlay.Replace[filepath.Join(dir, name, name+".go")] = file
+	}
+	build := func(to string, packages ...string) {
+		args := []string{"build", "-buildvcs=false", "-overlay", filepath.Join(temp, "overlay.json"), "-o", to}
+		if out, err := exec.Command("go", append(args, packages...)...).CombinedOutput(); err != nil {
+			t.Fatalf("there is Go code that does not compile: %v\n%s", err, out)
+		}
+	}
+
+	var all []string
+	runs := make(map[string]string) // where a piece is from, by its name
 	for _, p := range pages(t) {
 		for _, at := range goBlock.FindAllStringSubmatchIndex(p.text, -1) {
 			if at[2] >= 0 {
 				continue
 			}
-			line := strings.Count(p.text[:at[4]], "\n") + 1
-			name := fmt.Sprintf("block%d", len(overlay.Replace)+1)
-			file := filepath.Join(temp, name+".go")
-			writeFile(t, file, []byte(source(p.text[at[4]:at[5]], p.name, line)))
-			overlay.Replace[filepath.Join(dir, name, "main.go")] = file
-			args = append(args, "./"+name)
+			name, code := fmt.Sprintf("piece%d", len(all)+1), p.text[at[4]:at[5]]
+			from := fmt.Sprintf("%s:%d", p.name, strings.Count(p.text[:at[4]], "\n")+1)
+			add(name, source(code, name, from))
+			all = append(all, "./"+name)
+			if !strings.HasPrefix(code, "package ") && !strings.Contains(code, "client.Get(") {
+				runs[name] = from
+			}
 		}
 	}
-	if len(overlay.Replace) == 0 {
-		t.Fatal("there is no Go code")
+	if len(runs) < 10 {
+		t.Fatalf("there are %d pieces of Go code to run", len(runs))
 	}
+	add("runner", runner(runs))
 	text, err := json.Marshal(overlay)
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(temp, "overlay.json"), text)
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Errorf("there is Go code that does not compile: %v\n%s", err, out)
+	build(os.DevNull, all...) // to a folder only the programs among them would be built
+	build(filepath.Join(temp, "run"), "./runner")
+	for name, from := range runs {
+		run := exec.Command(filepath.Join(temp, "run"), name)
+		run.Dir = t.TempDir() // some write a file
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Errorf("the Go code at %s: %v\n%s", from, err, out)
+		}
 	}
 }
 
-// source makes a piece of code a package; a whole program is left as it is. The compiler counts lines from line on.
-func source(code, page string, line int) string {
+// source makes a package of a piece of code, which Run runs; a whole program is left as it is. The compiler counts lines from there.
+func source(code, name, from string) string {
 	if strings.HasPrefix(code, "package ") {
-		return fmt.Sprintf("//line %s:%d\n%s", page, line, code)
+		return fmt.Sprintf("//line %s\n%s", from, code)
 	}
 	var b strings.Builder
-	b.WriteString("package readme\n\n")
+	fmt.Fprintf(&b, "package %s\n\n", name)
 	imported := make(map[string]bool)
 	for _, use := range word.FindAllStringSubmatch(code, -1) {
 		if path, ok := imports[use[1]]; ok && !imported[path] {
@@ -100,7 +121,7 @@ func source(code, page string, line int) string {
 			fmt.Fprintf(&b, "import %q\n", path)
 		}
 	}
-	fmt.Fprintf(&b, "\nfunc _() {\n//line %s:%d\n%s", page, line, code)
+	fmt.Fprintf(&b, "\nfunc Run() {\n//line %s\n%s", from, code)
 	used := make(map[string]bool)
 	for _, names := range declared.FindAllStringSubmatch(code, -1) {
 		for _, name := range names[1:] {
@@ -111,6 +132,21 @@ func source(code, page string, line int) string {
 		}
 	}
 	b.WriteString("}\n")
+	return b.String()
+}
+
+// runner is a program that runs the piece whose name it is called with.
+func runner(pieces map[string]string) string {
+	var b strings.Builder
+	b.WriteString("package main\n\nimport \"os\"\n")
+	for name := range pieces {
+		fmt.Fprintf(&b, "import \"github.com/fusebox-go/fusebox/examples/readme/%s\"\n", name)
+	}
+	b.WriteString("\nfunc main() {\n\tmap[string]func(){\n")
+	for name := range pieces {
+		fmt.Fprintf(&b, "\t\t%[1]q: %[1]s.Run,\n", name)
+	}
+	b.WriteString("\t}[os.Args[1]]()\n}\n")
 	return b.String()
 }
 
