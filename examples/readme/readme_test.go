@@ -293,6 +293,15 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 	}
 }
 
+func TestReadmeLinksToEveryPageInDocs(t *testing.T) {
+	readme := readFile(t, "README.md")
+	for _, p := range pages(t) {
+		if name := filepath.ToSlash(p.name); strings.HasPrefix(name, "docs/") && !strings.Contains(readme, "]("+name) {
+			t.Errorf("README.md does not link to %s", name)
+		}
+	}
+}
+
 var (
 	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
 	fenced  = regexp.MustCompile("(?ms)^```.*?^```$")
