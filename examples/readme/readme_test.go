@@ -329,6 +329,9 @@ var (
 	runs    = regexp.MustCompile(`-run '?([A-Z]\w*)`)
 )
 
+// testNamed is a test or a fuzz target in backquotes, or a subtest of one.
+var testNamed = regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)(?:/[^`]*)?`")
+
 func TestWhatPagesNameAndTellToRunExists(t *testing.T) {
 	var tests strings.Builder
 	for _, name := range files(t, "_test.go") {
@@ -351,6 +354,11 @@ func TestWhatPagesNameAndTellToRunExists(t *testing.T) {
 		for _, found := range runs.FindAllStringSubmatch(p.text, -1) {
 			if !regexp.MustCompile(`(?m)^func Test\w*` + strings.TrimPrefix(found[1], "Test")).MatchString(tests.String()) {
 				t.Errorf("%s says %q, and there is no such test", p.name, found[0])
+			}
+		}
+		for _, found := range testNamed.FindAllStringSubmatch(p.text, -1) {
+			if !strings.Contains(tests.String(), "\nfunc "+found[1]+"(") {
+				t.Errorf("%s names the test %s, and there is none", p.name, found[1])
 			}
 		}
 	}

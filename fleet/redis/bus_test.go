@@ -16,6 +16,8 @@ import (
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/fleet/fleettest"
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+
+	"github.com/fusebox-go/fusebox/internal/tried"
 )
 
 func TestMain(m *testing.M) {
@@ -117,6 +119,7 @@ func TestWhatIsOpenOfRealUpstreamsIsHeardHoweverManyAreMadeUp(t *testing.T) {
 	defer late.Close()
 	first := []string{(<-heard).Key.Host, (<-heard).Key.Host}
 	require.ElementsMatch(t, []string{"real", "was made up"}, first, "and before all others")
+	tried.Row(t, "6,144 made-up hosts said to be open over Redis, and two real ones", "", "2,050 open, the real ones first", "%d open", count())
 	flooded.Close() // which takes nothing back
 	taken := fleet.Message{Key: fleet.Key{Scheme: "http", Host: "real"}, Kind: fleet.Recovered, Known: true}
 	again := bus.Join("flooded", func(fleet.Message) {})
