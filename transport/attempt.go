@@ -19,6 +19,7 @@ type attempt struct {
 	cancel   context.CancelCauseFunc // nil if there is no deadline
 	timer    *time.Timer
 	unfollow func() bool // the end of ctx; nil if nothing waits for it
+	inBody   bool        // it lasts to the end of the body
 	left     atomic.Bool // its place
 	over     atomic.Bool
 }
@@ -93,14 +94,7 @@ func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*h
 			end = func() { a.release(); body.Close() }
 		}
 		a.unfollow = context.AfterFunc(a.ctx, end) // nobody may ever read or close it
-		b := &attemptBody{resp.Body, a}
-		resp.Body = b
-		if _, ok := b.ReadCloser.(io.WriterTo); ok {
-			resp.Body = attemptWriterTo{b}
-		}
-		if w, ok := b.ReadCloser.(io.Writer); ok {
-			resp.Body = writableBody{b, w}
-		}
+		a.inBody = true
 	}
 	return resp, nil
 }
@@ -136,7 +130,7 @@ func (a *attempt) leave() {
 
 // blame returns a *policy.TimeoutError in place of what the base made of the end of its context.
 func (a *attempt) blame(err error, inBody bool) error {
-	if err != nil && err != io.EOF && context.Cause(a.ctx) == error(timeIsUp{a}) {
+	if a != nil && err != nil && err != io.EOF && context.Cause(a.ctx) == error(timeIsUp{a}) {
 		return a.timedOut(inBody)
 	}
 	return err
@@ -144,39 +138,6 @@ func (a *attempt) blame(err error, inBody bool) error {
 
 func (a *attempt) timedOut(inBody bool) error {
 	return &policy.TimeoutError{After: a.limits.Timeout, Body: inBody}
-}
-
-// attemptBody is a body at whose end the attempt ends.
-type attemptBody struct {
-	io.ReadCloser
-	attempt *attempt
-}
-
-// attemptWriterTo is one whose base can write itself to an io.Writer.
-type attemptWriterTo struct{ *attemptBody }
-
-func (b *attemptBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		err = b.attempt.blame(err, true)
-		b.attempt.end()
-	}
-	return n, err
-}
-
-func (b *attemptBody) Close() error {
-	defer b.attempt.end()
-	return b.ReadCloser.Close()
-}
-
-func (b attemptWriterTo) WriteTo(w io.Writer) (int64, error) {
-	sink := &sink{Writer: w}
-	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
-	if sink.failed {
-		return n, err // and there may be more to read
-	}
-	b.attempt.end()
-	return n, b.attempt.blame(err, true)
 }
 
 // attemptDuplex is the connection of a protocol upgrade. Its context lasts to its end.

@@ -7,22 +7,32 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// body watches a response's body to its end: its call is over when it ends, breaks or is closed, whichever is first.
+// body is a response's body, at whose end its call is over: when it ends, breaks or is closed, whichever is first. Most calls are quiet,
+// and all that is kept of one is what it takes to make a call of it if its end is worth a look.
 type body struct {
 	io.ReadCloser
-	call    call
-	over    atomic.Bool
-	reading atomic.Bool  // a Read or WriteTo is under way
-	heard   atomic.Int64 // when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
-	flow    flow
+	c          *circuit
+	generation uint64 // of the permit of a quiet call
+	req        *http.Request
+	resp       *http.Response
+	lasting    atomic.Pointer[lasting] // nil while the call is quiet
+	over       atomic.Bool
+	reads      atomic.Uint32 // how many, twice, and one more while one is under way
+}
+
+// lasting is the call of a body that somebody looks at, or that lasts for a time.
+type lasting struct {
+	call  call
+	heard atomic.Int64 // when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
+	flow  flow
 }
 
 // flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. It belongs to whoever reads the body.
 type flow struct {
-	waits   int   // for bytes
 	since   int64 // when it began to be looked at
 	asked   int64 // when the last wait began
 	longest int64 // time from one to the next
@@ -40,15 +50,54 @@ type writerToBody struct{ *body }
 
 // watch gives the response a body that ends the call.
 func (k *call) watch(resp *http.Response) *body {
-	b := &body{ReadCloser: resp.Body, call: *k}
-	resp.Body = b
-	if _, ok := b.ReadCloser.(io.WriterTo); ok {
-		resp.Body = writerToBody{b}
+	b := &body{ReadCloser: resp.Body, c: k.c, req: k.req, resp: resp}
+	if generation, plain := k.permit.Plain(); plain && k.quiet() {
+		b.generation = generation
+	} else {
+		b.lasting.Store(&lasting{call: *k})
 	}
-	if w, ok := b.ReadCloser.(io.Writer); ok {
-		resp.Body = writableBody{b, w}
+	resp.Body = b.asBase()
+	return b
+}
+
+// watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
+func watchQuietly(c *circuit, permit statemachine.Permit, req *http.Request, resp *http.Response) bool {
+	generation, plain := permit.Plain()
+	if !plain || permit.WantsHeaders() || !hasBody(req, resp) {
+		return false
+	}
+	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}
+	resp.Body = b.asBase()
+	return true
+}
+
+// asBase returns the body with what that of the base can do beside reading.
+func (b *body) asBase() io.ReadCloser {
+	switch of := b.ReadCloser.(type) {
+	case io.Writer:
+		return writableBody{b, of}
+	case io.WriterTo:
+		return writerToBody{b}
 	}
 	return b
+}
+
+// quiet reports whether all that is to be kept of a call is its circuit, its permit, and what was sent and got.
+func (k *call) quiet() bool {
+	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && k.started.IsZero() &&
+		!k.t.observers.attend.Load()
+}
+
+// last returns what is kept of the call of a body that is no longer quiet.
+func (b *body) last() *lasting {
+	if l := b.lasting.Load(); l != nil {
+		return l
+	}
+	made := &lasting{call: call{t: b.c.t, c: b.c, permit: b.c.Permit(b.generation), req: b.req, sent: b.req, resp: b.resp, over: true}}
+	if b.lasting.CompareAndSwap(nil, made) {
+		return made
+	}
+	return b.lasting.Load()
 }
 
 // hasBody reports whether there is a body whose end is worth waiting for.
@@ -64,27 +113,25 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.wait()
-	b.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
-	b.reading.Store(false)
-	if n > 0 && b.call.ending != nil {
-		b.call.ending.add(p[:n])
+	b.reads.Add(1)
+	if n > 0 {
+		b.came(p[:n])
 	}
 	if err != nil {
-		b.end(err)
-	} else if n > 0 {
-		b.came()
+		err = b.end(err)
 	}
 	return n, err
 }
 
 // wait takes notice that the reader waits for bytes from now on.
 func (b *body) wait() {
-	f := &b.flow
-	if f.waits++; f.waits <= fewWaits {
-		return
+	if b.reads.Add(1) > 2*fewWaits {
+		b.last().flow.wait(b.c.t.clock.now())
 	}
-	now := b.call.t.clock.now()
+}
+
+func (f *flow) wait(now int64) {
 	if f.since == 0 {
 		f.since, f.asked = now, now
 	}
@@ -98,18 +145,28 @@ func (f *flow) delivering() bool {
 	return f.since != 0 && now-f.since > most && now-f.asked <= max(most, f.longest)
 }
 
-// came takes notice of bytes, if it makes a difference when they came.
-func (b *body) came() {
-	if b.heard.Load() != 0 {
-		b.heard.Store(time.Now().UnixNano())
+// came takes notice of bytes, if it makes a difference which, or when they came.
+func (b *body) came(p []byte) {
+	l := b.lasting.Load()
+	if l == nil {
+		return
+	}
+	if l.call.ending != nil {
+		l.call.ending.add(p)
+	}
+	if l.heard.Load() != 0 {
+		l.heard.Store(time.Now().UnixNano())
 	}
 }
 
 func (b *body) Close() (err error) {
-	defer func() { err = b.ReadCloser.Close() }() // an observer may panic
-	heard := b.heard.Load()
-	nothing := heard < 0 && b.call.ending == nil // or there may be a trailer, and somebody to ask about it
-	if b.reading.Load() && (nothing || time.Now().UnixNano()-max(heard, -heard) > int64(stalled)) {
+	defer func() { // an observer may panic
+		err = b.ReadCloser.Close()
+		if l := b.lasting.Load(); l != nil {
+			l.call.attempt.end()
+		}
+	}()
+	if reading := b.reads.Load()%2 == 1; reading && b.inVain() {
 		b.gaveUp()
 		return nil
 	}
@@ -117,24 +174,34 @@ func (b *body) Close() (err error) {
 	return nil
 }
 
+// inVain reports whether the reader of a body that is closed has been waiting for nothing.
+func (b *body) inVain() bool {
+	l := b.lasting.Load()
+	if l == nil {
+		return true
+	}
+	heard := l.heard.Load()
+	nothing := heard < 0 && l.call.ending == nil // or there may be a trailer, and somebody to ask about it
+	return nothing || time.Now().UnixNano()-max(heard, -heard) > int64(stalled)
+}
+
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
 	if !b.over.Swap(true) {
-		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.call.resp.StatusCode}, nil, nil)
+		b.last().call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.resp.StatusCode}, nil, nil)
 	}
 }
 
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
 	sink := &sink{Writer: w, body: b.body}
 	b.wait()
-	b.reading.Store(true)
 	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
-	b.reading.Store(false)
+	b.reads.Add(1)
 	switch {
 	case err == nil:
 		b.end(io.EOF)
 	case !sink.failed:
-		b.end(err)
+		err = b.end(err)
 	}
 	return n, err
 }
@@ -142,22 +209,16 @@ func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
 // sink tells an error of the caller's writer from one of the body.
 type sink struct {
 	io.Writer
-	body   *body // nil if it is not watched
+	body   *body
 	failed bool
 }
 
 func (s *sink) Write(p []byte) (int, error) {
-	if s.body != nil {
-		s.body.came()
-		if s.body.call.ending != nil {
-			s.body.call.ending.add(p)
-		}
-	}
+	s.body.reads.Add(1)
+	s.body.came(p)
 	n, err := s.Writer.Write(p)
 	s.failed = s.failed || err != nil
-	if s.body != nil {
-		s.body.wait()
-	}
+	s.body.wait()
 	return n, err
 }
 
@@ -165,30 +226,58 @@ func (s *sink) Write(p []byte) (int, error) {
 // that much.
 var errClosed = errors.New("closed by the caller")
 
-func (b *body) end(err error) {
-	if b.over.Swap(true) {
-		return
-	}
+// end ends the call, and returns what its caller gets in place of an error of the body.
+func (b *body) end(err error) error {
 	well := err == io.EOF || err == errClosed
-	b.call.long = well && b.flow.since != 0 && time.Now().UnixNano()-b.flow.since > int64(stalled)
-	if well && b.call.ending == nil {
-		b.call.done(policy.Success, policy.Cause{Status: b.call.resp.StatusCode}, nil, nil)
+	l := b.lasting.Load()
+	if l != nil && err != errClosed {
+		err = l.call.attempt.blame(err, true)
+		l.call.attempt.end()
+	}
+	if b.over.Swap(true) {
+		return err
+	}
+	if l == nil {
+		if permit := b.c.Permit(b.generation); well && permit.Quiet() && b.c.t.indifferent(b.c) {
+			return err // as most do
+		}
+		l = b.last()
+	}
+	b.conclude(l, err, well)
+	return err
+}
+
+// indifferent reports whether nobody is told of the success of a quiet call.
+func (t *Transport) indifferent(c *circuit) bool {
+	return !t.observers.attend.Load() && t.local.ailing.Load() != c
+}
+
+// conclude says what came of the call of a body that has ended.
+func (b *body) conclude(l *lasting, err error, well bool) {
+	k := &l.call
+	k.long = well && l.flow.since != 0 && time.Now().UnixNano()-l.flow.since > int64(stalled)
+	if well && k.ending == nil {
+		outcome := policy.Success
+		if Refused(b.resp) { // of another Transport: the upstream knows nothing of it
+			outcome = policy.Ignored
+		}
+		k.done(outcome, policy.Cause{Status: b.resp.StatusCode}, nil, nil)
 		return
 	}
 	judged := false
 	defer func() {
 		if !judged { // a classifier panicked
-			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
+			k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
 		}
 	}()
 	var outcome policy.Outcome
 	var cause policy.Cause
 	if well {
-		outcome, cause = b.call.judgeEnd(b.call.resp, err == errClosed)
+		outcome, cause = k.judgeEnd(b.resp, err == errClosed)
 		err = nil
 	} else {
-		outcome, cause = b.call.judge(b.call.resp, err, &b.flow)
+		outcome, cause = k.judge(b.resp, err, &l.flow)
 	}
 	judged = true
-	b.call.done(outcome, cause, b.call.resp, err)
+	k.done(outcome, cause, b.resp, err)
 }

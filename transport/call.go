@@ -148,13 +148,23 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		outcome, cause = k.judgeEnd(resp, false)
 	}
 	k.over = true
+	var b *body
+	if lasts || k.attempt != nil && k.attempt.inBody {
+		b = k.watch(resp)
+	}
 	if lasts {
-		if b := k.watch(resp); b.call.permit.Granted() && b.call.permit.WantsHeaders() {
-			now := time.Now()
-			b.heard.Store(-now.UnixNano())
-			b.call.permit.Headers(now)
+		if k.permit.Granted() && k.permit.WantsHeaders() {
+			now, l := time.Now(), b.last()
+			l.heard.Store(-now.UnixNano())
+			l.call.permit.Headers(now)
 		}
-	} else if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
+		k.resp = nil
+		return resp, nil
+	}
+	if b != nil {
+		b.over.Store(true) // but for the attempt
+	}
+	if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
 		return k.refuseTripping(resp)
 	}
 	k.resp = nil

@@ -19,7 +19,12 @@ type pattern struct {
 }
 
 // visiblePattern is the pattern with what cannot be seen in it escaped, as it is in keys. One that is too long stays so.
-func visiblePattern(text string) string { return visible.Pattern(text[:min(len(text), mostPattern+1)]) }
+func visiblePattern(text string) string {
+	if len(text) > mostPattern {
+		return text
+	}
+	return visible.Pattern(text)
+}
 
 // parsePattern fails if the text is longer than that of any key can be.
 func parsePattern(text string) (*pattern, error) {

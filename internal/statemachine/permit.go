@@ -15,6 +15,17 @@ type Permit struct {
 	timed      bool     // the circuit has to know how long the call takes
 }
 
+// Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call. Circuit.Permit makes
+// the permit of it again.
+func (p Permit) Plain() (generation uint64, ok bool) {
+	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed
+}
+
+// Permit returns the permit again of which only the generation was kept (Permit.Plain).
+func (c *Circuit) Permit(generation uint64) Permit {
+	return Permit{circuit: c, generation: generation}
+}
+
 // Granted reports whether p is a permit at all.
 func (p Permit) Granted() bool { return p.circuit != nil }
 
