@@ -13,9 +13,9 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-func TestWhatCannotBeForcedIsAnErrorAndNoAction(t *testing.T) {
-	told := 0
-	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }), dashboard.WithActionLog(func(dashboard.Action) { told++ }))
+func TestWhatCannotBeForcedIsAnErrorAndGivenUp(t *testing.T) {
+	var told []string
+	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }), dashboard.WithActionLog(func(a dashboard.Action) { told = append(told, a.Stage) }))
 	w.circuits("a.test")
 	act := func(do, pattern string) (status int, answer string) {
 		status, answer, _ = w.do(http.MethodPost, "action", `{"do":"`+do+`","pattern":"`+pattern+`"}`, "Content-Type", asJSON)
@@ -28,6 +28,7 @@ func TestWhatCannotBeForcedIsAnErrorAndNoAction(t *testing.T) {
 			assert.Equal(t, "a pattern has 8192 bytes at most\n", answer)
 		}
 	}
+	assert.Empty(t, told, "nothing that long is kept or logged")
 	for i := range 1024 {
 		_, err := w.breaker.Force(fmt.Sprint("http://many-", i), policy.Open)
 		require.NoError(t, err)
@@ -35,10 +36,10 @@ func TestWhatCannotBeForcedIsAnErrorAndNoAction(t *testing.T) {
 	status, answer := act("open", "*")
 	assert.Equal(t, http.StatusBadRequest, status)
 	assert.Equal(t, "fusebox: no more than 1024 patterns can be forced; release some\n", answer)
-	assert.Zero(t, told)
-	assert.Empty(t, w.api().Recent)
+	assert.Equal(t, []string{dashboard.Asked, dashboard.GivenUp}, told)
+	assert.Len(t, w.api().Recent, 1)
 
 	status, _ = act("reset", strings.Repeat("*", 8192))
 	assert.Equal(t, http.StatusOK, status)
-	assert.Equal(t, 1, told)
+	assert.Equal(t, dashboard.Done, told[len(told)-1])
 }
