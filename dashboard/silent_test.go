@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/internal/testkit"
 )
 
 // silent are clients that ask over sockets of their own and read no more than the status.
@@ -75,14 +77,6 @@ func crowded(t *testing.T, circuits int, under *atomic.Int64) *world {
 	return w
 }
 
-func inUse() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
@@ -95,10 +89,10 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	var under atomic.Int64
 	w := crowded(t, 16384, &under)
 	w.board.SetPatience(time.Hour)
-	before := inUse()
+	before := testkit.LiveHeap()
 	silent := w.ask(20, "api")
 	require.Equal(t, 20, silent.served)
-	held := inUse() - before
+	held := testkit.LiveHeap() - before
 	t.Logf("20 silent clients hold %.1f MiB of heap", float64(held)/mib)
 	require.Less(t, held, int64(45*mib), "that is the table, which is there once, and a piece for each")
 
@@ -117,7 +111,7 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	require.Equal(t, "10", header.Get("Retry-After"))
 	require.Equal(t, "64 are being answered already\n", body)
 	all, many.conns = answer{}, append(many.conns, silent.conns...)
-	held = inUse() - before
+	held = testkit.LiveHeap() - before
 	t.Logf("64 silent clients and %d who are refused hold %.1f MiB of heap", many.refused, float64(held)/mib)
 	require.Less(t, held, int64(70*mib))
 
@@ -135,13 +129,13 @@ func TestTheTableIsGivenBackOnceNobodyHasAskedForAWhile(t *testing.T) {
 	w.board.SetKeep(time.Millisecond)
 	for _, name := range []string{"api", "events", "api"} {
 		s := w.ask(3, name)
-		with := inUse()
+		with := testkit.LiveHeap()
 		for _, conn := range s.conns {
 			conn.Close()
 		}
 		await(t, "places are given back", func() bool { return under.Load() == 0 })
 		var given int64
-		await(t, "the table is given back", func() bool { given = with - inUse(); return given > 3<<20 })
+		await(t, "the table is given back", func() bool { given = with - testkit.LiveHeap(); return given > 3<<20 })
 		t.Logf("after %s %.1f MiB are given back", name, float64(given)/(1<<20))
 	}
 }
