@@ -765,7 +765,7 @@ func TestARefusalByTheLimitUsesUpNoHaste(t *testing.T) {
 	})
 }
 
-func TestRefusalsByTheLimitAreNoQueue(t *testing.T) {
+func TestToHoldRefusalsByTheLimitAreNoQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		upstream := newFading()
 		rt := transport.New(upstream, transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 3}}))

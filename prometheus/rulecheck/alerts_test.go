@@ -319,9 +319,9 @@ func TestTroubleWithoutSeriesThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 	require.Greater(t, firing["FuseboxTroubleWithoutSeries other"], 10*time.Minute)
 }
 
-// TestCallsThatAreHeldFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts
+// TestCallsThatHoldRefusesFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts
 // then.
-func TestCallsThatAreHeldFire(t *testing.T) {
+func TestCallsThatHoldRefusesFire(t *testing.T) {
 	for reason, want := range map[string][]string{"held": {"FuseboxCallsHeld http://a.test"}, "open": nil} {
 		var s *shop
 		synctest.Test(t, func(t *testing.T) {
