@@ -13,7 +13,7 @@ import (
 func TestTripRulesOfPolicyKeepItsContract(t *testing.T) {
 	for _, rule := range []policy.TripRule{
 		policy.Consecutive{}, policy.Consecutive{Failures: 1}, policy.Consecutive{Failures: math.MaxInt},
-		policy.Evidence{}, policy.Evidence{Threshold: 1, Worth: 1}, policy.Evidence{Threshold: math.MaxInt, Worth: math.MaxInt},
+		policy.Evidence{}, policy.Evidence{Threshold: 1, Worth: 1}, policy.Evidence{Threshold: math.MaxInt, Worth: math.MaxInt}, policy.Evidence{Threshold: math.MaxInt / 2},
 		policy.FailureShare{}, policy.FailureShare{Calls: 1}, policy.FailureShare{Window: time.Second},
 		policy.FailureShare{Window: 1, Percent: 100, Minimum: 1}, policy.FailureShare{Window: math.MaxInt64, Percent: 1},
 		policy.SlowShare{Slower: time.Second}, policy.SlowShare{Slower: 1, Window: 10 * time.Second, Minimum: 2},
