@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -107,52 +108,44 @@ func TestAFloodOfMadeUpHostsLeavesRoomForARealOne(t *testing.T) {
 	require.Len(t, rt.Circuits(), 1000)
 }
 
-func heapNow() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // A Key's Host is a piece of the URL's text, and keeps all of it.
 func TestACircuitKeepsItsKeyAndNotTheURL(t *testing.T) {
 	rt := transport.New(answer(200, ""))
 	path := strings.Repeat("x", 1<<20)
-	before := heapNow()
+	before := testkit.LiveHeap()
 	for i := range 64 {
 		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://host-%d.test/%s", i, path), nil)
 		require.NoError(t, err)
 		_, err = rt.RoundTrip(req)
 		require.NoError(t, err)
 	}
-	require.Less(t, heapNow()-before, int64(4<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(4<<20))
 	require.Len(t, rt.Circuits(), 64)
 }
 
 // No DNS name is longer than 253 bytes.
 func TestAHostLongerThanAnyNameIsNotKept(t *testing.T) {
 	rt := transport.New(someExist(nil))
-	before := heapNow()
+	before := testkit.LiveHeap()
 	for i := range 16 {
 		for range 2 {
 			callReal(rt, fmt.Sprintf("%d.%s.test", i, strings.Repeat("x", 1<<20)))
 		}
 	}
-	require.Less(t, heapNow()-before, int64(4<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(4<<20))
 	runtime.KeepAlive(rt)
 }
 
 func TestMemoryStorageIsBounded(t *testing.T) {
 	rt := transport.New(someExist(nil), transport.WithMaxCircuits(1000), transport.WithStorage(new(transport.MemoryStorage)))
 	makeUpHosts(rt, 1000, 7)
-	before := heapNow()
+	before := testkit.LiveHeap()
 	makeUpHosts(rt, 17_000, 7)
 	for i := range 17_000 {
 		rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprint(i)}, policy.Open)
 		rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprint(i)}, policy.Closed)
 	}
-	require.Less(t, heapNow()-before, int64(10<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(10<<20))
 	runtime.KeepAlive(rt)
 }
 

@@ -13,7 +13,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/internal/bubble"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -211,14 +211,6 @@ func TestEndlessHeadersEndAtTheBasesLimitAndAreFailures(t *testing.T) {
 	}
 }
 
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // what had a finalizer
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 func TestOfAnEndlessBodyNothingIsKept(t *testing.T) {
 	block := make([]byte, 64<<10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -238,9 +230,9 @@ func TestOfAnEndlessBodyNothingIsKept(t *testing.T) {
 		require.NoError(t, err)
 	}
 	read(1 << 20)
-	before := heap()
+	before := testkit.LiveHeap()
 	read(100 << 20)
-	require.Less(t, heap()-before, int64(2<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(2<<20))
 	require.Equal(t, policy.Closed, rt.Circuits()[0].State)
 }
 
@@ -488,7 +480,7 @@ func TestOneCircuitIsOneAddress(t *testing.T) {
 }
 
 func TestNobodyIsBlamedForWhereTheyAreRedirected(t *testing.T) {
-	victim := newUpstream(t)
+	victim := testkit.NewServer(t)
 	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/to":
@@ -526,7 +518,7 @@ func TestNobodyIsBlamedForWhereTheyAreRedirected(t *testing.T) {
 	}
 	c, _ := rt.Circuit(transport.Key{Scheme: "http", Host: evilHost})
 	require.EqualValues(t, 101, c.FailedCalls)
-	require.EqualValues(t, 1, victim.calls.Load())
+	require.EqualValues(t, 1, victim.Calls.Load())
 }
 
 func TestNoKeyBreaksOutOfALine(t *testing.T) {

@@ -369,7 +369,7 @@ func TestSlowCallsThatSucceedHoldNobody(t *testing.T) {
 
 // What Hold is for: nobody waits for a timeout once it is clear that nothing comes. It is clear after a second, or half of the
 // time that callers have; and after a minute if they say nothing.
-func TestCallersOfAnUpstreamThatFellSilentAreHeld(t *testing.T) {
+func TestHoldRefusesCallersOfAnUpstreamThatFellSilent(t *testing.T) {
 	const from = 10 * time.Second
 	for patience, after := range map[time.Duration]time.Duration{
 		2 * time.Second: time.Second, 4 * time.Second: 2 * time.Second, 10 * time.Second: 5 * time.Second, 0: time.Minute,
@@ -707,7 +707,7 @@ func TestALookChangesNothingAndTellsNobody(t *testing.T) {
 }
 
 // Answers of a second, and callers that have little more: nobody waits in vain, so it is no queue, whatever went before.
-func TestSteadyAnswersAreNoQueueWhileNobodyWaitsInVain(t *testing.T) {
+func TestToHoldSteadyAnswersAreNoQueueWhileNobodyWaitsInVain(t *testing.T) {
 	for _, c := range []struct{ takes, patience, gap time.Duration }{
 		{time.Second, 1100 * time.Millisecond, 50 * time.Millisecond}, {2 * time.Second, 3 * time.Second, 10 * time.Millisecond},
 		{500 * time.Millisecond, 2 * time.Second, 5 * time.Millisecond},

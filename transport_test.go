@@ -22,30 +22,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fusebox-go/fusebox/internal/bubble"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// upstream is a real server on loopback whose answers a test can change.
-type upstream struct {
-	*httptest.Server
-	status atomic.Int32
-	calls  atomic.Int32
-}
-
-func newUpstream(t *testing.T) *upstream {
-	u := new(upstream)
-	u.status.Store(http.StatusOK)
-	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		u.calls.Add(1)
-		w.WriteHeader(int(u.status.Load()))
-		io.WriteString(w, "from the upstream")
-	}))
-	t.Cleanup(u.Close)
-	return u
-}
 
 func newClient(t *testing.T, opts ...transport.Option) (*http.Client, *transport.Transport) {
 	rt := transport.New(nil, opts...)
@@ -63,20 +45,9 @@ func get(t *testing.T, client *http.Client, url string) (resp *http.Response, bo
 	return resp, string(read)
 }
 
-// roundTripper is a function as a base.
-type roundTripper func(*http.Request) (*http.Response, error)
+type roundTripper = testkit.RoundTripper
 
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// answer is a base that gives a status and a body.
-func answer(status int, body string) roundTripper {
-	return func(req *http.Request) (*http.Response, error) {
-		return &http.Response{
-			StatusCode: status, Header: http.Header{}, Request: req,
-			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-		}, nil
-	}
-}
+var answer = testkit.Answer
 
 var here = transport.Key{Scheme: "http", Host: "upstream.test"}
 
@@ -100,9 +71,9 @@ func stateOf(t *testing.T, rt *transport.Transport, k transport.Key) policy.Stat
 }
 
 func TestASickUpstreamIsRefusedAndTheOthersAreNot(t *testing.T) {
-	sick, well := newUpstream(t), newUpstream(t)
+	sick, well := testkit.NewServer(t), testkit.NewServer(t)
 	client, _ := newClient(t, transport.WithPolicy(policy.Classic{Failures: 3}))
-	sick.status.Store(http.StatusInternalServerError)
+	sick.Status.Store(http.StatusInternalServerError)
 	for range 3 {
 		resp, body := get(t, client, sick.URL)
 		require.Equal(t, http.StatusInternalServerError, resp.StatusCode, "the upstream's own answer")
@@ -114,7 +85,7 @@ func TestASickUpstreamIsRefusedAndTheOthersAreNot(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 		require.True(t, transport.Refused(resp))
 	}
-	require.EqualValues(t, 3, sick.calls.Load(), "the sick upstream is left in peace")
+	require.EqualValues(t, 3, sick.Calls.Load(), "the sick upstream is left in peace")
 	resp, _ := get(t, client, well.URL)
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 }

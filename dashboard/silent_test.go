@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 )
 
@@ -77,14 +78,6 @@ func crowded(t *testing.T, circuits int, under *atomic.Int64) *world {
 	return w
 }
 
-func inUse() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
@@ -97,10 +90,10 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	var under atomic.Int64
 	w := crowded(t, 16384, &under)
 	w.board.SetPatience(time.Hour)
-	before := inUse()
+	before := testkit.LiveHeap()
 	silent := w.ask(20, "api")
 	require.Equal(t, 20, silent.served)
-	held := inUse() - before
+	held := testkit.LiveHeap() - before
 	tried.Row(t, "20 clients of the dashboard who do not read, 16,384 circuits", "250 MiB", "45 MiB", "%.0f MiB", float64(held)/mib)
 	require.Less(t, held, int64(45*mib), "that is the table, which is there once, and a piece for each")
 
@@ -119,7 +112,7 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	require.Equal(t, "10", header.Get("Retry-After"))
 	require.Equal(t, "64 are being answered already\n", body)
 	all, many.conns = answer{}, append(many.conns, silent.conns...)
-	held = inUse() - before
+	held = testkit.LiveHeap() - before
 	tried.Row(t, fmt.Sprintf("64 such clients, and %d more who get a 503", many.refused), "", "70 MiB", "%.0f MiB", float64(held)/mib)
 	require.Less(t, held, int64(70*mib))
 
@@ -137,13 +130,13 @@ func TestTheTableIsGivenBackOnceNobodyHasAskedForAWhile(t *testing.T) {
 	w.board.SetKeep(time.Millisecond)
 	for _, name := range []string{"api", "events", "api"} {
 		s := w.ask(3, name)
-		with := inUse()
+		with := testkit.LiveHeap()
 		for _, conn := range s.conns {
 			conn.Close()
 		}
 		await(t, "places are given back", func() bool { return under.Load() == 0 })
 		var given int64
-		await(t, "the table is given back", func() bool { given = with - inUse(); return given > 3<<20 })
+		await(t, "the table is given back", func() bool { given = with - testkit.LiveHeap(); return given > 3<<20 })
 		t.Logf("after %s %.1f MiB are given back", name, float64(given)/(1<<20))
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
@@ -25,14 +25,14 @@ import (
 // site is a Transport whose log is read, and upstreams that answer unless they are down.
 type site struct {
 	testing.TB
+	testkit.Hosts
 	rt   *transport.Transport
 	mu   sync.Mutex
 	text bytes.Buffer
-	down map[string]bool
 }
 
 func newSite(tb testing.TB, opts ...transport.Option) *site {
-	s := &site{TB: tb, down: make(map[string]bool)}
+	s := &site{TB: tb}
 	logger := slog.New(slog.NewJSONHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.rt = transport.New(s, append([]transport.Option{
 		transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Minute}),
@@ -47,13 +47,6 @@ func (s *site) Write(p []byte) (int, error) {
 	return s.text.Write(p)
 }
 
-func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
-	if s.down[req.URL.Host] {
-		return nil, io.ErrUnexpectedEOF
-	}
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
-}
-
 func (s *site) call(host string) {
 	req, err := http.NewRequest(http.MethodGet, "http://"+host+"/", nil)
 	require.NoError(s, err)
@@ -62,7 +55,7 @@ func (s *site) call(host string) {
 }
 
 func (s *site) trip(host string) {
-	s.down[host] = true
+	s.Break(host)
 	for range 3 {
 		s.call(host)
 	}
@@ -95,7 +88,7 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 			"next_probe": time.Now().Add(time.Minute).Format(time.RFC3339Nano),
 		}}, s.read())
 
-		s.down["a.test"] = false
+		s.Mend("a.test")
 		time.Sleep(time.Minute)
 		s.call("a.test")
 		require.Equal(t, []map[string]any{
@@ -233,7 +226,7 @@ func TestARealUpstreamHasALineOfItsOwnHoweverManyAreMadeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
 		refused := func(host string, calls int) {
-			s.down[host] = true
+			s.Break(host)
 			for range calls {
 				s.call(host)
 			}
@@ -285,7 +278,7 @@ func TestLocalTroubleIsLogged(t *testing.T) {
 			"level": "WARN", "msg": "most upstreams in use began to fail together: the cause is most likely here",
 			"tripped": 3.0, "well": 0.0, "since": began.Format(time.RFC3339Nano),
 		}}, s.read())
-		clear(s.down)
+		s.Mend()
 		time.Sleep(time.Minute)
 		s.call("a.test")
 		var told bool

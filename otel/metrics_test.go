@@ -3,10 +3,8 @@ package fuseboxotel_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	fuseboxotel "github.com/fusebox-go/fusebox/otel"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -25,36 +24,20 @@ import (
 // site is a Transport that is observed, and upstreams that answer unless their hosts are down.
 type site struct {
 	testing.TB
+	testkit.Hosts
 	rt     *transport.Transport
 	reader *metric.ManualReader
 	stop   func() error
-	mu     sync.Mutex
-	down   map[string]bool
 }
 
 func newSite(tb testing.TB, opts []transport.Option, observeOpts ...fuseboxotel.Option) *site {
-	s := &site{TB: tb, reader: metric.NewManualReader(), down: make(map[string]bool)}
+	s := &site{TB: tb, reader: metric.NewManualReader()}
 	s.rt = transport.New(s, append([]transport.Option{transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Minute})}, opts...)...)
 	provider := metric.NewMeterProvider(metric.WithReader(s.reader))
 	stop, err := fuseboxotel.Observe(s.rt, append(observeOpts, fuseboxotel.WithMeterProvider(provider))...)
 	require.NoError(tb, err)
 	s.stop = stop
 	return s
-}
-
-func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.down[req.URL.Host] {
-		return nil, io.ErrUnexpectedEOF
-	}
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
-}
-
-func (s *site) set(host string, down bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.down[host] = down
 }
 
 func (s *site) call(url string) {
@@ -64,7 +47,7 @@ func (s *site) call(url string) {
 }
 
 func (s *site) trip(host string) {
-	s.set(host, true)
+	s.Break(host)
 	for range 3 {
 		s.call("http://" + host + "/")
 	}
@@ -130,7 +113,7 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 		require.Equal(t, 1.0, got["fusebox.circuit.call.limit "+sick])
 		require.Equal(t, 0.0, got["fusebox.circuit.call.active "+sick])
 		require.Equal(t, 1.0, got["fusebox.circuit.status fusebox.circuit.state=open,"+sick])
-		s.set("sick.test", false)
+		s.Mend("sick.test")
 		s.call("http://sick.test/")
 		time.Sleep(time.Hour)
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	fuseboxotel "github.com/fusebox-go/fusebox/otel"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -27,21 +26,12 @@ type traced struct {
 	client   *http.Client
 	rt       *transport.Transport
 	recorder *tracetest.SpanRecorder
-	server   *httptest.Server
-	status   atomic.Int32
-	calls    atomic.Int32
+	server   *testkit.Server
 	key      transport.Key
 }
 
 func newTraced(t *testing.T, opts ...transport.Option) *traced {
-	tr := &traced{T: t, recorder: tracetest.NewSpanRecorder()}
-	tr.status.Store(http.StatusOK)
-	tr.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		tr.calls.Add(1)
-		w.WriteHeader(int(tr.status.Load()))
-		io.WriteString(w, "from the upstream")
-	}))
-	t.Cleanup(tr.server.Close)
+	tr := &traced{T: t, recorder: tracetest.NewSpanRecorder(), server: testkit.NewServer(t)}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(tr.recorder))
 	t.Cleanup(func() { provider.Shutdown(context.Background()) })
 	tr.rt = transport.New(nil, append([]transport.Option{transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Minute})}, opts...)...)
@@ -83,15 +73,15 @@ func TestTheTraceOfARefusedRequestSaysThatTheCallWasNeverMade(t *testing.T) {
 	require.Empty(t, span.Events(), "all is well")
 	require.NotContains(t, attributesOf(span.Attributes()), fuseboxotel.KeyRefused)
 
-	tr.status.Store(http.StatusBadGateway)
+	tr.server.Status.Store(http.StatusBadGateway)
 	for range 3 {
 		tr.get()
 	}
-	made := tr.calls.Load()
+	made := tr.server.Calls.Load()
 	resp, _, span, err := tr.get()
 	require.NoError(t, err)
 	require.True(t, transport.Refused(resp))
-	require.Equal(t, made, tr.calls.Load())
+	require.Equal(t, made, tr.server.Calls.Load())
 	require.Equal(t, true, attributesOf(span.Attributes())[fuseboxotel.KeyRefused])
 	require.Equal(t, "open", attributesOf(span.Attributes())[fuseboxotel.KeyReason])
 	require.Len(t, span.Events(), 1)
@@ -149,7 +139,7 @@ func TestACallThatDecidesAboutACircuitIsNoted(t *testing.T) {
 
 func TestFailuresAreKeptWithTheirTraces(t *testing.T) {
 	tr := newTraced(t, fuseboxotel.WithTracing(nil)) // and no propagator, so that no header has the trace
-	tr.status.Store(http.StatusInternalServerError)
+	tr.server.Status.Store(http.StatusInternalServerError)
 	_, _, span, _ := tr.get()
 	circuit, ok := tr.rt.Circuit(tr.key)
 	require.True(t, ok)

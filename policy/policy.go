@@ -3,7 +3,7 @@
 //
 // Everything here is a plain value. A rule holds parameters only and can be shared by any number of
 // circuits and goroutines; the memory that it needs for one circuit is made by its New method, belongs
-// to that circuit, and is called by one goroutine at a time.
+// to that circuit, and is called by one goroutine at a time. Package policytest tests rules of one's own.
 package policy
 
 import "time"
@@ -120,7 +120,7 @@ type TripRule interface {
 	Timed() bool
 }
 
-// Trip is a TripRule's memory for one circuit.
+// Trip is a TripRule's memory for one circuit. That of a new circuit is told of calls without a Start before.
 type Trip interface {
 	// Start forgets all calls: the circuit closed, after failedProbes probes (and recoveries) had failed since it tripped.
 	Start(now time.Time, failedProbes int)
@@ -172,7 +172,9 @@ type Recover interface {
 	// Admit reports whether a call may start while inFlight others are out, and a mark that comes back with
 	// the call's result. In a fleet, if the rule is AfterProbe, those of all members are counted.
 	Admit(inFlight int) (mark int, ok bool)
-	// Record takes the result, Success or Failure, of a call that Admit gave the mark.
+	// Record takes the result, Success or Failure, of a call that Admit gave the mark; 0 is that of a probe that was not asked for
+	// by Admit. A mark can come back twice: as failed when a lease ends, and as a success after all; or well with its headers, and
+	// as failed when its body breaks. It can also be one of an earlier recovery.
 	Record(now time.Time, mark int, r Result) Verdict
 	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it succeeds later,
 	// while the circuit is in the same trouble. Where calls take long, it is twice the longest answer of the last ten minutes (of

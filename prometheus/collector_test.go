@@ -19,6 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	fuseboxprom "github.com/fusebox-go/fusebox/prometheus"
@@ -30,15 +31,14 @@ var classic = transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Min
 // site is a Transport with a Collector, and upstreams that answer unless their hosts are down.
 type site struct {
 	testing.TB
+	testkit.Hosts
 	rt        *transport.Transport
 	collector *fuseboxprom.Collector
 	registry  *prometheus.Registry
-	mu        sync.Mutex
-	down      map[string]error
 }
 
 func newSite(tb testing.TB, opts []transport.Option, collectorOpts ...fuseboxprom.Option) *site {
-	s := &site{TB: tb, registry: prometheus.NewPedanticRegistry(), down: make(map[string]error)}
+	s := &site{TB: tb, registry: prometheus.NewPedanticRegistry()}
 	s.rt = transport.New(s, append([]transport.Option{classic}, opts...)...)
 	s.collect(collectorOpts...)
 	return s
@@ -50,23 +50,6 @@ func (s *site) collect(opts ...fuseboxprom.Option) {
 	s.registry.MustRegister(s.collector)
 }
 
-func (s *site) RoundTrip(req *http.Request) (*http.Response, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.down[req.URL.Host]; err != nil {
-		return nil, err
-	}
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
-}
-
-func (s *site) breaks(host string) { s.set(host, io.ErrUnexpectedEOF) }
-
-func (s *site) set(host string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.down[host] = err
-}
-
 func (s *site) call(host string) {
 	req, err := http.NewRequest(http.MethodGet, "http://"+host+"/", nil)
 	require.NoError(s, err)
@@ -74,7 +57,7 @@ func (s *site) call(host string) {
 }
 
 func (s *site) trip(host string) {
-	s.breaks(host)
+	s.Break(host)
 	for range 3 {
 		s.call(host)
 	}
@@ -128,7 +111,7 @@ func TestACircuitIsCountedFromTripToRecovery(t *testing.T) {
 		time.Sleep(90 * time.Second) // half of it beyond the open time
 		require.Equal(t, 1.0, s.scrape()[`circuit_state{key="http://sick.test",state="open"}`])
 		s.call("sick.test") // a probe that fails
-		s.set("sick.test", nil)
+		s.Mend("sick.test")
 		time.Sleep(70 * time.Second)
 		s.call("sick.test")
 		time.Sleep(time.Hour)
@@ -225,7 +208,7 @@ func TestACircuitThatNobodyAsksForIsNoTroubleAnyMore(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, nil)
 			s.trip("sick.test")
-			s.breaks("sick.test")
+			s.Break("sick.test")
 			tripped := time.Now()
 			for range 20 {
 				time.Sleep(3 * time.Minute)
@@ -260,7 +243,7 @@ func TestACircuitThatNobodyAsksForIsNoTroubleAnyMore(t *testing.T) {
 			require.Equal(t, 0.0, got[unasked])
 			time.Sleep(time.Minute)
 			require.Equal(t, 66*60.0, s.scrape()[spent])
-			s.set("sick.test", nil)
+			s.Mend("sick.test")
 			s.call("sick.test")
 			require.Equal(t, 1.0, s.scrape()[`circuit_state{key="http://sick.test",state="closed"}`])
 			time.Sleep(time.Hour)
@@ -286,7 +269,7 @@ func TestTroubleThatNobodyHasAskedAboutYetIsNotCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, nil)
-				s.breaks("sick.test")
+				s.Break("sick.test")
 				open(s)
 				time.Sleep(time.Minute)
 				got := s.scrape()
@@ -322,7 +305,7 @@ func TestShadowCountsWhatWouldHaveBeenRefusedAndWhatBecameOfIt(t *testing.T) {
 		s := newSite(t, []transport.Option{transport.WithShadow()})
 		s.trip("sick.test")
 		s.call("sick.test")
-		s.set("sick.test", nil)
+		s.Mend("sick.test")
 		s.call("sick.test")
 		s.call("sick.test")
 		for range 2 { // what is read twice counts once
@@ -344,7 +327,7 @@ func TestShadowCountsWhatWouldHaveBeenRefusedAndWhatBecameOfIt(t *testing.T) {
 func TestLocalTroubleIsShownUntilItIsOver(t *testing.T) {
 	for name, end := range map[string]func(*site){
 		"an upstream answers": func(s *site) {
-			s.set("a.test", nil)
+			s.Mend("a.test")
 			time.Sleep(time.Minute)
 			s.call("a.test")
 		},
@@ -376,7 +359,7 @@ func TestKeysBeyondTheBoundAreCountedTogether(t *testing.T) {
 		s := newSite(t, nil, fuseboxprom.WithMaxKeys(10))
 		for i := range 1000 { // none of which trips
 			host := fmt.Sprintf("host%d.test", i)
-			s.breaks(host)
+			s.Break(host)
 			s.call(host)
 		}
 		first := keysOf(s.scrape())
@@ -521,14 +504,14 @@ func TestCountersNeverGoBackwards(t *testing.T) {
 				host := fmt.Sprintf("host%d.test", random.IntN(8))
 				key := transport.Key{Scheme: "http", Host: host}
 				if c, ok := s.rt.Circuit(key); !ok || !c.Known { // those that have never answered can lose their places
-					s.set(host, nil)
+					s.Mend(host)
 					s.call(host)
 				}
 				switch random.IntN(12) {
 				case 0:
 					s.trip(host)
 				case 1:
-					s.set(host, nil)
+					s.Mend(host)
 				case 2:
 					s.rt.SetState(key, policy.State(random.IntN(3)))
 				case 3:
@@ -564,7 +547,7 @@ func TestWhatIsToldAfterAScrapeDoesNotTurnTimeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nil)
 		s.trip("sick.test")
-		s.set("sick.test", nil)
+		s.Mend("sick.test")
 		time.Sleep(time.Minute)
 		var read, after float64
 		const name = `circuit_trouble_seconds_total{key="http://sick.test"}`
@@ -580,7 +563,7 @@ func TestWhatIsToldAfterAScrapeDoesNotTurnTimeBack(t *testing.T) {
 		s.rt = slow
 		s.collect()
 		s.trip("sick.test")
-		s.set("sick.test", nil)
+		s.Mend("sick.test")
 		time.Sleep(time.Minute)
 		go func() { s.call("sick.test"); close(stop) }()
 		time.Sleep(500 * time.Millisecond)
@@ -667,9 +650,9 @@ func TestManyAtOnce(t *testing.T) {
 				host := fmt.Sprintf("host%d.test", (n+i)%12)
 				switch n % 10 {
 				case 0:
-					s.breaks(host)
+					s.Break(host)
 				case 5:
-					s.set(host, nil)
+					s.Mend(host)
 				case 7:
 					s.rt.SetState(transport.Key{Scheme: "http", Host: host}, policy.State(n%3))
 				case 9:
@@ -729,7 +712,7 @@ func caller(tb testing.TB, newResp func() *http.Response, observed bool) func() 
 	fresh := newResp()
 	resp := *fresh
 	base := upstream{&resp}
-	rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+	rt := transport.New(testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		resp.Body = fresh.Body // the one of the last call was watched
 		return base.RoundTrip(req)
 	}))
@@ -749,10 +732,6 @@ func caller(tb testing.TB, newResp func() *http.Response, observed bool) func() 
 		}
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // BenchmarkHealthyCall takes turns of a call with and without a Collector, and reports the ratio of the least times.
 func BenchmarkHealthyCall(b *testing.B) {

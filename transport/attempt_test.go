@@ -23,24 +23,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fusebox-go/fusebox/internal/bubble"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
-// base is a function as a base RoundTripper.
-type base func(*http.Request) (*http.Response, error)
+type base = testkit.RoundTripper
 
-func (b base) RoundTrip(req *http.Request) (*http.Response, error) { return b(req) }
-
-// answer is a base that gives a status and a body.
-func answer(status int, body string) base {
-	return func(req *http.Request) (*http.Response, error) {
-		return &http.Response{
-			StatusCode: status, Header: http.Header{}, Request: req,
-			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-		}, nil
-	}
-}
+var answer = testkit.Answer
 
 // fading is a base that answers within 20 ms, and once it is silent not until it is released.
 type fading struct {
@@ -775,7 +765,7 @@ func TestARefusalByTheLimitUsesUpNoHaste(t *testing.T) {
 	})
 }
 
-func TestRefusalsByTheLimitAreNoQueue(t *testing.T) {
+func TestToHoldRefusalsByTheLimitAreNoQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		upstream := newFading()
 		rt := transport.New(upstream, transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 3}}))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -220,7 +221,7 @@ func TestAKeyWeighsNoMoreThanItsBound(t *testing.T) {
 			k.Detail = req.URL.Path
 			return k
 		}))
-		before := liveHeap()
+		before := testkit.LiveHeap()
 		for i := range circuits {
 			req := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: "a.test", Path: strings.Repeat(filler, 3900) + fmt.Sprint(i)}}
 			for range 8 { // until it is open and has refused
@@ -231,7 +232,7 @@ func TestAKeyWeighsNoMoreThanItsBound(t *testing.T) {
 		}
 		rt.Force("nobody", policy.Open) // which asks for the text of all
 		require.Len(t, rt.Circuits(), circuits)
-		each := (liveHeap() - before) / circuits
+		each := (testkit.LiveHeap() - before) / circuits
 		tried.Row(t, "a circuit in trouble with a key of 4 KB, "+name, had[name], "6 KB", "%d bytes", each)
 		require.Less(t, each, int64(6<<10))
 		runtime.KeepAlive(rt)

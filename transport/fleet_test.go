@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -468,7 +469,7 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, hear := listenTo(base(func(*http.Request) (*http.Response, error) { return nil, http.ErrHandlerTimeout }))
 			defer m.rt.LeaveFleet()
-			before := liveHeap()
+			before := testkit.LiveHeap()
 			messages := 100_000
 			if strings.HasSuffix(name, "keys") {
 				messages = 8192
@@ -478,7 +479,7 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 				message.Kind, message.For = fleet.Opened, time.Hour
 				hear(message)
 			}
-			grown := liveHeap() - before
+			grown := testkit.LiveHeap() - before
 			t.Logf("%d KiB", grown>>10)
 			require.Less(t, grown, int64(16<<20), "bytes")
 			require.Empty(t, m.rt.Circuits(), "no message makes a circuit")

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -96,14 +96,6 @@ func TestAFloodIsRefusedAndWatchedAsAnybodyIs(t *testing.T) {
 	})
 }
 
-func liveHeap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // everyHost answers for all hosts, as a wildcard in the DNS of whoever makes them up.
 type everyHost int
 
@@ -125,9 +117,9 @@ func TestMemoryStaysWithinTheBoundHoweverManyHostsThereAre(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rt := transport.New(c.base)
-			before := liveHeap()
+			before := testkit.LiveHeap()
 			flood(t, rt, c.hosts, c.times)
-			grown := liveHeap() - before
+			grown := testkit.LiveHeap() - before
 			require.Len(t, rt.Circuits(), kept)
 			require.Less(t, grown, kept*c.most)
 			t.Logf("%d hosts: %d bytes a circuit, %.1f MiB", c.hosts, grown/kept, float64(grown)/(1<<20))
@@ -138,13 +130,13 @@ func TestMemoryStaysWithinTheBoundHoweverManyHostsThereAre(t *testing.T) {
 func TestWhatIsNoLongerInFlightLeavesNothingBehind(t *testing.T) {
 	rt := transport.New(everyHost(500), transport.WithMaxCircuits(1), transport.WithRefusalError())
 	text := strings.Repeat("x", 1<<20)
-	before := liveHeap()
+	before := testkit.LiveHeap()
 	for range 100 { // one circuit, which is open from the sixth on
 		req, err := http.NewRequest(http.MethodGet, "http://upstream.test/"+text, nil)
 		require.NoError(t, err)
 		req.Header.Set("X", text+text)
 		rt.RoundTrip(req)
 	}
-	require.Less(t, liveHeap()-before, int64(4<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(4<<20))
 	require.NotZero(t, rt.Circuits()[0].Refusals)
 }

@@ -11,17 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // crowded is a Transport with as many circuits as it keeps by default, all in use.
 func crowded(tb testing.TB) (t *Transport, call func(host int)) {
 	status := http.StatusNoContent
-	t = New(roundTripper(func(req *http.Request) (*http.Response, error) {
+	t = New(testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Body: http.NoBody, Request: req}, nil
 	}), WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Hour}))
 	call = func(host int) {
@@ -82,7 +79,7 @@ func TestATripWritesToNoOtherCircuit(t *testing.T) {
 
 func TestCircuitsThatComeAndGoDuringALookAreHeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rt := New(roundTripper(func(req *http.Request) (*http.Response, error) {
+		rt := New(testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody, Request: req}, nil
 		}), WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Hour}))
 		told := 0

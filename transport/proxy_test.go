@@ -172,7 +172,7 @@ func TestProxyErrorsLeaveHTTP2AsItWas(t *testing.T) {
 
 func TestAPasswordThatAProxyWantsClosesNoCircuitOfADeadUpstream(t *testing.T) {
 	status := http.StatusServiceUnavailable
-	rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+	rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 	}))
 	call := func() {
@@ -202,16 +202,12 @@ func TestAPasswordThatAProxyWantsClosesNoCircuitOfADeadUpstream(t *testing.T) {
 	})
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
 func TestTroubleOfTheProxyIsToldOnceAndNotOfEachCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex // for a timer's goroutine
 		var told []transport.LocalTrouble
 		var bad atomic.Bool
-		rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+		rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
 			if bad.Load() && req.URL.Host != "direct.test" {
 				return nil, &net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}
 			}

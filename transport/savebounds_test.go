@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -127,9 +128,9 @@ func TestWhatIsSavedOfACircuitIsBounded(t *testing.T) {
 	saved := `{"version":1,"at":"2999-01-01T00:00:00Z","circuits":[{"scheme":"http","host":"a.test","detail":"` + strings.Repeat("d", 1<<20) +
 		`","state":"open","trouble":"9999-12-31T23:59:59-23:59","samples":[` + strings.Join(samples, ",") + `]}]}`
 	rt := transport.New(everyHost(200))
-	before := liveHeap()
+	before := testkit.LiveHeap()
 	require.Equal(t, 1, restoreInto(t, rt, saved))
-	grown := liveHeap() - before
+	grown := testkit.LiveHeap() - before
 	require.Less(t, grown, int64(64<<10))
 	c := rt.Circuits()[0]
 	require.Len(t, c.Samples, 8)
@@ -143,7 +144,7 @@ func TestWhatIsSavedOfACircuitIsBounded(t *testing.T) {
 
 func TestWhatACallerSendsAsItsTraceIsKeptCut(t *testing.T) {
 	rt := transport.New(everyHost(500), transport.WithTraceID(func(req *http.Request) string { return req.Header.Get("X-Request-Id") }))
-	before := liveHeap()
+	before := testkit.LiveHeap()
 	for i := range 64 {
 		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://host-%d.test", i), nil)
 		require.NoError(t, err)
@@ -151,7 +152,7 @@ func TestWhatACallerSendsAsItsTraceIsKeptCut(t *testing.T) {
 		_, err = rt.RoundTrip(req)
 		require.NoError(t, err)
 	}
-	require.Less(t, liveHeap()-before, int64(4<<20))
+	require.Less(t, testkit.LiveHeap()-before, int64(4<<20))
 	require.Len(t, rt.Circuits()[0].Samples[0].Trace, 128)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -76,10 +77,7 @@ func (always) Lease() time.Duration                                { return time
 func (always) Limit() int                                          { return 1000 }
 func (always) Counts() (failures, successes int)                   { return 0, 0 }
 
-// roundTripper is a function as a RoundTripper.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+type roundTripper = testkit.RoundTripper
 
 // identity is a certificate of a.example.com, b.example.com and 127.0.0.1, and who believes in it.
 func identity() (tls.Certificate, *x509.CertPool) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -166,7 +167,7 @@ func TestAThousandHostsAskLittleOfRedis(t *testing.T) {
 func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 	s := startRedis(t)
 	var down atomic.Bool
-	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+	base := testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		if down.Load() {
 			return nil, errors.New("down")
 		}

@@ -17,13 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
 // follow has a Transport follow what is forced over a Redis.
 func follow(t *testing.T, addr string, logger *slog.Logger) (tr *transport.Transport, stop func()) {
-	tr = transport.New(roundTrip(func(req *http.Request) (*http.Response, error) {
+	tr = transport.New(testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
 	}))
 	ctx, cancel := context.WithCancel(t.Context())

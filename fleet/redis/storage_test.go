@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -125,7 +126,7 @@ func TestARecordEndsWithItsTTL(t *testing.T) {
 func TestACircuitOpensAsAnotherProcessLeftIt(t *testing.T) {
 	s := startRedis(t)
 	var calls atomic.Int64
-	base := roundTrip(func(req *http.Request) (*http.Response, error) {
+	base := testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		calls.Add(1)
 		return nil, fmt.Errorf("down")
 	})
@@ -152,10 +153,6 @@ func TestACircuitOpensAsAnotherProcessLeftIt(t *testing.T) {
 	assert.Equal(t, policy.Open, c.State)
 	assert.LessOrEqual(t, calls.Load(), int64(1), "a probe at most")
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestTheLatestRecordIsWrittenWhenRedisIsBack(t *testing.T) {
 	realRedis(t)

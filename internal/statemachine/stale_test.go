@@ -256,7 +256,7 @@ func TestWhatWasReusedInAnotherGenerationChangesNothing(t *testing.T) {
 	r.do(11*time.Second, "set closed")
 }
 
-func TestAScoutOfAnotherGenerationHastensNone(t *testing.T) {
+func TestAScoutOfAHoldOfAnotherGenerationHastensNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fallenSilent(t)
 		old := ask(c)
@@ -319,7 +319,7 @@ func fallenSilent(t *testing.T) *Circuit {
 	return c
 }
 
-func TestOnlyTheFirstCallThroughASilenceTrustsNoConnectionFromBefore(t *testing.T) {
+func TestOnlyTheFirstCallThroughAHoldTrustsNoConnectionFromBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		late(t, c)
@@ -350,7 +350,7 @@ func TestOnlyTheFirstCallThroughASilenceTrustsNoConnectionFromBefore(t *testing.
 	})
 }
 
-func TestCallsThroughASilenceFollowSoonerAfterConnectionsFromBefore(t *testing.T) {
+func TestCallsThroughAHoldFollowSoonerAfterConnectionsFromBefore(t *testing.T) {
 	for _, most := range []int{0, 4, 128} {
 		synctest.Test(t, func(t *testing.T) {
 			c := fallenSilent(t)
@@ -373,7 +373,7 @@ func TestCallsThroughASilenceFollowSoonerAfterConnectionsFromBefore(t *testing.T
 	}
 }
 
-func TestAnAnswerOverANewConnectionEndsTheSilence(t *testing.T) {
+func TestAnAnswerOverANewConnectionEndsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fallenSilent(t)
 		p := ask(c)
@@ -385,7 +385,7 @@ func TestAnAnswerOverANewConnectionEndsTheSilence(t *testing.T) {
 	})
 }
 
-func TestACallThroughAQueueIsNoScout(t *testing.T) {
+func TestACallThroughAHoldForAQueueIsNoScout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fallenSilent(t)
 		c.machine.canary.vigil.heard = true

@@ -203,7 +203,7 @@ const (
 	sec = time.Second
 )
 
-func TestAHealthyUpstreamIsNeverHeld(t *testing.T) {
+func TestHoldLeavesAHealthyUpstreamAlone(t *testing.T) {
 	for _, takes := range []time.Duration{ms / 2, 10 * ms, 200 * ms, 900 * ms, 5 * sec} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, always(takes))
@@ -217,7 +217,7 @@ func TestAHealthyUpstreamIsNeverHeld(t *testing.T) {
 
 // Calls come fast and are never answered. It takes the canary's 100 ms to look, and a second since it started to know, or half
 // of the time that callers have.
-func TestABlackHoleIsHeldAfterASecond(t *testing.T) {
+func TestHoldRefusesCallsToABlackHoleAfterASecond(t *testing.T) {
 	for name, giveUp := range map[string]struct {
 		after time.Duration
 		says  policy.Result
@@ -308,7 +308,7 @@ func late(t *testing.T, c *Circuit) (canary Permit) {
 	return canary
 }
 
-func TestACanaryIsLateHalfAsLongAgainAsUsual(t *testing.T) {
+func TestACanaryOfHoldIsLateHalfAsLongAgainAsUsual(t *testing.T) {
 	for usual, late := range map[time.Duration]time.Duration{ms: 100 * ms, 66 * ms: 100 * ms, 80 * ms: 120 * ms} {
 		synctest.Test(t, func(t *testing.T) {
 			c := held(holding)
@@ -351,7 +351,7 @@ func ask(c *Circuit) Permit {
 	return p
 }
 
-func TestFewerThanTenCallsAreNotHeld(t *testing.T) {
+func TestHoldLeavesFewerThanTenCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		late(t, c)
@@ -389,7 +389,7 @@ func TestHoldingBeginsASecondAfterTheSilence(t *testing.T) {
 }
 
 // A second is as good as none for an upstream that takes a second.
-func TestSilenceIsThreeTimesTheUsualTime(t *testing.T) {
+func TestSilenceForHoldIsThreeTimesTheUsualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const hole = 60 * sec
 		w := newWorld(t, lost(2*sec, hole, 1000*sec))
@@ -408,7 +408,7 @@ func TestSilenceIsThreeTimesTheUsualTime(t *testing.T) {
 	})
 }
 
-func TestTheFirstAnswerEndsASilence(t *testing.T) {
+func TestTheFirstAnswerEndsAHold(t *testing.T) {
 	for name, result := range map[string]policy.Result{
 		"success": succeeded, "refused": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Refused}},
 		"status": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 503}},
@@ -440,7 +440,7 @@ func TestTheFirstAnswerEndsASilence(t *testing.T) {
 	}
 }
 
-func TestCallersThatGiveUpDoNotEndASilence(t *testing.T) {
+func TestCallersThatGiveUpDoNotEndAHold(t *testing.T) {
 	for name, result := range map[string]policy.Result{
 		"ignored": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}, "timeout": timedOut,
 	} {
@@ -473,7 +473,7 @@ func TestCallersThatGiveUpDoNotEndASilence(t *testing.T) {
 	}
 }
 
-func TestASlowUpstreamIsNotHeld(t *testing.T) {
+func TestHoldLeavesASlowUpstreamAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, always(20*sec))
 		w.offer(0, 3*time.Minute, 50*ms)
@@ -484,7 +484,7 @@ func TestASlowUpstreamIsNotHeld(t *testing.T) {
 	})
 }
 
-func TestAnUpstreamThatBecomesSlowIsNotHeld(t *testing.T) {
+func TestHoldLeavesAnUpstreamAloneThatBecomesSlow(t *testing.T) {
 	for _, slow := range []time.Duration{150 * ms, 400 * ms, 900 * ms} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, func(at time.Duration) time.Duration {
@@ -503,7 +503,7 @@ func TestAnUpstreamThatBecomesSlowIsNotHeld(t *testing.T) {
 }
 
 // Nothing tells it from one that has fallen silent but what its callers bear.
-func TestAnUpstreamThatBecomesSlowerThanTheSilenceIsHeldForCallersWithoutTheTime(t *testing.T) {
+func TestHoldOfAnUpstreamThatBecomesSlowerThanTheSilenceIsForCallersWithoutTheTime(t *testing.T) {
 	for says, isHeld := range map[time.Duration]bool{0: false, 30 * sec: false, 9 * sec: false, 5 * sec: true} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, func(at time.Duration) time.Duration {
@@ -525,7 +525,7 @@ func TestAnUpstreamThatBecomesSlowerThanTheSilenceIsHeldForCallersWithoutTheTime
 }
 
 // An upstream answers fifty calls a second, and a hundred come.
-func TestAQueueIsKeptShortEnoughForItsCallers(t *testing.T) {
+func TestHoldKeepsAQueueShortEnoughForItsCallers(t *testing.T) {
 	for name, giveUp := range map[string]policy.Result{
 		"timeouts": timedOut, "callers that give up": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}},
 	} {
@@ -553,7 +553,7 @@ func TestAQueueIsKeptShortEnoughForItsCallers(t *testing.T) {
 }
 
 // The queue was there before anyone looked, so that calls do not take ever longer. They take too long all the same.
-func TestAQueueThatWasThereAtOnceIsNoSlowUpstream(t *testing.T) {
+func TestToHoldAQueueThatWasThereAtOnceIsNoSlowUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, paced(20*ms, 10*ms))
 		w.wait = 2 * sec
@@ -578,7 +578,7 @@ func TestAQueueThatWasThereAtOnceIsNoSlowUpstream(t *testing.T) {
 }
 
 // Calls take 900 ms, all of a sudden. That may be a queue, and is taken for one for ten seconds.
-func TestTheUsualTimeFollowsOneFarLongerAfterTenSeconds(t *testing.T) {
+func TestTheUsualTimeOfHoldFollowsOneFarLongerAfterTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		canary := late(t, c)
@@ -600,7 +600,7 @@ func TestTheUsualTimeFollowsOneFarLongerAfterTenSeconds(t *testing.T) {
 	})
 }
 
-func TestACallWithoutADeadlineIsNotHeldForAQueue(t *testing.T) {
+func TestHoldForAQueueLeavesACallWithoutADeadlineAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, paced(20*ms, 10*ms))
 		w.offer(0, 10*sec, 33*ms)
@@ -610,7 +610,7 @@ func TestACallWithoutADeadlineIsNotHeldForAQueue(t *testing.T) {
 	})
 }
 
-func TestOneCanaryAtATimeAndTenASecond(t *testing.T) {
+func TestHoldHasOneCanaryAtATimeAndTenASecond(t *testing.T) {
 	for _, takes := range []time.Duration{100 * time.Microsecond, 30 * ms, 90 * ms} {
 		synctest.Test(t, func(t *testing.T) {
 			c := held(holding)
@@ -647,7 +647,7 @@ func TestOneCanaryAtATimeAndTenASecond(t *testing.T) {
 	}
 }
 
-func TestAHealthyCallWritesNothing(t *testing.T) {
+func TestAHealthyCallUnderHoldWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		first, _ := c.AcquireClosed()
@@ -683,7 +683,7 @@ func TestAHealthyCallWritesNothing(t *testing.T) {
 	})
 }
 
-func TestAHostThatIsCalledOnceHasNoTimer(t *testing.T) {
+func TestAHostThatIsCalledOnceHasNoTimerOfHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		p, _ := c.AcquireClosed()
@@ -711,7 +711,7 @@ func TestWithoutHoldNothingIsWatched(t *testing.T) {
 }
 
 // The change of state ends the watch, whatever it is doing, and the calls of before have no say in the next one.
-func TestAChangeOfStateEndsTheWatch(t *testing.T) {
+func TestAChangeOfStateEndsTheWatchOfHold(t *testing.T) {
 	for name, at := range map[string]func(*testing.T, *Circuit) Permit{
 		"watching": late,
 		"canary up": func(t *testing.T, c *Circuit) Permit {
@@ -774,7 +774,7 @@ func TestAChangeOfStateEndsTheWatch(t *testing.T) {
 	}
 }
 
-func TestTheTimerOfAForgottenCircuitDoesNothing(t *testing.T) {
+func TestTheTimerOfHoldOfAForgottenCircuitDoesNothing(t *testing.T) {
 	for name, giveItBack := range map[string]bool{"canary up": false, "resting": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -800,7 +800,7 @@ func TestTheTimerOfAForgottenCircuitDoesNothing(t *testing.T) {
 	}
 }
 
-func TestHeadersOfACanaryAreItsComingBack(t *testing.T) {
+func TestHeadersOfACanaryOfHoldAreItsComingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		c.AcquireClosed()
@@ -825,7 +825,7 @@ func TestHeadersOfACanaryAreItsComingBack(t *testing.T) {
 	})
 }
 
-func TestHeadersWhileWatchingCountOnce(t *testing.T) {
+func TestHeadersWhileHoldWatchesCountOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		canary := late(t, c)
@@ -850,7 +850,7 @@ func TestHeadersWhileWatchingCountOnce(t *testing.T) {
 	})
 }
 
-func TestCallsOfBeforeTheWatchAreNotCounted(t *testing.T) {
+func TestCallsOfBeforeTheWatchOfHoldAreNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		early, _ := c.AcquireClosed()
@@ -872,7 +872,7 @@ func TestCallsOfBeforeTheWatchAreNotCounted(t *testing.T) {
 }
 
 // Whatever an upstream did, when it is as it was, calls flow within two seconds.
-func TestNothingIsHeldForGood(t *testing.T) {
+func TestHoldIsNeverForGood(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
 	defer func() { require.NoError(t, checks.Value.Set(before)) }()
@@ -905,7 +905,7 @@ func TestNothingIsHeldForGood(t *testing.T) {
 
 // The pace of answers says how long a queue is, and not how long an upstream takes that answers many calls at once. This
 // one has become slow, so that it is watched, but each call is answered long before its deadline.
-func TestWithoutAQueueNoCallIsHeldForOne(t *testing.T) {
+func TestHoldRefusesNoCallForAQueueThatIsNotThere(t *testing.T) {
 	slower := func(at time.Duration) time.Duration {
 		if at < 10*sec {
 			return 20 * ms
@@ -952,7 +952,7 @@ func TestWithoutAQueueNoCallIsHeldForOne(t *testing.T) {
 }
 
 // Those calls are lost, and their callers wait for ever. They are not ahead of those that come.
-func TestCallsThatAreLostAreNotAQueue(t *testing.T) {
+func TestToHoldCallsThatAreLostAreNotAQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hole := lost(20*ms, 10*sec, 15*sec)
 		w := newWorld(t, func(at time.Duration) time.Duration {
@@ -973,7 +973,7 @@ func TestCallsThatAreLostAreNotAQueue(t *testing.T) {
 }
 
 // The headers of a canary came after its circuit was forgotten. Another one has its key by now.
-func TestHeadersDoNotBringAForgottenCircuitBack(t *testing.T) {
+func TestHeadersUnderHoldDoNotBringAForgottenCircuitBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		c.AcquireClosed()
@@ -989,7 +989,7 @@ func TestHeadersDoNotBringAForgottenCircuitBack(t *testing.T) {
 }
 
 // A call read the word just before the circuit was set by hand, and wants to be a canary just after.
-func TestACallOfBeforeAChangeTakesNoCanaryFromThoseAfterIt(t *testing.T) {
+func TestACallOfBeforeAChangeTakesNoCanaryOfHoldFromThoseAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := held(holding)
 		c.AcquireClosed()
@@ -1002,7 +1002,7 @@ func TestACallOfBeforeAChangeTakesNoCanaryFromThoseAfterIt(t *testing.T) {
 }
 
 // The lease of a probe is 1 s, or four times what calls usually take, but no less than 250 ms.
-func TestAProbesLeaseIsShortWhereCallsAre(t *testing.T) {
+func TestAProbesLeaseIsShortWhereHoldKnowsThatCallsAre(t *testing.T) {
 	for usual, want := range map[time.Duration]time.Duration{
 		0: sec, ms: 250 * ms, 62500 * time.Microsecond: 250 * ms, 100 * ms: 400 * ms, 250 * ms: sec, 10 * sec: sec,
 	} {

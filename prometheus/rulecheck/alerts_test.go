@@ -1,7 +1,6 @@
 package rulecheck
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	fuseboxprom "github.com/fusebox-go/fusebox/prometheus"
 	"github.com/fusebox-go/fusebox/transport"
@@ -24,27 +24,17 @@ import (
 // shop is a process that calls upstreams, a Prometheus server that scrapes it, and an hour or so of virtual time.
 type shop struct {
 	testing.TB
+	testkit.Hosts
 	*scrapes
 	registry *prometheus.Registry
 	rt       *transport.Transport
-	down     map[string]bool
 }
 
 func newShop(tb testing.TB, opts ...fuseboxprom.Option) *shop {
-	s := &shop{
-		TB: tb, scrapes: newScrapes(), registry: prometheus.NewPedanticRegistry(),
-		down: make(map[string]bool),
-	}
+	s := &shop{TB: tb, scrapes: newScrapes(), registry: prometheus.NewPedanticRegistry()}
 	s.rt = transport.New(s, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second}))
 	s.registry.MustRegister(fuseboxprom.NewCollector(s.rt, opts...))
 	return s
-}
-
-func (s *shop) RoundTrip(req *http.Request) (*http.Response, error) {
-	if s.down[req.URL.Host] {
-		return nil, io.ErrUnexpectedEOF
-	}
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
 // run calls each host once a second, and scrapes.
@@ -126,9 +116,9 @@ func TestAllIsWellAndNothingFires(t *testing.T) {
 func TestAShortOutageDoesNotFire(t *testing.T) {
 	require.Empty(t, simulate(t, func(s *shop) {
 		s.run(5*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(4*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = false
+		s.Mend("a.test")
 		s.run(30*time.Minute, "a.test", "b.test")
 	}))
 }
@@ -136,9 +126,9 @@ func TestAShortOutageDoesNotFire(t *testing.T) {
 func TestAnOutageFiresAfterFiveMinutesThroughAllProbesUntilItIsOver(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.run(5*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(20*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = false
+		s.Mend("a.test")
 		s.run(20*time.Minute, "a.test", "b.test")
 	})
 	require.Equal(t, []string{"FuseboxCircuitOpen http://a.test"}, names(firing))
@@ -168,7 +158,7 @@ func (s *shop) thin(d, every time.Duration, host string) {
 func TestAnOutageThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.run(5*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(20*time.Minute, "a.test", "b.test")
 		s.idle(3 * time.Hour)
 	})
@@ -180,7 +170,7 @@ func TestAnOutageThatOneRequestAMinuteMeetsFiresAllTheTime(t *testing.T) {
 	for _, every := range []time.Duration{time.Minute, 2 * time.Minute, 4*time.Minute + 45*time.Second} {
 		firing := simulate(t, func(s *shop) {
 			s.run(time.Minute, "a.test", "b.test")
-			s.down["a.test"] = true
+			s.Break("a.test")
 			s.thin(95*time.Minute, every, "a.test") // which take three to trip
 		})
 		require.Equal(t, []string{"FuseboxCircuitOpen http://a.test"}, names(firing), every)
@@ -191,7 +181,7 @@ func TestAnOutageThatOneRequestAMinuteMeetsFiresAllTheTime(t *testing.T) {
 func TestATripThatWasTheLastThatAnybodyAskedDoesNotFire(t *testing.T) {
 	require.Empty(t, simulate(t, func(s *shop) {
 		s.run(time.Minute, "a.test", "b.test")
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(5*time.Second, "a.test", "b.test")
 		s.idle(3 * time.Hour)
 	}))
@@ -201,7 +191,7 @@ func TestWhatWasRestoredFiresIfItIsAskedFor(t *testing.T) {
 	var saved strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t)
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(10*time.Minute, "a.test")
 		require.NoError(t, s.rt.Save(&saved))
 	})
@@ -211,7 +201,7 @@ func TestWhatWasRestoredFiresIfItIsAskedFor(t *testing.T) {
 			opened, err := s.rt.Restore(strings.NewReader(saved.String()), 0)
 			require.NoError(t, err)
 			require.Equal(t, 1, opened)
-			s.down["a.test"] = true
+			s.Break("a.test")
 			then(s)
 		}))
 	}
@@ -222,10 +212,10 @@ func TestWhatWasRestoredFiresIfItIsAskedFor(t *testing.T) {
 func TestAnUpstreamThatIsWellWhenItIsAskedForAgainDoesNotFire(t *testing.T) {
 	require.Empty(t, simulate(t, func(s *shop) {
 		s.run(time.Minute, "a.test", "b.test")
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(5*time.Second, "a.test", "b.test")
 		s.idle(3 * time.Hour)
-		s.down["a.test"] = false
+		s.Mend("a.test")
 		s.rt.SetPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second, Probes: 40}, nil) // a recovery that takes a while
 		s.run(10*time.Minute, "a.test", "b.test")
 	}))
@@ -234,7 +224,7 @@ func TestAnUpstreamThatIsWellWhenItIsAskedForAgainDoesNotFire(t *testing.T) {
 func TestAnOutageInShadowThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.rt.SetShadow(func(transport.Key) bool { return true })
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(15*time.Minute, "a.test", "b.test")
 		s.idle(3 * time.Hour)
 	})
@@ -246,9 +236,9 @@ func TestAnUpstreamThatDoesNotLastIsFlapping(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.run(5*time.Minute, "a.test", "b.test")
 		for range 8 {
-			s.down["a.test"] = true
+			s.Break("a.test")
 			s.run(30*time.Second, "a.test", "b.test")
-			s.down["a.test"] = false
+			s.Mend("a.test")
 			s.run(90*time.Second, "a.test", "b.test")
 		}
 		s.run(40*time.Minute, "a.test", "b.test")
@@ -288,9 +278,9 @@ func TestWhatIsForcedAndMatchesNothingFiresToo(t *testing.T) {
 func TestAnOutageInShadowIsNotOneOfCallersRefused(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.rt.SetShadow(func(transport.Key) bool { return true })
-		s.down["a.test"] = true
+		s.Break("a.test")
 		s.run(15*time.Minute, "a.test", "b.test")
-		s.down["a.test"] = false
+		s.Mend("a.test")
 		s.run(10*time.Minute, "a.test", "b.test")
 	})
 	require.Equal(t, []string{"FuseboxCircuitOpenInShadow http://a.test"}, names(firing))
@@ -301,10 +291,10 @@ func TestMostUpstreamsFailingTogetherFires(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
 		s.run(5*time.Minute, hosts...)
 		for _, host := range hosts {
-			s.down[host] = true
+			s.Break(host)
 		}
 		s.run(3*time.Minute, hosts...)
-		clear(s.down)
+		s.Mend()
 		s.run(10*time.Minute, hosts...)
 	})
 	require.Equal(t, []string{"FuseboxLocalTrouble"}, names(firing))
@@ -313,7 +303,7 @@ func TestMostUpstreamsFailingTogetherFires(t *testing.T) {
 
 func TestTroubleThatHasNoSeriesFires(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
-		s.down["a.test"], s.down["b.test"] = true, true
+		s.Break("a.test", "b.test")
 		s.run(30*time.Minute, "a.test", "b.test")
 	}, fuseboxprom.WithMaxKeys(1))
 	require.Equal(t, []string{"FuseboxCircuitOpen http://a.test", "FuseboxTroubleWithoutSeries other"}, names(firing))
@@ -321,7 +311,7 @@ func TestTroubleThatHasNoSeriesFires(t *testing.T) {
 
 func TestTroubleWithoutSeriesThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 	firing := simulate(t, func(s *shop) {
-		s.down["a.test"], s.down["c.test"] = true, true
+		s.Break("a.test", "c.test")
 		s.run(30*time.Minute, "a.test", "c.test")
 		s.idle(3 * time.Hour)
 	}, fuseboxprom.WithMaxKeys(1))
@@ -329,9 +319,9 @@ func TestTroubleWithoutSeriesThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 	require.Greater(t, firing["FuseboxTroubleWithoutSeries other"], 10*time.Minute)
 }
 
-// TestCallsThatAreHeldFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts
+// TestCallsThatHoldRefusesFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts
 // then.
-func TestCallsThatAreHeldFire(t *testing.T) {
+func TestCallsThatHoldRefusesFire(t *testing.T) {
 	for reason, want := range map[string][]string{"held": {"FuseboxCallsHeld http://a.test"}, "open": nil} {
 		var s *shop
 		synctest.Test(t, func(t *testing.T) {

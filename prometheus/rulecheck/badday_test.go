@@ -18,17 +18,17 @@ func badDay(t *testing.T) *shop {
 		s = newShop(t)
 		s.run(5*time.Minute, hosts...)
 		for _, host := range append(hosts, "d.test") {
-			s.down[host] = true
+			s.Break(host)
 		}
 		s.run(10*time.Second, "d.test") // and never again
 		s.run(5*time.Minute, hosts...)
-		clear(s.down)
+		s.Mend()
 		s.run(5*time.Minute, hosts...)
 		s.rt.Force("http://a.test", policy.Open)
-		s.down["b.test"] = true
+		s.Break("b.test")
 		s.rt.SetShadow(func(k transport.Key) bool { return k.Host == "b.test" })
 		s.run(5*time.Minute, hosts...)
-		s.down["b.test"] = false
+		s.Mend("b.test")
 		s.run(5*time.Minute, hosts...)
 	})
 	s.TB = t
