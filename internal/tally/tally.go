@@ -70,8 +70,7 @@ type Tally struct {
 	stop    func()
 
 	mu       sync.Mutex
-	entries  map[string]*entry        // by the text of a key: different keys can have the same
-	byKey    map[transport.Key]*entry // some of them, found without making the text
+	entries  map[transport.Key]*entry
 	other    *entry
 	troubled *bounded.Map[transport.Key, trouble]
 	shadows  map[transport.Key]transport.Shadow // as they were when they were last read
@@ -97,7 +96,7 @@ func (t trouble) spent(now time.Time) time.Duration {
 }
 
 type entry struct {
-	key     transport.Key // the first of those with this text
+	key     transport.Key
 	text    string
 	counts  map[Series]uint64
 	trouble int           // how many of its circuits are not closed
@@ -111,7 +110,7 @@ type entry struct {
 func New(t *transport.Transport, most int) *Tally {
 	return &Tally{
 		t: t, most: most, started: time.Now(),
-		entries: make(map[string]*entry), byKey: make(map[transport.Key]*entry),
+		entries: make(map[transport.Key]*entry),
 		other:    &entry{text: OtherKey, counts: make(map[Series]uint64)},
 		troubled: bounded.New[transport.Key, trouble](mostTroubled), shadows: make(map[transport.Key]transport.Shadow),
 	}
@@ -223,7 +222,7 @@ func (ta *Tally) localTrouble(l transport.LocalTrouble) {
 
 // entry returns the entry for news of a key, and makes one if there is room.
 func (ta *Tally) entry(k transport.Key, known, inTrouble bool, at time.Time) *entry {
-	e := ta.find(k)
+	e := ta.entries[k]
 	if e == nil {
 		e = ta.make(k, known, inTrouble, at)
 	}
@@ -232,24 +231,6 @@ func (ta *Tally) entry(k transport.Key, known, inTrouble bool, at time.Time) *en
 		e.last = at
 	}
 	return e
-}
-
-func (ta *Tally) find(k transport.Key) *entry {
-	if e := ta.byKey[k]; e != nil {
-		return e
-	}
-	e := ta.entries[k.String()]
-	if e != nil {
-		ta.know(k, e)
-	}
-	return e
-}
-
-func (ta *Tally) know(k transport.Key, e *entry) {
-	if len(ta.byKey) >= 2*ta.most {
-		clear(ta.byKey) // more keys than texts
-	}
-	ta.byKey[k] = e
 }
 
 func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *entry {
@@ -262,8 +243,7 @@ func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *en
 		return ta.other
 	}
 	e := &entry{key: k, text: text, counts: make(map[Series]uint64), known: known}
-	ta.entries[text] = e
-	ta.know(k, e)
+	ta.entries[k] = e
 	return e
 }
 
@@ -295,8 +275,7 @@ func (ta *Tally) makeRoom(known, inTrouble bool, most int, now time.Time) bool {
 
 // drop takes an entry away. What is not over of it is that of others.
 func (ta *Tally) drop(e *entry) {
-	delete(ta.entries, e.text)
-	maps.DeleteFunc(ta.byKey, func(_ transport.Key, have *entry) bool { return have == e })
+	delete(ta.entries, e.key)
 	if e.trouble == 0 {
 		return
 	}
@@ -365,7 +344,7 @@ func (ta *Tally) Read() Summary {
 		if InTrouble(c, now) {
 			s.Asked[c.State]++
 		}
-		e := ta.find(c.Key)
+		e := ta.entries[c.Key]
 		if e == nil {
 			e = ta.make(c.Key, c.Known, c.State != policy.Closed, now)
 		}
