@@ -110,7 +110,7 @@ type entry struct {
 func New(t *transport.Transport, most int) *Tally {
 	return &Tally{
 		t: t, most: most, started: time.Now(),
-		entries: make(map[transport.Key]*entry),
+		entries:  make(map[transport.Key]*entry),
 		other:    &entry{text: OtherKey, counts: make(map[Series]uint64)},
 		troubled: bounded.New[transport.Key, trouble](mostTroubled), shadows: make(map[transport.Key]transport.Shadow),
 	}
