@@ -26,9 +26,11 @@ type body struct {
 
 // lasting is the call of a body that somebody looks at, or that lasts for a time.
 type lasting struct {
-	call  call
-	heard atomic.Int64 // when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
-	flow  flow
+	call      call
+	headersAt time.Time    // zero if nobody asks when bytes come
+	heard     atomic.Int64 // when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
+	lasted    bool         // bytes have come when the headers had been there for a time
+	flow      flow
 }
 
 // flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. It belongs to whoever reads the body.
@@ -154,8 +156,14 @@ func (b *body) came(p []byte) {
 	if l.call.ending != nil {
 		l.call.ending.add(p)
 	}
-	if l.heard.Load() != 0 {
-		l.heard.Store(time.Now().UnixNano())
+	if l.headersAt.IsZero() {
+		return
+	}
+	now := time.Now()
+	l.heard.Store(now.UnixNano())
+	if !l.lasted && now.Sub(l.headersAt) >= statemachine.BytesAfter {
+		l.lasted = true
+		l.call.permit.Bytes(now)
 	}
 }
 

@@ -155,6 +155,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if lasts {
 		if k.permit.Granted() && k.permit.WantsHeaders() {
 			now, l := time.Now(), b.last()
+			l.headersAt = now
 			l.heard.Store(-now.UnixNano())
 			l.call.permit.Headers(now)
 		}

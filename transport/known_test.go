@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,4 +140,24 @@ func TestMadeUpHostsAreNoLocalTroubleHoweverSeldomRealOnesAreCalled(t *testing.T
 		time.Sleep(10 * time.Second)
 		require.Len(t, s.told(), 1)
 	})
+}
+
+// What a proxy answers to CONNECT is no answer of the upstream's.
+func TestAnUpstreamIsNotKnownByWhatAProxySays(t *testing.T) {
+	for _, status := range []int{401, 403, 404, 407, 429, 500, 502, 503, 504, 511} {
+		rt := transport.New(stub(func() (*http.Response, error) {
+			return nil, policy.NewProxyError(&http.Response{StatusCode: status, Header: http.Header{}})
+		}))
+		for range 7 {
+			rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://made-up.test/", nil))
+		}
+		c, _ := rt.Circuit(hostKey("made-up.test"))
+		require.False(t, c.Known, "%d", status)
+	}
+	rt := transport.New(stub(func() (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusProxyAuthRequired, Body: http.NoBody}, nil
+	}))
+	rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://made-up.test/", nil))
+	c, _ := rt.Circuit(hostKey("made-up.test"))
+	require.False(t, c.Known, "a proxy that wants a password over http")
 }

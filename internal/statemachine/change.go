@@ -100,7 +100,7 @@ func (m *machine) close(now time.Time, reason Reason) {
 		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
 	case Reset:
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
-		m.counts, m.failures = Counts{}, failures{}
+		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, time.Time{}
 	}
 	m.trip.Start(now, m.failedProbes)
 	m.trouble = nil

@@ -10,14 +10,20 @@ const (
 	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body that
 	// streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
 	bodyLease = time.Second
+	// hollowFor is how long it is remembered that good headers had settled a call whose body then broke. A stream may say nothing for long
+	// and be well; but where calls have ended that way, others may, and only bytes that come after a time are a sign of life.
+	hollowFor = 10 * time.Minute
 	// maxWeighed is how many calls of a closed circuit wait for that at a time. The success of further ones counts at their end.
 	maxWeighed = 64
+
+	forEver = 100 * 365 * 24 * time.Hour
 )
 
 // leases are what the calls take up that were let through in this generation and are not given back.
 type leases struct {
 	places []*place
 	next   time.Time // not after the first of them ends; zero if there is none
+	hollow time.Time // until then good headers say nothing by themselves: of a call that they had settled the body broke
 }
 
 // place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came well, while
@@ -35,6 +41,7 @@ type place struct {
 	hastened bool          // it is a probe for that reason
 	weighed  bool          // the circuit is closed
 	headers  bool          // they came well
+	bytes    bool          // and some of the body, no less than bodyLease after them
 	took     time.Duration // until they did
 	lease    time.Time     // that expiry was at first
 	stale    bool          // connections.stale was set when it was let through
@@ -75,7 +82,7 @@ func (l *leases) end() {
 	for _, p := range l.places {
 		p.index = -1
 	}
-	l.places, l.next = nil, time.Time{}
+	l.places, l.next = nil, time.Time{} // what is hollow stays so
 }
 
 // over returns the place whose lease ended first, or nil if none has.
@@ -112,9 +119,9 @@ func (m *machine) expire(now time.Time) {
 		p.expired, p.opened = true, m.opened
 		m.free(p)
 		switch {
-		case p.headers && m.state == policy.Closed:
-			m.record(now, policy.Result{Outcome: policy.Success, Elapsed: p.took})
-		case p.headers:
+		case p.weighed:
+			m.record(now, policy.Result{Outcome: policy.Success})
+		case m.good(now, p):
 			m.settle(now, p, policy.Result{Outcome: policy.Success, Elapsed: p.took})
 		default:
 			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
@@ -134,6 +141,9 @@ func (m *machine) weigh(now time.Time) *place {
 		return nil
 	}
 	p := &place{expiry: now.Add(bodyLease), weighed: true, headers: true}
+	if now.Before(m.leases.hollow) {
+		p.expiry = now.Add(forEver) // until bytes come
+	}
 	m.leases.take(p)
 	return p
 }
@@ -144,6 +154,9 @@ func (m *machine) weigh(now time.Time) *place {
 func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Result) (opened bool) {
 	lives := m.lives(p, r)
 	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
+	if p.headers && r.Outcome == policy.Failure {
+		m.leases.hollow = now.Add(hollowFor)
+	}
 	switch {
 	case broke && m.state == policy.Closed:
 		return m.record(now, r)
@@ -160,6 +173,25 @@ func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Resu
 	}
 	m.counts.LateCalls++
 	return false
+}
+
+// good reports whether what has come of a call in trouble says that the upstream does what it is asked.
+func (m *machine) good(now time.Time, p *place) bool {
+	return p.headers && (p.bytes || !now.Before(m.leases.hollow))
+}
+
+// bytesCame takes notice that bytes of a body came no less than bodyLease after its good headers.
+func (m *machine) bytesCame(now time.Time, p *Permit) {
+	place := p.place
+	if m.gone || place == nil || place.index < 0 || !place.headers || p.generation != m.generation {
+		return
+	}
+	place.bytes = true
+	if now.Before(place.expiry) {
+		place.expiry = now
+		m.leases.endsAt(now)
+	}
+	m.expire(now)
 }
 
 // lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble, and its

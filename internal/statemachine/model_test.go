@@ -35,8 +35,9 @@ type model struct {
 	failedProbes int  // and recoveries, since the trip
 	since        time.Time
 	trouble      time.Time
-	troubles     int // how many are over
-	requests     int // that came since the last was
+	troubles     int       // how many are over
+	requests     int       // that came since the last was
+	hollow       time.Time // until then headers alone say nothing
 	asked        time.Time
 	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
@@ -138,6 +139,7 @@ type modelCall struct {
 	settled    bool // by Done, or because its lease ended
 	expired    bool // settled because its lease ended
 	headers    bool
+	bytes      bool // some of the body came after them
 	weighed    bool // it began while closed, its headers have come, and its success is to count
 	hastened   bool
 	withheld   time.Time // model.withheld when it was let through
@@ -297,7 +299,7 @@ func (m *model) expire(now time.Time) {
 		call.settled, call.expired, call.opened = true, true, m.opened
 		if call.weighed {
 			m.closedCallEnded(now, policy.Result{Outcome: policy.Success})
-		} else if call.headers {
+		} else if call.headers && (call.bytes || !now.Before(m.hollow)) {
 			m.probeEnded(now, call, policy.Result{Outcome: policy.Success, Elapsed: call.took})
 		} else {
 			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
@@ -327,13 +329,29 @@ func (m *model) gotHeaders(now time.Time, call *modelCall) {
 		}
 		if call.weighed = call.generation == m.generation && !(m.trip.Quiet() && m.hints == 0) && waiting < 64; call.weighed {
 			call.headers, call.expiry = true, now.Add(time.Second)
+			if now.Before(m.hollow) {
+				call.expiry = now.Add(100 * 365 * 24 * time.Hour)
+			}
 		}
 	default:
 		call.headers, call.took, m.known = true, r.Elapsed, true
-		if at := now.Add(time.Second); at.Before(call.expiry) {
+		if at := now.Add(time.Second); now.Before(m.hollow) && !call.bytes {
+			call.expiry = now.Add(2 * time.Second)
+		} else if at.Before(call.expiry) {
 			call.expiry = at
 		}
 	}
+}
+
+func (m *model) gotBytes(now time.Time, call *modelCall) {
+	if m.gone || !call.headers || call.settled || call.generation != m.generation {
+		return
+	}
+	call.bytes = true
+	if now.Before(call.expiry) {
+		call.expiry = now
+	}
+	m.expire(now)
 }
 
 // lives is whether a call that took longer than its lease shows that the upstream lives.
@@ -343,6 +361,9 @@ func (m *model) lives(call *modelCall, r policy.Result) bool {
 
 func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 	broke := call.headers && r.Outcome == policy.Failure && call.opened == m.opened
+	if call.headers && r.Outcome == policy.Failure {
+		m.hollow = now.Add(10 * time.Minute)
+	}
 	current, lives := call.generation == m.generation, m.lives(call, r)
 	switch {
 	case broke && m.state == policy.Closed:
@@ -542,7 +563,7 @@ func (m *model) blame(now time.Time, r policy.Result) string {
 	if m.gone {
 		return ""
 	}
-	m.known = m.known || r.Cause.Status > 0
+	m.known = m.known || r.Cause.Status > 0 && r.Cause.Phase != policy.PhaseConnect
 	m.counts.Failures++
 	m.failed(now, r)
 	if m.state != policy.Closed {
@@ -578,6 +599,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 			m.failedProbes = asIfManyFailed // it was no false alarm
 		case Reset:
 			m.failedProbes, m.usual, m.longest, m.slowest = asIfManyFailed, 0, 0, time.Time{}
+			m.hollow = time.Time{}
 			m.trip = m.rules.trip()
 			m.counts, m.samples, m.cause, m.failedAt = Counts{}, nil, policy.Cause{}, time.Time{}
 		}
@@ -918,6 +940,12 @@ func (d *duel) step(o operation) {
 		d.same("came", done(opened, gone), m.done(d.now, p.call, r))
 	case 7:
 		if at < 0 {
+			return
+		}
+		if o.Arg >= 128 {
+			d.last = "Bytes"
+			d.out[at].permit.Bytes(d.now)
+			m.gotBytes(d.now, d.out[at].call)
 			return
 		}
 		d.last = "Headers"

@@ -77,6 +77,16 @@ func (p *Permit) Headers(now time.Time) {
 	p.circuit.machine.headersCame(now, p)
 }
 
+// BytesAfter is for how long after Headers bytes of the body are worth a call of Bytes.
+const BytesAfter = bodyLease
+
+// Bytes says that bytes of the body came, no less than BytesAfter after Headers. One call is enough.
+func (p *Permit) Bytes(now time.Time) {
+	p.circuit.mu.Lock()
+	defer p.circuit.unlock()
+	p.circuit.machine.bytesCame(now, p)
+}
+
 // Reused says that a scout goes over a connection that was there before, unused since; zero if that is not known. If the
 // connection may be dead, silence will say nothing of the upstream, for up to most such calls. It may be called again while
 // the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no notice.

@@ -72,7 +72,11 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 	case place.index >= 0 && !place.weighed:
 		place.headers, place.took = true, now.Sub(place.started)
 		m.answered(policy.Result{Outcome: policy.Success})
-		if expiry := now.Add(bodyLease); expiry.Before(place.expiry) {
+		switch expiry := now.Add(bodyLease); {
+		case !m.good(now, place):
+			place.expiry = now.Add(2 * bodyLease) // in which there are bytes, or it has failed
+			m.leases.endsAt(place.expiry)
+		case expiry.Before(place.expiry):
 			place.expiry = expiry
 			m.leases.endsAt(expiry)
 		}
@@ -116,7 +120,12 @@ func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
 
 // answered takes notice of whether there is such an upstream at all.
 func (m *machine) answered(r policy.Result) {
-	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0
+	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0 && r.Cause.Kind != policy.Local && !connecting(r.Cause.Phase)
+}
+
+// connecting reports whether a phase is before the upstream can say anything. A status of then is that of a proxy.
+func connecting(p policy.Phase) bool {
+	return p == policy.PhaseDNS || p == policy.PhaseConnect || p == policy.PhaseTLS
 }
 
 func (m *machine) failed(now time.Time, r policy.Result) {
