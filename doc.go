@@ -2,7 +2,7 @@
 //
 //	transport             the http.RoundTripper to put into http.Client
 //	policy                what counts as a failure, and the rules by which circuits trip, probe and recover
-//	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus for them
+//	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus
 //	dashboard             a live page of all circuits
 //	logs, vars            circuits for log/slog and expvar
 //	internal/statemachine the circuit itself
@@ -12,6 +12,6 @@
 //
 //	prometheus, otel      metrics, and spans that say that a call was never made
 //	fleet/redis           a fleet over Redis or Valkey
-//	conformance           exchanges with and without a Transport, and faults made for real; with RPC, HTTP/3 and real proxies
+//	conformance           exchanges with and without a Transport, faults made for real, RPC, HTTP/3 and real proxies
 //	bench                 what decisions cost, and what calls cost, beside other breakers
 package fusebox

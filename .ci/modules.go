@@ -1,12 +1,14 @@
 //go:build ignore
 
-// Modules tries, before a release, what users do after it: go get and go install of every public module, without a replace. It makes
-// a module proxy of files in a temporary folder, with the modules as they are in the tree under a version of today's choice, and in a
-// module outside the tree gets each, builds a program that imports all of its packages, and installs its commands. Run it in the root:
+// Modules tries, before a release, what users do after it: go get and go install of every public module, without a
+// replace. It makes a module proxy of files in a temporary folder, with the modules as they are in the tree under a
+// version of today's choice, and in a module outside the tree gets each, builds a program that imports all of its
+// packages, and installs its commands. Run it in the root:
 //
 //	go run .ci/modules.go [-version v0.1.0]
 //
-// It asks nobody for the modules of this repository, and for those of others the module cache and then GOPROXY, but for "direct".
+// It asks nobody for the modules of this repository, and for those of others the module cache and then GOPROXY, but for
+// "direct".
 package main
 
 import (
@@ -146,8 +148,8 @@ func within(folder, file string, files []string) (name string, inside bool) {
 	}
 }
 
-// released writes the go.mod of a module that is released: it has no replace, and asks for what it needs of this repository in
-// the same version.
+// released writes the go.mod of a module that is released: it has no replace, and asks for what it needs of this
+// repository in the same version.
 func released(name, folder, version string) ([]byte, error) {
 	content, err := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if err != nil {
@@ -182,7 +184,9 @@ func newUser(temp, proxy string) (*user, error) {
 		return nil, err
 	}
 	cache, proxies, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	from := []string{"file://" + filepath.ToSlash(proxy), "file://" + path.Join(filepath.ToSlash(cache), "cache/download")}
+	from := []string{
+		"file://" + filepath.ToSlash(proxy), "file://" + path.Join(filepath.ToSlash(cache), "cache/download"),
+	}
 	for _, p := range strings.FieldsFunc(proxies, func(r rune) bool { return r == ',' || r == '|' }) {
 		if p != "direct" {
 			from = append(from, p)

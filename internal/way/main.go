@@ -1,11 +1,13 @@
-// Command way counts the functions of this module that a request passes through, and the files that they are in: for a healthy
-// call without a body and with one, a refusal by an open circuit, and a probe that closes it. Run it in the module's root:
+// Command way counts the functions of this module that a request passes through, and the files that they are in: for a
+// healthy call without a body and with one, a refusal by an open circuit, and a probe that closes it. Run it in the
+// module's root:
 //
 //	go run ./internal/way
 //
-// It builds itself anew with coverage, clears the counters before the one call, and asks go tool covdata what was entered. Methods
-// without a statement, such as most of peers.Alone, have no counter. With -v it lists the functions. It fails if a call passes through
-// more of them than it did when the figures below were set, or through a file that is of fleets, since this process is in none.
+// It builds itself anew with coverage, clears the counters before the one call, and asks go tool covdata what was
+// entered. Methods without a statement, such as most of peers.Alone, have no counter. With -v it lists the functions.
+// It fails if a call passes through more of them than it did when the figures below were set, or through a file that is
+// of fleets, since this process is in none.
 package main
 
 import (
@@ -109,7 +111,9 @@ func (w way) run(folder string) error {
 func main() {
 	log.SetFlags(0)
 	verbose := flag.Bool("v", false, "list the functions")
-	name := flag.String("way", "", "make the one call of that name; only for a binary with coverage, which this one makes")
+	name := flag.String(
+		"way", "", "make the one call of that name; only for a binary with coverage, which this one makes",
+	)
 	folder := flag.String("folder", "", "where to, with -way")
 	flag.Parse()
 	if *name != "" {
@@ -196,7 +200,8 @@ func count(verbose bool) (ok bool, err error) {
 
 // ofFleets reports whether a file is of circuits in many processes.
 func ofFleets(file string) bool {
-	return strings.Contains(file, "fleet") || strings.HasPrefix(file, "internal/peers/") && file != "internal/peers/peers.go"
+	return strings.Contains(file, "fleet") ||
+		strings.HasPrefix(file, "internal/peers/") && file != "internal/peers/peers.go"
 }
 
 // function is one of this module.
