@@ -5,7 +5,7 @@
 //	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus
 //	dashboard             a live page of all circuits
 //	logs, vars            circuits for log/slog and expvar
-//	internal/statemachine the circuit itself
+//	internal/statemachine the circuit itself; internal/peers is what those of other processes say of it
 //	examples              programs to run
 //
 // and, in modules of their own,
