@@ -52,7 +52,11 @@ func makeUpHosts(rt http.RoundTripper, hosts, times int) {
 }
 
 func TestAFloodOfMadeUpHostsForgetsNothingOfRealOnes(t *testing.T) {
-	for _, max := range []int{100, 16384} {
+	bounds := []int{100, 16384}
+	if testing.Short() {
+		bounds = bounds[:1]
+	}
+	for _, max := range bounds {
 		for _, times := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%d circuits, %d times", max, times), func(t *testing.T) {
 				status := map[string]int{"suspect.real": 500, "open.real": 500, "wary.real": 500}
@@ -140,7 +144,11 @@ func TestMemoryStorageIsBounded(t *testing.T) {
 	rt := transport.New(someExist(nil), transport.WithMaxCircuits(1000), transport.WithStorage(new(transport.MemoryStorage)))
 	makeUpHosts(rt, 1000, 7)
 	before := testkit.LiveHeap()
-	makeUpHosts(rt, 17_000, 7)
+	hosts := 17_000
+	if testing.Short() { // those that are set by hand are as many
+		hosts = 1_000
+	}
+	makeUpHosts(rt, hosts, 7)
 	for i := range 17_000 {
 		rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprint(i)}, policy.Open)
 		rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprint(i)}, policy.Closed)

@@ -283,6 +283,10 @@ func TestNoProbeHangsForGood(t *testing.T) {
 			Trip: policy.Evidence{}, Probe: policy.OpenTime{For: 10 * time.Second, Lease: 5 * time.Second}, Recover: policy.Ramp{},
 		}, 30 * time.Second},
 	}
+	gap := 500 * time.Millisecond
+	if testing.Short() {
+		gap *= 2
+	}
 	for what, misbehave := range hostile {
 		for name, c := range policies {
 			t.Run(what+", "+name, func(t *testing.T) {
@@ -299,7 +303,7 @@ func TestNoProbeHangsForGood(t *testing.T) {
 					rt.SetState(here, policy.Open)
 					ctx, cancel := context.WithCancel(t.Context())
 					requests := func(during time.Duration) {
-						for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+						for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(gap) {
 							go request(t, rt, ctx) // nobody has a deadline
 						}
 					}

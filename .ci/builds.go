@@ -1,5 +1,6 @@
-// Builds reports what of modules does not build for other systems, their tests included: all that go vet says of a system that
-// the code was not written on, without compiling what is below it, which takes a minute of two cores for each system.
+// Builds reports what of modules does not build for other systems, their tests included: all that go vet says of a
+// system that the code was not written on, without compiling what is below it, which takes a minute of two cores for
+// each system.
 //
 //	go run .ci/builds.go linux/386,plan9/amd64 . ./otel
 package main
@@ -44,7 +45,9 @@ func main() {
 
 func check(module, system string) (errs []error) {
 	goos, goarch, _ := strings.Cut(system, "/")
-	list := exec.Command("go", "list", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,DepOnly,Error", "./...")
+	list := exec.Command(
+		"go", "list", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,DepOnly,Error", "./...",
+	)
 	list.Dir, list.Stderr = module, os.Stderr
 	list.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
 	out, err := list.Output()

@@ -93,6 +93,7 @@ func TestAssetsHaveNoMarkupFromData(t *testing.T) {
 }
 
 func TestAPITellsWhatHappened(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.call(2)
 	w.status.Store(http.StatusInternalServerError)
@@ -127,6 +128,7 @@ func TestAPITellsWhatHappened(t *testing.T) {
 }
 
 func TestWhatForcesACircuitIsShownAsItChanges(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.circuits("a.test")
 	forcedBy := func(pattern string) func(answer) bool {
@@ -164,6 +166,7 @@ func TestOnlyTheLastTransitionsAreKept(t *testing.T) {
 }
 
 func TestCircuitsThatAreForgottenGo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	breaker := transport.New(nil, transport.WithMaxCircuits(2))
 	w.breaker.CloseIdleConnections()
@@ -243,6 +246,7 @@ func TestCloseEndsAll(t *testing.T) {
 }
 
 func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
 	breaker := transport.New(base(func(r *http.Request) int {
 		if strings.HasPrefix(r.URL.Host, "bad") {
 			return http.StatusInternalServerError

@@ -20,6 +20,7 @@ import (
 )
 
 func TestStreamTellsAllAndThenWhatChanges(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.circuits("a.test", "b.test", "c.test")
 	s := w.watch()
@@ -42,6 +43,7 @@ func TestStreamTellsAllAndThenWhatChanges(t *testing.T) {
 }
 
 func TestStripsAreSentAsTheyGrow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.call(1)
 	s := w.watch()
@@ -89,6 +91,7 @@ func TestStripsAreSentAsTheyGrow(t *testing.T) {
 }
 
 func TestEventsAreBoundedWithThousandsOfCircuits(t *testing.T) {
+	t.Parallel()
 	const n = 3000
 	w := newWorld(t)
 	for i := range n {
@@ -140,6 +143,7 @@ func (w *world) watchSlowly() (ended chan struct{}) {
 }
 
 func TestSlowWatcherBlocksNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.board.SetPatience(time.Hour)
 	slow := w.watchSlowly()
@@ -166,12 +170,14 @@ func TestSlowWatcherBlocksNobody(t *testing.T) {
 }
 
 func TestTimeoutsOfTheServerDoNotEndTheStream(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*httptest.Server){
 		"plain":  (*httptest.Server).Start,
 		"TLS":    (*httptest.Server).StartTLS,
 		"HTTP/2": func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			w.board.SetPatience(200 * time.Millisecond)
 			w.call(1)
@@ -187,7 +193,11 @@ func TestTimeoutsOfTheServerDoNotEndTheStream(t *testing.T) {
 			s := w.watch()
 			s.start()
 			assert.Equal(t, name == "HTTP/2", s.resp.ProtoMajor == 2)
-			for i := range 3 { // a second apart
+			changes := 3
+			if testing.Short() {
+				changes = 2
+			}
+			for i := range changes { // a second apart
 				w.breaker.SetState(key("a.test"), policy.State(i%2))
 				s.change()
 			}

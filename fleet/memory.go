@@ -95,7 +95,8 @@ func (l *memoryLink) Send(msg Message) {
 	}
 }
 
-// keep keeps an Opened message for those who join late. Only what holds no more makes room, and what is of unknown upstreams.
+// keep keeps an Opened message for those who join late. Only what holds no more makes room, and what is of unknown
+// upstreams.
 func (m *Memory) keep(now time.Time, msg Message) {
 	if m.opened == nil {
 		m.opened = bounded.New[whose, open](mostOpen)

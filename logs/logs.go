@@ -19,13 +19,15 @@ const (
 	mostKeys     = 1024             // whose refusals are counted apart
 )
 
-// Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as when
-// one that was forced open is released; local trouble at Warn, and its end at Info; errors of the storage at Error; and refusals
-// at Info, a line in ten seconds for each circuit, with the number of those in between. If the circuit waits for a request that
-// can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
+// Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as
+// when one that was forced open is released; local trouble at Warn, and its end at Info; errors of the storage at
+// Error; and refusals at Info, a line in ten seconds for each circuit, with the number of those in between. If the
+// circuit waits for a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when
+// at most.
 //
-// The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a line in ten seconds together, whose key
-// is "others"; its attribute latest is the key of the last one, and reason, wait, cause and the like are that one's.
+// The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a
+// line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,
+// wait, cause and the like are that one's.
 //
 // What operators do on the dashboard is logged by dashboard.LogActions.
 func Observer(logger *slog.Logger) transport.Observer {
@@ -39,13 +41,22 @@ func Observer(logger *slog.Logger) transport.Observer {
 		OnLocalTrouble: func(l transport.LocalTrouble) {
 			switch {
 			case l.Cause != (policy.Cause{}) && l.Over:
-				logger.Info("calls no longer fail by this machine or its forward proxy", "cause", l.Cause.String(), "since", l.Since)
+				logger.Info(
+					"calls no longer fail by this machine or its forward proxy",
+					"cause", l.Cause.String(), "since", l.Since,
+				)
 				return
 			case l.Cause != (policy.Cause{}):
-				logger.Warn("calls fail by this machine or its forward proxy, which opens no circuit", "cause", l.Cause.String(), "status", l.Cause.Status)
+				logger.Warn(
+					"calls fail by this machine or its forward proxy, which opens no circuit",
+					"cause", l.Cause.String(), "status", l.Cause.Status,
+				)
 				return
 			case l.Over:
-				logger.Info("the upstreams that began to fail together are looked at one by one again", "tripped", l.Tripped, "since", l.Since)
+				logger.Info(
+					"the upstreams that began to fail together are looked at one by one again",
+					"tripped", l.Tripped, "since", l.Since,
+				)
 				return
 			}
 			logger.Warn("most upstreams in use began to fail together: the cause is most likely here",
@@ -106,14 +117,22 @@ func (r *refusals) observe(e transport.Refusal) {
 	if others {
 		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
 	}
-	attrs = append(attrs, slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.Wait))
+	attrs = append(
+		attrs,
+		slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.Wait),
+	)
 	if e.Error.SafeWait > 0 {
-		attrs = append(attrs, slog.String("waits_for", "a request that can be lost"), slog.Time("until", e.At.Add(e.Error.SafeWait)))
+		attrs = append(
+			attrs,
+			slog.String("waits_for", "a request that can be lost"), slog.Time("until", e.At.Add(e.Error.SafeWait)),
+		)
 	}
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}
-	r.logger.LogAttrs(context.Background(), slog.LevelInfo, "requests refused", append(attrs, slog.Bool("shadow", e.Shadow))...)
+	r.logger.LogAttrs(
+		context.Background(), slog.LevelInfo, "requests refused", append(attrs, slog.Bool("shadow", e.Shadow))...,
+	)
 }
 
 // count returns how many refusals a line is about, if one is due, and whether they are those of many keys.

@@ -1,5 +1,5 @@
-// Package fuseboxotel shows OpenTelemetry the circuits of a transport.Transport: metrics of all that happens to them, and in
-// the trace of a refused request, that its call was never made.
+// Package fuseboxotel shows OpenTelemetry the circuits of a transport.Transport: metrics of all that happens to them,
+// and in the trace of a refused request, that its call was never made.
 //
 //	t := transport.New(nil, fuseboxotel.WithTracing(nil))
 //	stop, err := fuseboxotel.Observe(t)
@@ -64,15 +64,17 @@ func WithMaxKeys(n int) Option {
 	return func(o *options) { o.most = n }
 }
 
-// Observe makes the instruments that show a Transport's circuits, and counts from now on until stop is called. It panics if
-// t is nil. All instruments are observed when they are collected: Observe starts no goroutine, and is told of what is
-// seldom alone: changes of state, refusals, failures and probes. A healthy call costs no more with it than without.
+// Observe makes the instruments that show a Transport's circuits, and counts from now on until stop is called. It
+// panics if t is nil. All instruments are observed when they are collected: Observe starts no goroutine, and is told of
+// what is seldom alone: changes of state, refusals, failures and probes. A healthy call costs no more with it than
+// without.
 //
-// A circuit is told by the attributes server.address, server.port, url.scheme and fusebox.detail. At most as many keys as
-// WithMaxKeys says have attributes of their own; what all others do is counted under the server.address "_OTHER". Half of the
-// places are for those who come first, and half are kept for keys whose circuits open. When all are taken, a key that nothing
-// ever happened to, or nothing for an hour, gives its place to one whose circuit opens, and one whose upstream has
-// never answered (transport.Circuit.Known) to one whose upstream has; it starts at zero if it comes back. What circuits did that the Transport has forgotten stays counted.
+// A circuit is told by the attributes server.address, server.port, url.scheme and fusebox.detail. At most as many keys
+// as WithMaxKeys says have attributes of their own; what all others do is counted under the server.address "_OTHER".
+// Half of the places are for those who come first, and half are kept for keys whose circuits open. When all are taken,
+// a key that nothing ever happened to, or nothing for an hour, gives its place to one whose circuit opens, and one
+// whose upstream has never answered (transport.Circuit.Known) to one whose upstream has; it starts at zero if it comes
+// back. What circuits did that the Transport has forgotten stays counted.
 func Observe(t *transport.Transport, opts ...Option) (stop func() error, err error) {
 	if t == nil {
 		panic("fusebox/otel: Observe got a nil Transport; write the one that transport.New returned")
@@ -102,8 +104,8 @@ func Observe(t *transport.Transport, opts ...Option) (stop func() error, err err
 	}, nil
 }
 
-// instruments are up-down counters where sums over processes make sense, as the semantic conventions have it for states, and
-// gauges where they do not.
+// instruments are up-down counters where sums over processes make sense, as the semantic conventions have it for
+// states, and gauges where they do not.
 type instruments struct {
 	state, forced, shadow, circuits, unasked, overrides, inFlight, limit, local metric.Int64ObservableUpDownCounter
 
@@ -126,32 +128,70 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 		all, errs = append(all, made), append(errs, err)
 		return made
 	}
-	i.state = upDown("fusebox.circuit.status", "{circuit}", "1 for the state in which the circuit is, 0 for the others.")
+	i.state = upDown(
+		"fusebox.circuit.status", "{circuit}", "1 for the state in which the circuit is, 0 for the others.",
+	)
 	i.forced = upDown("fusebox.circuit.forced", "{circuit}", "1 if somebody forced the circuit's state, 0 otherwise.")
-	i.shadow = upDown("fusebox.circuit.shadow", "{circuit}", "1 if the circuit is in shadow: it decides, but refuses nothing.")
-	i.circuits = upDown("fusebox.circuit.count", "{circuit}", "Circuits that are kept, whether or not they have attributes of their own.")
-	i.unasked = upDown("fusebox.circuit.unasked.count", "{circuit}", "Circuits that nobody has asked for for five minutes, of those that are not closed.")
-	i.overrides = upDown("fusebox.override.count", "{override}", "States that somebody forced and that are in force, by the state. Each can match any number of circuits, or none.")
-	i.inFlight = upDown("fusebox.circuit.call.active", "{request}", "Calls let through an open or half-open circuit that are in flight.")
-	i.limit = upDown("fusebox.circuit.call.limit", "{request}", "How many calls an open or half-open circuit lets be in flight.")
-	i.local = upDown("fusebox.local_trouble.active", "{process}", "1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.")
-	i.locals = counter("fusebox.local_trouble.occurrences", "{occurrence}", "How many times most of the upstreams in use began to fail together.")
+	i.shadow = upDown(
+		"fusebox.circuit.shadow", "{circuit}", "1 if the circuit is in shadow: it decides, but refuses nothing.",
+	)
+	i.circuits = upDown(
+		"fusebox.circuit.count", "{circuit}",
+		"Circuits that are kept, whether or not they have attributes of their own.",
+	)
+	i.unasked = upDown(
+		"fusebox.circuit.unasked.count", "{circuit}",
+		"Circuits that nobody has asked for for five minutes, of those that are not closed.",
+	)
+	i.overrides = upDown(
+		"fusebox.override.count", "{override}",
+		"States that somebody forced and that are in force, by the state. "+
+			"Each can match any number of circuits, or none.",
+	)
+	i.inFlight = upDown(
+		"fusebox.circuit.call.active", "{request}",
+		"Calls let through an open or half-open circuit that are in flight.",
+	)
+	i.limit = upDown(
+		"fusebox.circuit.call.limit", "{request}", "How many calls an open or half-open circuit lets be in flight.",
+	)
+	i.local = upDown(
+		"fusebox.local_trouble.active", "{process}",
+		"1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.",
+	)
+	i.locals = counter(
+		"fusebox.local_trouble.occurrences", "{occurrence}",
+		"How many times most of the upstreams in use began to fail together.",
+	)
 	i.counts = [...]metric.Int64ObservableCounter{
-		tally.Transitions:    counter("fusebox.circuit.transitions", "{transition}", "Changes of state."),
-		tally.Refusals:       counter("fusebox.refusals", "{request}", "Requests that were refused."),
-		tally.Failures:       counter("fusebox.failures", "{request}", "Calls that failed, by the class of their cause."),
-		tally.Probes:         counter("fusebox.probes", "{request}", "Calls that decided about an open or half-open circuit."),
-		tally.ShadowRefusals: counter("fusebox.shadow.refusals", "{request}", "Requests that would have been refused if the circuit were not in shadow."),
-		tally.ShadowCalls:    counter("fusebox.shadow.calls", "{request}", "What became of calls that would have been refused if the circuit were not in shadow."),
+		tally.Transitions: counter("fusebox.circuit.transitions", "{transition}", "Changes of state."),
+		tally.Refusals:    counter("fusebox.refusals", "{request}", "Requests that were refused."),
+		tally.Failures: counter(
+			"fusebox.failures", "{request}", "Calls that failed, by the class of their cause.",
+		),
+		tally.Probes: counter(
+			"fusebox.probes", "{request}", "Calls that decided about an open or half-open circuit.",
+		),
+		tally.ShadowRefusals: counter(
+			"fusebox.shadow.refusals", "{request}",
+			"Requests that would have been refused if the circuit were not in shadow.",
+		),
+		tally.ShadowCalls: counter(
+			"fusebox.shadow.calls", "{request}",
+			"What became of calls that would have been refused if the circuit were not in shadow.",
+		),
 	}
 	i.since, err = m.Float64ObservableGauge("fusebox.circuit.trouble.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long the circuit has been in the trouble that it is in. Not there if nobody has asked for it for five minutes."))
+		metric.WithDescription("How long the circuit has been in the trouble that it is in. "+
+			"Not there if nobody has asked for it for five minutes."))
 	all, errs = append(all, i.since), append(errs, err)
 	i.asked, err = m.Float64ObservableGauge("fusebox.circuit.unasked.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long ago the last request came for a circuit that is not closed."))
 	all, errs = append(all, i.asked), append(errs, err)
 	i.trouble, err = m.Float64ObservableCounter("fusebox.circuit.trouble.time", metric.WithUnit("s"),
-		metric.WithDescription("Time that circuits were not closed, and asked for: up to five minutes after each request."))
+		metric.WithDescription(
+			"Time that circuits were not closed, and asked for: up to five minutes after each request.",
+		))
 	all, errs = append(all, i.trouble), append(errs, err)
 	return i, all, errors.Join(errs...)
 }
@@ -221,7 +261,8 @@ func seriesAttributes(s tally.Series) []attribute.KeyValue {
 
 func attributesOf(r tally.Row) []attribute.KeyValue {
 	if r.Text == tally.OtherKey {
-		return []attribute.KeyValue{semconv.ServerAddress("_OTHER")} // as the conventions have it for what is out of bounds
+		// as the conventions have it for what is out of bounds
+		return []attribute.KeyValue{semconv.ServerAddress("_OTHER")}
 	}
 	return keyAttributes(r.Key)
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 )
 
-// WithTracing notes in the span of a request what its circuit did with it. Tracing has to stand outside the Transport, as
-// otelhttp.NewTransport(t) does, so that a refused request has a span too.
+// WithTracing notes in the span of a request what its circuit did with it. Tracing has to stand outside the Transport,
+// as otelhttp.NewTransport(t) does, so that a refused request has a span too.
 //
-// A request that is refused has the attribute fusebox.refused, and an event of that name with the key, the reason, the state, the wait until
-// the next probe and the cause of the last failure: the trace shows that the call was never made, and why. A call
-// that decided about an open or half-open circuit has the attribute fusebox.probe. The id of the trace is kept with the
-// samples of what failed (TraceID). A healthy call costs no more with it than without.
+// A request that is refused has the attribute fusebox.refused, and an event of that name with the key, the reason, the
+// state, the wait until the next probe and the cause of the last failure: the trace shows that the call was never made,
+// and why. A call that decided about an open or half-open circuit has the attribute fusebox.probe. The id of the trace
+// is kept with the samples of what failed (TraceID). A healthy call costs no more with it than without.
 //
-// Answer is what WithRefusal would have; nil means the 503. WithRefusal, WithRefusalError and WithTraceID replace parts of
-// this if they come later among the options, and are replaced by it if they come before.
+// Answer is what WithRefusal would have; nil means the 503. WithRefusal, WithRefusalError and WithTraceID replace parts
+// of this if they come later among the options, and are replaced by it if they come before.
 func WithTracing(answer transport.RefusalFunc) transport.Option {
 	if answer == nil {
 		answer = transport.Response(http.StatusServiceUnavailable, nil, "")
@@ -29,7 +29,9 @@ func WithTracing(answer transport.RefusalFunc) transport.Option {
 			return answer(req, e)
 		}),
 		transport.WithObserver(transport.Observer{OnProbe: func(c transport.CallEnd) {
-			trace.SpanFromContext(c.Request.Context()).SetAttributes(KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()))
+			trace.SpanFromContext(c.Request.Context()).SetAttributes(
+				KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()),
+			)
 		}}),
 		transport.WithTraceID(TraceID),
 	}
@@ -40,7 +42,8 @@ func WithTracing(answer transport.RefusalFunc) transport.Option {
 	}
 }
 
-// RefuseByError is an answer for WithTracing: it refuses as transport.WithRefusalError does, by the *transport.OpenError.
+// RefuseByError is an answer for WithTracing: it refuses as transport.WithRefusalError does, by the
+// *transport.OpenError.
 func RefuseByError(_ *http.Request, e *transport.OpenError) (*http.Response, error) { return nil, e }
 
 func noteRefusal(span trace.Span, e *transport.OpenError) {

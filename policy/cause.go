@@ -47,10 +47,11 @@ const (
 	Other                   // any other error of the call
 	Canceled                // the caller went away, or its deadline passed while the body was coming
 	BadRequest              // the request itself was at fault, or its body failed to read
-	Local                   // trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
-	Panic                   // the call panicked or its goroutine ended
-	Slow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
-	NoAnswer                // callers that waited for an answer went away without one, again and again
+	// trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
+	Local
+	Panic    // the call panicked or its goroutine ended
+	Slow     // a half-open call succeeded, and took longer than the rule that trips by slowness has it
+	NoAnswer // callers that waited for an answer went away without one, again and again
 )
 
 // String returns the kind in lower case.
@@ -64,11 +65,13 @@ func (k Kind) String() string {
 type Deadline uint8
 
 const (
-	NoDeadline        Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
-	CallerDeadline                    // that of the request's context, or it was canceled with a cause that is a timeout
-	ClientDeadline                    // http.Client.Timeout
-	TransportDeadline                 // one of the base RoundTripper's own: dial, handshake, headers
-	LimitDeadline                     // Limits.Timeout
+	// none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
+	NoDeadline Deadline = iota
+	// that of the request's context, or it was canceled with a cause that is a timeout
+	CallerDeadline
+	ClientDeadline    // http.Client.Timeout
+	TransportDeadline // one of the base RoundTripper's own: dial, handshake, headers
+	LimitDeadline     // Limits.Timeout
 )
 
 // String returns "caller", "client", "transport" or "limit", and "" for NoDeadline.
@@ -89,11 +92,12 @@ type Cause struct {
 	Kind     Kind
 	Deadline Deadline // with Timeout, and with Canceled if it was one
 	Status   int      // with Kind Status, and of the response where there was one
-	Reason   string   // what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
+	// what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
+	Reason string
 }
 
-// String returns a short description, such as "connect: refused", "headers: timeout (client)", "status 503" or "judged so: grpc
-// code unavailable".
+// String returns a short description, such as "connect: refused", "headers: timeout (client)", "status 503" or "judged
+// so: grpc code unavailable".
 func (c Cause) String() string {
 	text, _ := c.AppendText(nil)
 	return string(text)
@@ -133,8 +137,8 @@ func (c Cause) Outcome() Outcome {
 }
 
 // CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
-// 500 has the zero Cause (with its status), but for a 407 over plain http, which is Local: a forward proxy wants a password. The cause
-// of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
+// 500 has the zero Cause (with its status), but for a 407 over plain http, which is Local: a forward proxy wants a
+// password. The cause of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
 func CauseOf(c *Call) Cause {
 	switch {
 	case c.Err != nil:
@@ -142,7 +146,8 @@ func CauseOf(c *Call) Cause {
 		if c.InBody {
 			cause.Phase = PhaseBody
 		}
-		if c.Delivering && cause.Kind == Timeout && cause.Deadline != TransportDeadline && cause.Deadline != LimitDeadline {
+		if c.Delivering && cause.Kind == Timeout && cause.Deadline != TransportDeadline &&
+			cause.Deadline != LimitDeadline {
 			cause.Kind = Canceled // its caller had as much of it as it had time for
 		}
 		if c.Response != nil {
@@ -166,7 +171,8 @@ func causeOfError(c *Call) Cause {
 	case ctx.Err() != nil:
 		return Cause{Kind: Canceled}
 	}
-	if cancelClosed(c.Request) || errors.Is(c.Err, context.Canceled) || strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
+	if cancelClosed(c.Request) || errors.Is(c.Err, context.Canceled) ||
+		strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
 		// http.Client closes Request.Cancel when its Timeout has passed, at times a moment before the context ends.
 		if deadline, ok := c.Request.Context().Deadline(); ok && !c.Ended.Before(deadline) {
 			return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: ClientDeadline}
@@ -215,9 +221,9 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// whoseDeadline tells the two ends of a context apart that look the same. http.Client.Timeout is the deadline of the context,
-// unless the caller's own is earlier, and in any case it closes Request.Cancel when it has passed: at the same moment, but in
-// another goroutine, which may not have run yet. Then nothing tells, and no caller waits for it.
+// whoseDeadline tells the two ends of a context apart that look the same. http.Client.Timeout is the deadline of the
+// context, unless the caller's own is earlier, and in any case it closes Request.Cancel when it has passed: at the same
+// moment, but in another goroutine, which may not have run yet. Then nothing tells, and no caller waits for it.
 func whoseDeadline(c *Call) Deadline {
 	//lint:ignore SA1019 http.Client still uses it
 	hasClientTimeout := c.Request.Cancel != nil
@@ -277,7 +283,8 @@ func refusedCertificate(err error) bool {
 	var authority x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid)
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &hostname) ||
+		errors.As(err, &invalid)
 }
 
 // atFault reports whether the call failed by what it asked: something that net/http finds before it sends anything,
@@ -287,18 +294,19 @@ func atFault(c *Call) bool {
 	if errors.As(c.Err, &file) {
 		return true
 	}
-	// A closed connection is mostly one of which the upstream's end was noticed elsewhere. But net/http also closes one if it
-	// cannot go on with the request, and then says at times that it is closed, and not why.
+	// A closed connection is mostly one of which the upstream's end was noticed elsewhere. But net/http also closes one
+	// if it cannot go on with the request, and then says at times that it is closed, and not why.
 	if errors.Is(c.Err, net.ErrClosed) && !canBeSent(c.Request) {
 		return true
 	}
 	return complains(c.Err)
 }
 
-// complains reports whether an error begins as one of the complaints, or one that it wraps does. What comes later in a text can be
-// the upstream's own words.
+// complains reports whether an error begins as one of the complaints, or one that it wraps does. What comes later in a
+// text can be the upstream's own words.
 func complains(err error) bool {
-	if slices.ContainsFunc(complaints, func(complaint string) bool { return strings.HasPrefix(err.Error(), complaint) }) {
+	text := err.Error()
+	if slices.ContainsFunc(complaints, func(complaint string) bool { return strings.HasPrefix(text, complaint) }) {
 		return true
 	}
 	switch wrapper := err.(type) {
@@ -311,22 +319,24 @@ func complains(err error) bool {
 	return false
 }
 
-// uploadRefused reports whether the upstream said that the request was at fault, and then closed the connection without reading the
-// rest of its body: the answer can be lost with that.
+// uploadRefused reports whether the upstream said that the request was at fault, and then closed the connection without
+// reading the rest of its body: the answer can be lost with that.
 func uploadRefused(c *Call) bool {
-	return c.InBody && c.Response != nil && c.Response.StatusCode/100 == 4 && c.Request.Body != nil && c.Request.Body != http.NoBody &&
+	return c.InBody && c.Response != nil && c.Response.StatusCode/100 == 4 && c.Request.Body != nil &&
+		c.Request.Body != http.NoBody &&
 		(isAny(c.Err, resetErrors) || isAny(c.Err, closedErrors))
 }
 
 // canBeSent reports whether net/http finds nothing wrong with the request, but for its body.
 func canBeSent(req *http.Request) bool {
 	head := *req
-	head.Body, head.ContentLength = io.NopCloser(strings.NewReader("any")), -1 // with which its trailers are looked at, too
+	// with which its trailers are looked at, too
+	head.Body, head.ContentLength = io.NopCloser(strings.NewReader("any")), -1
 	return head.WriteProxy(io.Discard) == nil
 }
 
-// complaints is how net/http, golang.org/x/net/http2 and quic-go's http3 begin when they say why they cannot send a request. They
-// have no types for it.
+// complaints is how net/http, golang.org/x/net/http2 and quic-go's http3 begin when they say why they cannot send a
+// request. They have no types for it.
 var complaints = []string{
 	"http: nil Request.URL", "http: nil Request.Header", "http: no Host in request URL", "unsupported protocol scheme",
 	"net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ", "http: invalid Host header",
@@ -334,12 +344,15 @@ var complaints = []string{
 	"invalid Trailer key ",
 
 	"http2: unsupported scheme", "http2: unencrypted HTTP/2 not enabled", "http2: Request.URL is nil",
-	"http2: invalid Host header", "http2: invalid HTTP header ", "http2: invalid HTTP trailer ", "http2: invalid Trailer key ", "http2: invalid request :path ",
-	"http2: invalid :protocol header ", "http2: invalid Upgrade request header", "http2: invalid Transfer-Encoding request header",
+	"http2: invalid Host header", "http2: invalid HTTP header ", "http2: invalid HTTP trailer ",
+	"http2: invalid Trailer key ", "http2: invalid request :path ",
+	"http2: invalid :protocol header ", "http2: invalid Upgrade request header",
+	"http2: invalid Transfer-Encoding request header",
 	"http2: invalid Connection request header", "http2: request header list larger than peer's advertised limit",
 	"http2: request body larger than specified content length",
 
-	"http3: nil Request.URL", "http3: nil Request.Header", "http3: no Host in request URL", "http3: unsupported protocol scheme",
+	"http3: nil Request.URL", "http3: nil Request.Header", "http3: no Host in request URL",
+	"http3: unsupported protocol scheme",
 	"http3: invalid method ", "http3: invalid http header field ",
 	"0-RTT rejected", // the upstream is there, and takes no early data by what it gave out before, as after a restart
 }
@@ -351,7 +364,8 @@ func local(c *Call) bool {
 	}
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
-		// What kept this machine from asking its resolver has nothing to do with any one upstream. There are only words for it.
+		// What kept this machine from asking its resolver has nothing to do with any one upstream. There are only words
+		// for it.
 		return endsIn(dns.Err, localErrors) || endsIn(dns.Err, refusedErrors)
 	}
 	return false

@@ -17,31 +17,34 @@ type Call struct {
 	Response *http.Response // nil if there was none
 	Err      error          // of the base RoundTripper, or of reading the response's body; nil if neither failed
 	InBody   bool           // Err came from reading the response's body
-	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until Err: its reader
-	// had not been waiting for more than about a second, or not for longer than before.
+	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until
+	// Err: its reader had not been waiting for more than about a second, or not for longer than before.
 	Delivering bool
-	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another length than
-	// ContentLength; nil if it was neither.
+	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another
+	// length than ContentLength; nil if it was neither.
 	BodyErr error
 	Started time.Time
 	Ended   time.Time // when the headers or the error came
 
-	AtEnd       bool   // the body has ended, or its caller closed it; Response.Trailer has what came
-	ClosedEarly bool   // with AtEnd: the caller closed it before its end, and there are no trailers
-	Tail        []byte // with AtEnd: the last bytes of what the caller read, no more than were asked for; not to be kept or changed
-	Size        int64  // with AtEnd: how many bytes the caller read
+	AtEnd       bool // the body has ended, or its caller closed it; Response.Trailer has what came
+	ClosedEarly bool // with AtEnd: the caller closed it before its end, and there are no trailers
+	// with AtEnd: the last bytes of what the caller read, no more than were asked for; not to be kept or changed
+	Tail []byte
+	Size int64 // with AtEnd: how many bytes the caller read
 
 	// A classifier that returns Failure can set these two.
-	Reason     string        // why, in a few words of which there are few, as each that differs is a Cause of its own; "" for none
-	RetryAfter time.Duration // for how long the upstream asks to be left alone, if it says so anywhere but in the response's Retry-After
+	// why, in a few words of which there are few, as each that differs is a Cause of its own; "" for none
+	Reason string
+	// for how long the upstream asks to be left alone, if it says so anywhere but in the response's Retry-After
+	RetryAfter time.Duration
 
 	asked bool
 	tail  int
 }
 
-// AskAtEnd asks for the call to be classified again when its body has ended well or its caller has closed it, with up to
-// tail last bytes of the body; of several who ask, the one that asks for most. It does nothing if there is no response, or at the
-// end. AtEnd is the classifier that does it.
+// AskAtEnd asks for the call to be classified again when its body has ended well or its caller has closed it, with up
+// to tail last bytes of the body; of several who ask, the one that asks for most. It does nothing if there is no
+// response, or at the end. AtEnd is the classifier that does it.
 func (c *Call) AskAtEnd(tail int) {
 	if c.Response != nil && c.Err == nil && !c.AtEnd {
 		c.asked, c.tail = true, max(c.tail, tail)
@@ -51,8 +54,8 @@ func (c *Call) AskAtEnd(tail int) {
 // AskedAtEnd returns what AskAtEnd was asked for, for who calls classifiers.
 func (c *Call) AskedAtEnd() (tail int, asked bool) { return c.tail, c.asked }
 
-// Elapsed returns the time from the call's start to its headers or its error; 0 if it is not known, as of a call that was under
-// way when Transport.SetClassifier brought the first classifier.
+// Elapsed returns the time from the call's start to its headers or its error; 0 if it is not known, as of a call that
+// was under way when Transport.SetClassifier brought the first classifier.
 func (c *Call) Elapsed() time.Duration {
 	if c.Started.IsZero() {
 		return 0
@@ -60,18 +63,17 @@ func (c *Call) Elapsed() time.Duration {
 	return c.Ended.Sub(c.Started)
 }
 
-// A Classifier says what a call tells of its upstream, or Undecided to leave that to the next classifier; what is no Outcome is
-// Undecided too.
-// It is called by many goroutines at once, must not keep the Call, and must leave the response to the caller;
-// OnBody is the way to look into a body.
+// A Classifier says what a call tells of its upstream, or Undecided to leave that to the next classifier; what is no
+// Outcome is Undecided too. It is called by many goroutines at once, must not keep the Call, and must leave the
+// response to the caller; OnBody is the way to look into a body.
 type Classifier func(*Call) Outcome
 
 // Default is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
 // any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the upstream: a
 // call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that fails to
-// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a forward proxy that
-// fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success. For the proxy of an
-// *http.Transport see transport.ProxyErrors.
+// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a
+// forward proxy that fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success.
+// For the proxy of an *http.Transport see transport.ProxyErrors.
 func Default(c *Call) Outcome { return CauseOf(c).Outcome() }
 
 // First returns a classifier that asks others in order; the first that is not Undecided decides.
@@ -144,15 +146,18 @@ func OnSlow(limit time.Duration) Classifier {
 
 // OnBody lets judge decide by up to n first bytes of a response's body, and its status and headers. The caller
 // still gets the whole body. The response is held back until n bytes or the body's end have come, so this is not
-// for bodies that stream; those of type text/event-stream, multipart/*, application/grpc* and application/connect+*, and of
-// switched protocols, are left alone. AtEnd holds nothing back.
-// Judge must not touch the response's body and must not keep prefix. If the body breaks before n bytes have come, or stalls
-// until a deadline passes, judge is not asked: the Call is from there on one of a body that broke, with Err and InBody, and
-// that is a failure as it is elsewhere.
-// The prefix is as the base RoundTripper gives it: compressed, if the request has an Accept-Encoding of its own.
+// for bodies that stream; those of type text/event-stream, multipart/*, application/grpc* and application/connect+*,
+// and of switched protocols, are left alone. AtEnd holds nothing back. Judge must not touch the response's body and
+// must not keep prefix. If the body breaks before n bytes have come, or stalls until a deadline passes, judge is not
+// asked: the Call is from there on one of a body that broke, with Err and InBody, and that is a failure as it is
+// elsewhere. The prefix is as the base RoundTripper gives it: compressed, if the request has an Accept-Encoding of its
+// own.
 func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Classifier {
 	if n <= 0 || judge == nil {
-		panic(invalid("OnBody got n %d and a judge that is nil: %v; write how many bytes to look at, and who looks", n, judge == nil))
+		panic(invalid(
+			"OnBody got n %d and a judge that is nil: %v; write how many bytes to look at, and who looks",
+			n, judge == nil,
+		))
 	}
 	return func(c *Call) Outcome {
 		resp := c.Response
@@ -177,18 +182,22 @@ func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Class
 	}
 }
 
-// AtEnd has judge decide when the response's body has ended well, by its trailers, and by up to tail last bytes of it (0 for
-// none), without holding the response back. Bodies that the caller closes early are judged, too: a judge looks at
-// Call.ClosedEarly, and must expect that Call.Tail is then not the end.
+// AtEnd has judge decide when the response's body has ended well, by its trailers, and by up to tail last bytes of it
+// (0 for none), without holding the response back. Bodies that the caller closes early are judged, too: a judge looks
+// at Call.ClosedEarly, and must expect that Call.Tail is then not the end.
 //
-// The headers of the response decide first: AtEnd is Undecided there, and judge is asked only if the call was a Success by
-// them. All classifiers are then asked again, with Call.AtEnd set, and what they say replaces what the headers said; if all are
-// Undecided, the call stays a Success. The end of a response without a body is at its headers. A body that breaks is
-// no end, and one that switched protocols has none. Of a recovering circuit a call whose end does not come within a
-// second counts by its headers, and its end, if it is a Failure, as one more.
+// The headers of the response decide first: AtEnd is Undecided there, and judge is asked only if the call was a Success
+// by them. All classifiers are then asked again, with Call.AtEnd set, and what they say replaces what the headers said;
+// if all are Undecided, the call stays a Success. The end of a response without a body is at its headers. A body that
+// breaks is no end, and one that switched protocols has none. Of a recovering circuit a call whose end does not come
+// within a second counts by its headers, and its end, if it is a Failure, as one more.
 func AtEnd(tail int, judge Classifier) Classifier {
 	if tail < 0 || judge == nil {
-		panic(invalid("AtEnd got tail %d and a judge that is nil: %v; write how many last bytes to look at, 0 for none, and who looks", tail, judge == nil))
+		panic(invalid(
+			"AtEnd got tail %d and a judge that is nil: %v; write how many last bytes to look at, 0 for none, and "+
+				"who looks",
+			tail, judge == nil,
+		))
 	}
 	return func(c *Call) Outcome {
 		if c.AtEnd {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// retryInfo is the type of a detail of an error, and retryInfoHeader the name under which connect's is kept with gRPC's headers.
+// retryInfo is the type of a detail of an error, and retryInfoHeader the name under which connect's is kept with gRPC's
+// headers.
 const (
 	retryInfo       = "google.rpc.RetryInfo"
 	retryInfoHeader = "Google-Rpc-Retryinfo"
@@ -19,7 +20,8 @@ const (
 // delayOf returns the longest time for which what came with a code asks to leave its server alone.
 func delayOf(with http.Header) time.Duration {
 	longest := ParseRetryAfter(with.Get("Retry-After"), time.Now())
-	if ms, err := strconv.ParseInt(with.Get("Grpc-Retry-Pushback-Ms"), 10, 64); err == nil { // of a negative one it says nothing
+	// of a negative one it says nothing
+	if ms, err := strconv.ParseInt(with.Get("Grpc-Retry-Pushback-Ms"), 10, 64); err == nil {
 		longest = max(longest, atMost(ms, time.Millisecond))
 	}
 	for _, info := range with[retryInfoHeader] {

@@ -11,13 +11,14 @@ import (
 	"strings"
 )
 
-// wholeAnswer is how long an answer can be for its error to be seen: those that have nothing but an error to tell are short.
+// wholeAnswer is how long an answer can be for its error to be seen: those that have nothing but an error to tell are
+// short.
 const wholeAnswer = 64 << 10
 
-// JSONRPC returns a classifier for JSON-RPC over HTTP. An answer whose error has the code -32603, internal error, or one of codes
-// is a Failure; of a batch, if all its answers are. No others are: -32700 to -32600 speak of the request, and what -32000 to -32099 say
-// every server defines for itself, so codes is for those that mean trouble at the one you call.
-// Answers of more than 64 KiB are taken for good.
+// JSONRPC returns a classifier for JSON-RPC over HTTP. An answer whose error has the code -32603, internal error, or
+// one of codes is a Failure; of a batch, if all its answers are. No others are: -32700 to -32600 speak of the request,
+// and what -32000 to -32099 say every server defines for itself, so codes is for those that mean trouble at the one you
+// call. Answers of more than 64 KiB are taken for good.
 func JSONRPC(codes ...int) Classifier {
 	codes = append([]int{-32603}, codes...)
 	return atEndOfAnswer(func(c *Call, body []byte) Outcome {
@@ -40,9 +41,9 @@ func JSONRPC(codes ...int) Classifier {
 }
 
 // GraphQL returns a classifier for GraphQL over HTTP. An answer without data, with an error whose extensions.code is
-// INTERNAL_SERVER_ERROR or one of codes, is a Failure. One that has data in part is not, nor are errors without a code: by these
-// alone nobody can tell a database that is down from a query with a typing error.
-// Answers of more than 64 KiB are taken for good.
+// INTERNAL_SERVER_ERROR or one of codes, is a Failure. One that has data in part is not, nor are errors without a code:
+// by these alone nobody can tell a database that is down from a query with a typing error. Answers of more than 64 KiB
+// are taken for good.
 func GraphQL(codes ...string) Classifier {
 	codes = append([]string{"INTERNAL_SERVER_ERROR"}, codes...)
 	return atEndOfAnswer(func(c *Call, body []byte) Outcome {
@@ -65,9 +66,10 @@ func GraphQL(codes ...string) Classifier {
 
 var itemStatus = regexp.MustCompile(`"status"\s*:\s*(\d)(\d\d)\b`)
 
-// ElasticBulk returns a classifier for the _bulk requests of Elasticsearch and OpenSearch, which answer 200 whatever became of
-// their items. A Failure is an answer of whose items (the last of them, within 64 KiB) none was done or turned down for a reason of
-// its own: each has a status of 5xx, or 429, and not all have 429, which is no failure by itself by default.
+// ElasticBulk returns a classifier for the _bulk requests of Elasticsearch and OpenSearch, which answer 200 whatever
+// became of their items. A Failure is an answer of whose items (the last of them, within 64 KiB) none was done or
+// turned down for a reason of its own: each has a status of 5xx, or 429, and not all have 429, which is no failure by
+// itself by default.
 func ElasticBulk() Classifier {
 	judge := AtEnd(wholeAnswer, func(c *Call) Outcome {
 		view := c.Tail
@@ -98,9 +100,9 @@ func ElasticBulk() Classifier {
 	}
 }
 
-// S3 returns a classifier for S3 and what speaks as it does: the answers to CompleteMultipartUpload, CopyObject and UploadPartCopy begin with
-// a 200 before the work is done, and can turn out to be an error. InternalError, ServiceUnavailable and SlowDown, which
-// are 5xx elsewhere, are a Failure.
+// S3 returns a classifier for S3 and what speaks as it does: the answers to CompleteMultipartUpload, CopyObject and
+// UploadPartCopy begin with a 200 before the work is done, and can turn out to be an error. InternalError,
+// ServiceUnavailable and SlowDown, which are 5xx elsewhere, are a Failure.
 func S3() Classifier {
 	judge := atEndOfAnswer(func(c *Call, body []byte) Outcome {
 		var answer struct {

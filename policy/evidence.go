@@ -38,10 +38,11 @@ import (
 // failed probes comes between. So failure shares near the balance, where refusing gains little, do not make a circuit
 // flutter: at 60 %, the second trip comes after 5238 calls.
 //
-// A failure that follows another after half a minute, with no call between, raises the score by 5: with the default values
-// the second one trips. Where traffic is so thin a false alarm costs next to nothing, since with Squares the next request is
-// a probe, and every call wasted is a minute of an outage. The price: of a million requests that come a minute apart, to an
-// upstream that is well but for 1 % that fail, each by itself, one is refused, and with 5 % about 120 are.
+// A failure that follows another after half a minute, with no call between, raises the score by 5: with the default
+// values the second one trips. Where traffic is so thin a false alarm costs next to nothing, since with Squares the
+// next request is a probe, and every call wasted is a minute of an outage. The price: of a million requests that come a
+// minute apart, to an upstream that is well but for 1 % that fail, each by itself, one is refused, and with 5 % about
+// 120 are.
 type Evidence struct {
 	Threshold int // 0 means 6
 	Worth     int // 0 means 3
@@ -60,7 +61,8 @@ const (
 // NewTrip makes the memory of a circuit. It panics if a parameter makes no sense.
 func (e Evidence) NewTrip() Trip {
 	return &evidence{
-		threshold: min(positiveOr(e.Threshold, 6, "Evidence.Threshold"), math.MaxInt/(falseAlarmCost*mostWary)), // no overflow
+		// no overflow
+		threshold: min(positiveOr(e.Threshold, 6, "Evidence.Threshold"), math.MaxInt/(falseAlarmCost*mostWary)),
 		worth:     positiveOr(e.Worth, 3, "Evidence.Worth"),
 	}
 }

@@ -13,22 +13,25 @@ import (
 	"strings"
 )
 
-// endOfStream is how much of a body's end GRPC looks at: what comes there is headers, and all that programs take of such is 8 KiB
-// by default.
+// endOfStream is how much of a body's end GRPC looks at: what comes there is headers, and all that programs take of
+// such is 8 KiB by default.
 const endOfStream = 16 << 10
 
-// failingCodes is the codes that speak of the server and not of what it was asked for. It is where gRPC's own guide says that
-// they come from: the server is down (unavailable), too slow (deadline_exceeded), or broken (internal, data_loss, and unknown, which is
-// what an exception in a handler becomes). resource_exhausted is not among them as 429 is no failure by default: the server is
-// there, and has said so in time.
+// failingCodes is the codes that speak of the server and not of what it was asked for. It is where gRPC's own guide
+// says that they come from: the server is down (unavailable), too slow (deadline_exceeded), or broken (internal,
+// data_loss, and unknown, which is what an exception in a handler becomes). resource_exhausted is not among them as 429
+// is no failure by default: the server is there, and has said so in time.
 var failingCodes = []string{"unknown", "deadline_exceeded", "internal", "unavailable", "data_loss", "dataloss"}
 
-// namesOfCodes has the name of each status code of gRPC, by its number and by the names that connect and Twirp have for it.
+// namesOfCodes has the name of each status code of gRPC, by its number and by the names that connect and Twirp have for
+// it.
 var namesOfCodes = func() map[string]string {
 	names := make(map[string]string)
 	for n, name := range []string{
-		"ok", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
-		"resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss",
+		"ok", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",
+		"permission_denied",
+		"resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal",
+		"unavailable", "data_loss",
 		"unauthenticated",
 		"dataloss", "malformed", "bad_route", // Twirp has these without a number
 	} {
@@ -48,19 +51,20 @@ type codes struct {
 	failing  []string // their names
 }
 
-// GRPC returns a classifier for gRPC, gRPC-Web and connect, unary calls and streams: it finds the call's status code in the
-// trailers, the last bytes of the body or the headers, wherever the protocol has it, and says Failure of UNAVAILABLE,
-// DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS, of codes that do not exist, and of a call that ended without a code.
-// All others are left to the next classifier, by default a Success: they speak of the request, or, as RESOURCE_EXHAUSTED, of a
-// server that has answered as a 429 would. GRPC("resource_exhausted") makes a failure of that, too; codes are written as connect has
-// them, and one that is none panics. A stream that its caller closes before its code has come is left to the next, too.
-// Responses of other protocols are none of its business.
+// GRPC returns a classifier for gRPC, gRPC-Web and connect, unary calls and streams: it finds the call's status code in
+// the trailers, the last bytes of the body or the headers, wherever the protocol has it, and says Failure of
+// UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and DATA_LOSS, of codes that do not exist, and of a call that ended
+// without a code. All others are left to the next classifier, by default a Success: they speak of the request, or, as
+// RESOURCE_EXHAUSTED, of a server that has answered as a 429 would. GRPC("resource_exhausted") makes a failure of that,
+// too; codes are written as connect has them, and one that is none panics. A stream that its caller closes before its
+// code has come is left to the next, too. Responses of other protocols are none of its business.
 //
-// Of a failure the Cause has the code, and a server that says for how long it wants to be left alone is: by grpc-retry-pushback-ms or
-// Retry-After among what comes with the code, or by a google.rpc.RetryInfo among its details; the longest of them.
+// Of a failure the Cause has the code, and a server that says for how long it wants to be left alone is: by
+// grpc-retry-pushback-ms or Retry-After among what comes with the code, or by a google.rpc.RetryInfo among its details;
+// the longest of them.
 //
-// Codes that come compressed by anything but gzip, or with more than 16 KiB of trailers in gRPC-Web and connect, are not seen. A unary
-// call of connect that is 5xx has failed by that, and its code and details are not looked for.
+// Codes that come compressed by anything but gzip, or with more than 16 KiB of trailers in gRPC-Web and connect, are
+// not seen. A unary call of connect that is 5xx has failed by that, and its code and details are not looked for.
 func GRPC(failing ...string) Classifier {
 	for _, name := range failing {
 		if name == "" || namesOfCodes[name] != name {
@@ -74,7 +78,8 @@ func GRPC(failing ...string) Classifier {
 			return Undecided
 		}
 		switch kind := mediaType(resp); {
-		case isOf(kind, "application/grpc"), isOf(kind, "application/grpc-web"), isOf(kind, "application/grpc-web-text"):
+		case isOf(kind, "application/grpc"), isOf(kind, "application/grpc-web"),
+			isOf(kind, "application/grpc-web-text"):
 			if code := resp.Header.Get("Grpc-Status"); code != "" { // there is no message, and all is in the headers
 				return codes.of(c, code, resp.Header)
 			}
@@ -92,7 +97,8 @@ func GRPC(failing ...string) Classifier {
 }
 
 // Twirp returns a classifier for Twirp. A status says most of it: what is 5xx fails by policy.Default. Of 408, which
-// Twirp has for canceled and for deadline_exceeded, deadline_exceeded is a Failure, and a 501 that says unimplemented is none.
+// Twirp has for canceled and for deadline_exceeded, deadline_exceeded is a Failure, and a 501 that says unimplemented
+// is none.
 func Twirp() Classifier {
 	codes := &codes{"twirp", failingCodes}
 	return func(c *Call) Outcome {
@@ -136,7 +142,8 @@ func (codes *codes) of(c *Call, code string, with http.Header) Outcome {
 
 // ofNone is the outcome of a call that has ended without a code. A client reports an error then.
 func (codes *codes) ofNone(c *Call) Outcome {
-	if c.ClosedEarly || c.Response.StatusCode != http.StatusOK || c.Request != nil && c.Request.Method == http.MethodHead {
+	if c.ClosedEarly || c.Response.StatusCode != http.StatusOK ||
+		c.Request != nil && c.Request.Method == http.MethodHead {
 		return Undecided
 	}
 	c.Reason = "no " + codes.protocol + " code"
@@ -154,9 +161,11 @@ func (codes *codes) ofTrailers(c *Call) Outcome {
 	return codes.ofNone(c)
 }
 
-// ofLastFrame looks for the frame that ends a stream: one byte of flags, four of length, and that many bytes up to the body's
-// end. Closed early or not, if it is there it is the last.
-func (codes *codes) ofLastFrame(c *Call, flag byte, codeIn func([]byte) (code string, with http.Header), text bool) Outcome {
+// ofLastFrame looks for the frame that ends a stream: one byte of flags, four of length, and that many bytes up to the
+// body's end. Closed early or not, if it is there it is the last.
+func (codes *codes) ofLastFrame(
+	c *Call, flag byte, codeIn func([]byte) (code string, with http.Header), text bool,
+) Outcome {
 	if !c.AtEnd {
 		c.AskAtEnd(endOfStream)
 		return Undecided
@@ -242,15 +251,16 @@ func connectCode(end []byte) (code string, with http.Header) {
 // detailed adds what gRPC has among its headers, and connect among its details.
 func (e *connectError) detailed(with http.Header) http.Header {
 	for _, detail := range e.Details {
-		if value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(detail.Value, "=")); err == nil && detail.Type == retryInfo {
+		value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(detail.Value, "="))
+		if err == nil && detail.Type == retryInfo {
 			with.Add(retryInfoHeader, string(value))
 		}
 	}
 	return with
 }
 
-// ofErrorBody looks into the error of a unary call where its status does not tell: 408 is what two codes have, 501 speaks of
-// the request, and what else is below 500 can be a code that is a failure all the same.
+// ofErrorBody looks into the error of a unary call where its status does not tell: 408 is what two codes have, 501
+// speaks of the request, and what else is below 500 can be a code that is a failure all the same.
 func (codes *codes) ofErrorBody(c *Call) Outcome {
 	status := c.Response.StatusCode
 	if status < 400 || status >= 500 && status != http.StatusNotImplemented {

@@ -87,8 +87,8 @@ type Policy interface {
 	Rules() Rules
 }
 
-// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls. Rules of
-// all kinds combine freely. None may be nil.
+// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls.
+// Rules of all kinds combine freely. None may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
@@ -96,12 +96,14 @@ type Rules struct {
 	Hold    Hold
 	Limits  Limits
 
-	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits for one
-	// that can be; after that any request is the probe. 0 means a minute. It only matters with transport.WithSafeProbes.
+	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits
+	// for one that can be; after that any request is the probe. 0 means a minute. It only matters with
+	// transport.WithSafeProbes.
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Limits and SafeWait filled in. It panics if their values make no sense.
+// Validated returns r with the defaults of Hold, Limits and SafeWait filled in. It panics if their values make no
+// sense.
 func (r Rules) Validated() Rules {
 	r.Hold, r.Limits = r.Hold.Validated(), r.Limits.Validated()
 	r.SafeWait = positiveOr(r.SafeWait, time.Minute, "Rules.SafeWait")
@@ -122,7 +124,8 @@ type TripRule interface {
 
 // Trip is a TripRule's memory for one circuit. That of a new circuit is told of calls without a Start before.
 type Trip interface {
-	// Start forgets all calls: the circuit closed, after failedProbes probes (and recoveries) had failed since it tripped.
+	// Start forgets all calls: the circuit closed, after failedProbes probes (and recoveries) had failed since it
+	// tripped.
 	Start(now time.Time, failedProbes int)
 	// Record takes the result of a call, Success or Failure, and reports whether the circuit trips.
 	Record(now time.Time, r Result) bool
@@ -152,7 +155,8 @@ type Probe interface {
 	Ask(now time.Time) bool
 	// Due returns the earliest time at which a request may be let through.
 	Due() time.Time
-	// Lease is how long a probe that has not come back keeps the next one from going. Its success counts also if it comes later.
+	// Lease is how long a probe that has not come back keeps the next one from going. Its success counts also if it
+	// comes later.
 	Lease() time.Duration
 }
 
@@ -176,9 +180,9 @@ type Recover interface {
 	// by Admit. A mark can come back twice: as failed when a lease ends, and as a success after all; or well with its headers, and
 	// as failed when its body breaks. It can also be one of an earlier recovery.
 	Record(now time.Time, mark int, r Result) Verdict
-	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it succeeds later,
-	// while the circuit is in the same trouble. Where calls take long, it is twice the longest answer of the last ten minutes (of
-	// which five minutes count).
+	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it
+	// succeeds later, while the circuit is in the same trouble. Where calls take long, it is twice the longest answer
+	// of the last ten minutes (of which five minutes count).
 	Lease() time.Duration
 	// Limit returns how many calls may be in flight now.
 	Limit() int
@@ -186,11 +190,12 @@ type Recover interface {
 	Counts() (failures, successes int)
 }
 
-// Joint is what a Recover that is AfterProbe can have beside its methods, to learn from the calls of all members of a fleet.
+// Joint is what a Recover that is AfterProbe can have beside its methods, to learn from the calls of all members of a
+// fleet.
 type Joint interface {
-	// Others takes how many calls are in flight, own ones included, and what came of those of another member since it last
-	// said so: numbers that are not negative and otherwise not to be trusted. Took is what calls take at most members; 0 if
-	// that is not known.
+	// Others takes how many calls are in flight, own ones included, and what came of those of another member since it
+	// last said so: numbers that are not negative and otherwise not to be trusted. Took is what calls take at most
+	// members; 0 if that is not known.
 	Others(inFlight, successes, failures int, took time.Duration)
 }
 
@@ -203,25 +208,26 @@ const (
 	Reopen                // it is not
 )
 
-// Gauge is what a Trip can have beside its methods, to show how near it is to tripping, and to weigh in a fleet what other
-// members say.
+// Gauge is what a Trip can have beside its methods, to show how near it is to tripping, and to weigh in a fleet what
+// other members say.
 type Gauge interface {
 	// Gauge returns how far the rule has got, and at how much it trips; zeros if it cannot tell.
 	Gauge(now time.Time) (value, trips int)
 }
 
-// Judge is what a Trip can have beside its methods if it holds more against an upstream than that calls fail, such as that they
-// are slow.
+// Judge is what a Trip can have beside its methods if it holds more against an upstream than that calls fail, such as
+// that they are slow.
 type Judge interface {
-	// Bad reports whether the rule counts a call as bad. A call of an open or half-open circuit that succeeded and is bad counts as
-	// failed, so that what has opened a circuit does not close it.
+	// Bad reports whether the rule counts a call as bad. A call of an open or half-open circuit that succeeded and is
+	// bad counts as failed, so that what has opened a circuit does not close it.
 	Bad(r Result) bool
 }
 
-// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.
+// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not
+// tell.
 type Countdown interface {
-	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which on a request
-	// is one whatever its number. Neither is before Due.
+	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which
+	// on a request is one whatever its number. Neither is before Due.
 	Countdown() (requests int, latest time.Time)
 }
 

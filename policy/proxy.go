@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// ProxyError is the error of a call whose forward proxy made no connection to the upstream: what it answered to CONNECT, or that
-// it could not be asked. An *http.Transport returns it after transport.ProxyErrors. Its text is that of Err.
+// ProxyError is the error of a call whose forward proxy made no connection to the upstream: what it answered to
+// CONNECT, or that it could not be asked. An *http.Transport returns it after transport.ProxyErrors. Its text is that
+// of Err.
 type ProxyError struct {
 	Status      int    // of the answer to CONNECT; 0 if there was none
 	ProxyStatus string // the error that its Proxy-Status header names (RFC 9209), such as "dns_error"; "" if none
@@ -26,7 +27,9 @@ func NewProxyError(resp *http.Response) *ProxyError {
 	if !ok {
 		text = "unknown status code" // as net/http has it
 	}
-	return &ProxyError{Status: resp.StatusCode, ProxyStatus: proxyStatus(resp.Header["Proxy-Status"]), Err: errors.New(text)}
+	return &ProxyError{
+		Status: resp.StatusCode, ProxyStatus: proxyStatus(resp.Header["Proxy-Status"]), Err: errors.New(text),
+	}
 }
 
 var proxyAtFault = Cause{Phase: PhaseConnect, Kind: Local}
@@ -47,7 +50,8 @@ func (e *ProxyError) cause() Cause {
 	return cause
 }
 
-// connectFailed reports whether a status says that the proxy did its work and the upstream did not do its own. Some say 500.
+// connectFailed reports whether a status says that the proxy did its work and the upstream did not do its own. Some say
+// 500.
 func connectFailed(status int) bool {
 	switch status {
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusNetworkAuthenticationRequired:
@@ -56,8 +60,8 @@ func connectFailed(status int) bool {
 	return status >= 500
 }
 
-// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. A Timeout or Reset would say that this end waited
-// in vain or lost a connection, so those keep the status.
+// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. A Timeout or Reset would say that this
+// end waited in vain or lost a connection, so those keep the status.
 var byProxyStatus = map[string]Cause{
 	"dns_timeout":               {Phase: PhaseDNS, Kind: Status},
 	"dns_error":                 {Phase: PhaseDNS, Kind: NotFound},
@@ -91,7 +95,8 @@ func causeOfStatus(c *Call) Cause {
 		}
 		cause.Status = status
 		return cause
-	case status == http.StatusProxyAuthRequired && c.Request != nil && c.Request.URL != nil && c.Request.URL.Scheme == "http":
+	case status == http.StatusProxyAuthRequired && c.Request != nil && c.Request.URL != nil &&
+		c.Request.URL.Scheme == "http":
 		return Cause{Kind: Local, Status: status} // over https no proxy can answer
 	}
 	return Cause{Status: status}
@@ -145,9 +150,9 @@ var proxiesWords = map[string]struct{}{
 	"Request rejected by proxy":  {}, // smokescreen
 }
 
-// causeOfSOCKS reads the reply code of RFC 1928 where all that is left of it is golang.org/x/net/internal/socks's word for it,
-// which http.Transport has a copy of. What is neither a reply nor a complaint happened to the connection, and cannot be told from what
-// some proxies do when the upstream refuses: ssh -D closes it.
+// causeOfSOCKS reads the reply code of RFC 1928 where all that is left of it is golang.org/x/net/internal/socks's word
+// for it, which http.Transport has a copy of. What is neither a reply nor a complaint happened to the connection, and
+// cannot be told from what some proxies do when the upstream refuses: ssh -D closes it.
 func causeOfSOCKS(err error) (Cause, bool) {
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
@@ -158,7 +163,8 @@ func causeOfSOCKS(err error) (Cause, bool) {
 	case !ok:
 	case reply == "connection refused":
 		return Cause{Phase: PhaseConnect, Kind: Refused}, true
-	case reply == "connection not allowed by ruleset", reply == "command not supported", reply == "address type not supported":
+	case reply == "connection not allowed by ruleset", reply == "command not supported",
+		reply == "address type not supported":
 		return proxyAtFault, true
 	default:
 		return Cause{Phase: PhaseConnect, Kind: Other}, true
@@ -173,12 +179,13 @@ func causeOfSOCKS(err error) (Cause, bool) {
 
 var socksComplaints = []string{
 	"no acceptable authentication methods", "username/password authentication failed", "invalid username/password",
-	"too many authentication methods", "unsupported authentication method", "unexpected protocol version", "unknown address type",
+	"too many authentication methods", "unsupported authentication method", "unexpected protocol version",
+	"unknown address type",
 	"non-zero reserved field",
 }
 
-// proxyStatus returns the error parameter of the first member of a Proxy-Status header that has one: that of the intermediary
-// nearest to the upstream. What cannot be read counts for nothing.
+// proxyStatus returns the error parameter of the first member of a Proxy-Status header that has one: that of the
+// intermediary nearest to the upstream. What cannot be read counts for nothing.
 func proxyStatus(fields []string) string {
 	for _, field := range fields {
 		for field != "" {

@@ -5,25 +5,26 @@ import (
 	"time"
 )
 
-// Ramp is a RecoverRule that finds out how much a recovering upstream can carry, as TCP does for a network. It limits the
-// calls in flight, beginning with two after a probe that succeeded.
+// Ramp is a RecoverRule that finds out how much a recovering upstream can carry, as TCP does for a network. It limits
+// the calls in flight, beginning with two after a probe that succeeded.
 //
-//   - Each success allows one more, which doubles the limit each round trip: slow start (Jacobson, Congestion Avoidance and
-//     Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is never
-//     sent more than twice what it has just carried.
-//   - Where answers take long by nature, doubling would take minutes: a quarter of a second and more, and no more than three times
-//     what calls took before the trouble. There the limit begins at the square root of the requests that came while the probe was
-//     out, which are as many as full traffic has in flight (Little's law), and gets to what is asked for within one round trip more.
-//   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six times it
-//     shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows. After 128 slow
-//     round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's ProbeRTT; Cardwell and
-//     others, 2016): if that is as slow, it was no queue, and the least is learnt anew.
+//   - Each success allows one more, which doubles the limit each round trip: slow start (Jacobson, Congestion Avoidance
+//     and Control, 1988). An upstream that is well carries all traffic after a few round trips, and one that is not is
+//     never sent more than twice what it has just carried.
+//   - Where answers take long by nature, doubling would take minutes: a quarter of a second and more, and no more than
+//     three times what calls took before the trouble. There the limit begins at the square root of the requests that
+//     came while the probe was out, which are as many as full traffic has in flight (Little's law), and gets to what is
+//     asked for within one round trip more.
+//   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six
+//     times it shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows.
+//     After 128 slow round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's
+//     ProbeRTT; Cardwell and others, 2016): if that is as slow, it was no queue, and the least is learnt anew.
 //   - A score runs as in Evidence, but below 0 too, down to -Health. At Reopen the limit is halved and then grows by
-//     one a round trip, unless it was among the first dozen calls; only calls that start after the halving count. Below one
-//     the circuit opens again.
+//     one a round trip, unless it was among the first dozen calls; only calls that start after the halving count. Below
+//     one the circuit opens again.
 //   - The circuit closes when the score is at -Health, latency is not beyond three times its least, and a round trip
-//     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is offered
-//     more than it can carry keeps a limit that suits it.
+//     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is
+//     offered more than it can carry keeps a limit that suits it.
 //   - In a fleet the limit is that of all members together (Joint).
 type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
@@ -144,8 +145,8 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	return Stay
 }
 
-// Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and not
-// where the circuit closes or opens.
+// Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and
+// not where the circuit closes or opens.
 func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 	p.peak = max(p.peak, inFlight)
 	if p.halved && p.counted == p.round {

@@ -10,8 +10,9 @@ import (
 // mostRetryAfter keeps absurd values from overflowing. How much of it counts is the policy's to say.
 const mostRetryAfter = 365 * 24 * time.Hour
 
-// ParseRetryAfter reads the value of a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. What is missing, malformed,
-// negative or past is 0, and a year is the most. It is for classifiers that find one where only their protocol has it.
+// ParseRetryAfter reads the value of a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date. What is
+// missing, malformed, negative or past is 0, and a year is the most. It is for classifiers that find one where only
+// their protocol has it.
 func ParseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0

@@ -6,25 +6,26 @@ import (
 )
 
 // Squares is a ProbeRule that counts the requests that come while the circuit is open: the k-th probe is the
-// request numbered Spacing·((k+1)²-3), by default the 1st, 6th, 13th, 22nd, 33rd and so on. A busy client probes often, an
-// idle one seldom.
+// request numbered Spacing·((k+1)²-3), by default the 1st, 6th, 13th, 22nd, 33rd and so on. A busy client probes often,
+// an idle one seldom.
 //
-// Why squares: outages have heavy tails, and one that has lasted n requests is expected to last about n more, so that the
-// next request finds it over with a chance of about 1/n. With a probe every g requests, a failed one wastes a call,
-// and the recovery is seen g/2 requests late on average. Let a wasted call cost half of a good answer lost, as
-// in the project's decision table: the cost of a request, 1/(2g) + g/(2n), is least at g = √n, up to a factor that depends
-// on how both are weighed, and gaps that grow with the root of n put the probes at the squares. They begin with the second
+// Why squares: outages have heavy tails, and one that has lasted n requests is expected to last about n more, so that
+// the next request finds it over with a chance of about 1/n. With a probe every g requests, a failed one wastes a call,
+// and the recovery is seen g/2 requests late on average. Let a wasted call cost half of a good answer lost, as in the
+// project's decision table: the cost of a request, 1/(2g) + g/(2n), is least at g = √n, up to a factor that depends on
+// how both are weighed, and gaps that grow with the root of n put the probes at the squares. They begin with the second
 // square, since an outage that has tripped a circuit has lasted some requests already. One of n requests then sees
 // √(n/Spacing+3) - 1 probes, and its end about √(n·Spacing) requests late, so the share of an outage that is wasted
-// falls to 0 with its length. The sum of both costs is least at a Spacing of 0.5. At 1 it is 6 % more, of three probes one is
-// spared, and of a minute at 50 requests a second less than 2 % are wasted.
+// falls to 0 with its length. The sum of both costs is least at a Spacing of 0.5. At 1 it is 6 % more, of three probes
+// one is spared, and of a minute at 50 requests a second less than 2 % are wasted.
 //
-// Counted in requests the rule is the same at every rate, but callers wait in minutes: where one request comes in a minute,
-// a gap of five is long for an upstream that is back. So a request that comes MaxGap after the last probe is one, too, or an
-// eighth of the time since the trip if that is longer, so that the share wasted of a long outage still falls. That is no part
-// of the reckoning above, by which the best gap in an outage that lasts T at λ requests a second is about √(T/λ): three
-// minutes in one of ten minutes at one a minute. A gap of 90 s costs as little there, and shows the end sooner. The squares
-// reach it only when an outage has lasted 2025·λ s, half an hour at one request a second; before that MaxGap changes nothing.
+// Counted in requests the rule is the same at every rate, but callers wait in minutes: where one request comes in a
+// minute, a gap of five is long for an upstream that is back. So a request that comes MaxGap after the last probe is
+// one, too, or an eighth of the time since the trip if that is longer, so that the share wasted of a long outage still
+// falls. That is no part of the reckoning above, by which the best gap in an outage that lasts T at λ requests a second
+// is about √(T/λ): three minutes in one of ten minutes at one a minute. A gap of 90 s costs as little there, and shows
+// the end sooner. The squares reach it only when an outage has lasted 2025·λ s, half an hour at one request a second;
+// before that MaxGap changes nothing.
 type Squares struct {
 	Spacing float64 // in requests; 0 means 1
 	// Wait is the least time from the trip or a failed probe to the next probe, shortened by a random part of up to a
@@ -33,11 +34,11 @@ type Squares struct {
 	// RetryAfterMax is the cap up to which an upstream's Retry-After replaces Wait; 0 means 5 s.
 	RetryAfterMax time.Duration
 	// Lease is how long a probe that has not come back keeps the next from going; 0 means 1 s. Where a Hold knows how
-	// long calls usually take, four times that is enough if it is less, but not less than 250 ms. After a silence it is halved for each
-	// probe that could not but go over a connection that may be dead.
+	// long calls usually take, four times that is enough if it is less, but not less than 250 ms. After a silence it is
+	// halved for each probe that could not but go over a connection that may be dead.
 	Lease time.Duration
-	// MaxGap is the time after the trip or the last failed probe from which on a request is a probe whatever its number; 0
-	// means 90 s. It grows to an eighth of the time since the trip.
+	// MaxGap is the time after the trip or the last failed probe from which on a request is a probe whatever its
+	// number; 0 means 90 s. It grows to an eighth of the time since the trip.
 	MaxGap time.Duration
 }
 

@@ -102,7 +102,9 @@ func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip
 		s.minimum = min(s.minimum, calls)
 	}
 	if s.minimum > calls {
-		panic(invalid("%s.Minimum is %d but only the last %d calls are in view; write a larger Calls", name, s.minimum, calls))
+		panic(invalid(
+			"%s.Minimum is %d but only the last %d calls are in view; write a larger Calls", name, s.minimum, calls,
+		))
 	}
 	s.view = newCallView(calls)
 	return s
@@ -118,8 +120,8 @@ func (s *shareTrip) Record(now time.Time, r Result) bool {
 	return total >= s.minimum && share(bad, total, s.percent)
 }
 
-// AnyOf trips when one of its rules does. Its counts are those of the first, and its gauge is that of the rule nearest to tripping,
-// of those that have one.
+// AnyOf trips when one of its rules does. Its counts are those of the first, and its gauge is that of the rule nearest
+// to tripping, of those that have one.
 func AnyOf(rules ...TripRule) TripRule {
 	if len(rules) == 0 {
 		panic(invalid("AnyOf got no rules; write at least one"))

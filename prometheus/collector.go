@@ -16,18 +16,18 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 )
 
-// Collector is a prometheus.Collector. NewCollector makes it. It starts no goroutine, and is told of what is seldom alone:
-// changes of state, refusals, failures and probes. A healthy call costs no more with it than without.
+// Collector is a prometheus.Collector. NewCollector makes it. It starts no goroutine, and is told of what is seldom
+// alone: changes of state, refusals, failures and probes. A healthy call costs no more with it than without.
 //
-// The label key is the circuit's Key as its String method writes it. At most as many keys as WithMaxKeys says have series of
-// their own; what all others do is counted under the key "other". Half of the places are for those who come first,
-// and half are kept for keys whose circuits open. When all are taken, a key that nothing ever happened to, or nothing for an
-// hour, gives its place to one whose circuit opens, and one whose upstream has never answered (transport.Circuit.Known) to one whose
-// upstream has; it starts at zero if it comes back. What circuits did that the Transport
-// has forgotten stays counted.
+// The label key is the circuit's Key as its String method writes it. At most as many keys as WithMaxKeys says have
+// series of their own; what all others do is counted under the key "other". Half of the places are for those who come
+// first, and half are kept for keys whose circuits open. When all are taken, a key that nothing ever happened to, or
+// nothing for an hour, gives its place to one whose circuit opens, and one whose upstream has never answered
+// (transport.Circuit.Known) to one whose upstream has; it starts at zero if it comes back. What circuits did that the
+// Transport has forgotten stays counted.
 //
-// What happened before NewCollector is not counted. Of refusals, those are missing that OnRefusal is not told of because it
-// is too slow. For several Transports in one registry, give each a label by prometheus.WrapRegistererWith.
+// What happened before NewCollector is not counted. Of refusals, those are missing that OnRefusal is not told of
+// because it is too slow. For several Transports in one registry, give each a label by prometheus.WrapRegistererWith.
 type Collector struct{ tally *tally.Tally }
 
 // Option changes what NewCollector makes.
@@ -35,7 +35,8 @@ type Option func(*options)
 
 type options struct{ most int }
 
-// WithMaxKeys bounds how many keys have series of their own; the default is 100. A key that was in trouble has about 30.
+// WithMaxKeys bounds how many keys have series of their own; the default is 100. A key that was in trouble has about
+// 30.
 func WithMaxKeys(n int) Option {
 	if n <= 0 {
 		panic(fmt.Sprintf("fusebox/prometheus: WithMaxKeys got %d; write a positive number", n))
@@ -69,34 +70,72 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descState = desc("circuit_state",
 		"1 for the state in which the circuit is (closed, open, half-open), 0 for the others.", "key", "state")
-	descForced    = desc("circuit_forced", "1 if somebody forced the circuit's state, 0 otherwise.", "key")
-	descShadow    = desc("circuit_shadow", "1 if the circuit is in shadow: it decides, but refuses nothing.", "key")
-	descSince     = desc("circuit_trouble_timestamp_seconds", "When the trouble began that the circuit is in. Not there if it is closed, or nobody has asked for it for five minutes.", "key")
-	descAsked     = desc("circuit_asked_timestamp_seconds", "When the last request came for the circuit. Not there if it is closed, or none has come since it was restored or set by hand.", "key")
-	descInFlight  = desc("circuit_in_flight_calls", "Calls let through an open or half-open circuit that are in flight. Not there if it is closed.", "key")
-	descLimit     = desc("circuit_in_flight_limit_calls", "How many calls an open or half-open circuit lets be in flight. Not there if it is closed.", "key")
-	descTrouble   = desc("circuit_trouble_seconds_total", "Time that circuits were not closed, and asked for: up to five minutes after each request.", "key")
-	descCircuits  = desc("circuits", "Circuits that are kept, whether or not their keys have series of their own.", "state")
-	descUnasked   = desc("unasked_circuits", "Circuits that nobody has asked for for five minutes, of those that are not closed.", "state")
-	descOverrides = desc("overrides", "States that somebody forced and that are in force, by the state. Each can match any number of circuits, or none.", "state")
-	descLocal     = desc("local_trouble", "1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.")
-	descLocals    = desc("local_troubles_total", "How many times most of the upstreams in use began to fail together.")
+	descForced = desc("circuit_forced", "1 if somebody forced the circuit's state, 0 otherwise.", "key")
+	descShadow = desc("circuit_shadow", "1 if the circuit is in shadow: it decides, but refuses nothing.", "key")
+	descSince  = desc(
+		"circuit_trouble_timestamp_seconds",
+		"When the trouble began that the circuit is in. "+
+			"Not there if it is closed, or nobody has asked for it for five minutes.", "key",
+	)
+	descAsked = desc(
+		"circuit_asked_timestamp_seconds",
+		"When the last request came for the circuit. "+
+			"Not there if it is closed, or none has come since it was restored or set by hand.", "key",
+	)
+	descInFlight = desc(
+		"circuit_in_flight_calls",
+		"Calls let through an open or half-open circuit that are in flight. Not there if it is closed.", "key",
+	)
+	descLimit = desc(
+		"circuit_in_flight_limit_calls",
+		"How many calls an open or half-open circuit lets be in flight. Not there if it is closed.", "key",
+	)
+	descTrouble = desc(
+		"circuit_trouble_seconds_total",
+		"Time that circuits were not closed, and asked for: up to five minutes after each request.", "key",
+	)
+	descCircuits = desc(
+		"circuits", "Circuits that are kept, whether or not their keys have series of their own.", "state",
+	)
+	descUnasked = desc(
+		"unasked_circuits", "Circuits that nobody has asked for for five minutes, of those that are not closed.",
+		"state",
+	)
+	descOverrides = desc(
+		"overrides",
+		"States that somebody forced and that are in force, by the state. "+
+			"Each can match any number of circuits, or none.", "state",
+	)
+	descLocal = desc(
+		"local_trouble",
+		"1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.",
+	)
+	descLocals = desc("local_troubles_total", "How many times most of the upstreams in use began to fail together.")
 
 	// descs has what is counted, by event.
 	descs = [...]*prometheus.Desc{
-		tally.Transitions:    desc("circuit_transitions_total", "Changes of state.", "key", "from", "to", "reason"),
-		tally.Refusals:       desc("refusals_total", "Requests that were refused.", "key", "reason"),
-		tally.Failures:       desc("failures_total", "Calls that failed, by the class of their cause.", "key", "class"),
-		tally.Probes:         desc("probes_total", "Calls that decided about an open or half-open circuit.", "key", "outcome"),
-		tally.ShadowRefusals: desc("shadow_refusals_total", "Requests that would have been refused if the circuit were not in shadow.", "key", "reason"),
-		tally.ShadowCalls:    desc("shadow_calls_total", "What became of calls that would have been refused if the circuit were not in shadow.", "key", "outcome"),
+		tally.Transitions: desc("circuit_transitions_total", "Changes of state.", "key", "from", "to", "reason"),
+		tally.Refusals:    desc("refusals_total", "Requests that were refused.", "key", "reason"),
+		tally.Failures:    desc("failures_total", "Calls that failed, by the class of their cause.", "key", "class"),
+		tally.Probes: desc(
+			"probes_total", "Calls that decided about an open or half-open circuit.", "key", "outcome",
+		),
+		tally.ShadowRefusals: desc(
+			"shadow_refusals_total", "Requests that would have been refused if the circuit were not in shadow.", "key",
+			"reason",
+		),
+		tally.ShadowCalls: desc(
+			"shadow_calls_total",
+			"What became of calls that would have been refused if the circuit were not in shadow.", "key", "outcome",
+		),
 	}
 )
 
 // Describe is that of prometheus.Collector.
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descState, descForced, descShadow, descSince, descAsked, descInFlight, descLimit, descTrouble, descCircuits, descUnasked, descOverrides, descLocal, descLocals,
+		descState, descForced, descShadow, descSince, descAsked, descInFlight, descLimit, descTrouble, descCircuits,
+		descUnasked, descOverrides, descLocal, descLocals,
 	} {
 		to <- d
 	}

@@ -341,7 +341,11 @@ func TestForceAndReleaseThatMeetEndAsOverridesSays(t *testing.T) {
 	for i := range 64 {
 		rt.SetState(transport.Key{Scheme: "http", Host: fmt.Sprintf("host-%d.test", i)}, policy.Closed)
 	}
-	for range 3000 {
+	rounds := 3000
+	if testing.Short() {
+		rounds = 300
+	}
+	for range rounds {
 		var both sync.WaitGroup
 		both.Go(func() { rt.Force("*", policy.Open) })
 		both.Go(func() { rt.Release("*") })

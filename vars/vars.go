@@ -8,11 +8,11 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 )
 
-// Publish publishes the circuits under a name, as an object with a member for each key. Like expvar.Publish it panics if
-// the name is taken.
+// Publish publishes the circuits under a name, as an object with a member for each key. Like expvar.Publish it panics
+// if the name is taken.
 //
-// Expvar's handler makes the whole text for each request, about 1 KB for a circuit, and holds it until its client has read it. So serve it to
-// operators only, by a server with a WriteTimeout; the dashboard's api has bounds of its own.
+// Expvar's handler makes the whole text for each request, about 1 KB for a circuit, and holds it until its client has
+// read it. So serve it to operators only, by a server with a WriteTimeout; the dashboard's api has bounds of its own.
 func Publish(name string, t *transport.Transport) {
 	if t == nil {
 		panic("fusebox/vars: Publish got a nil Transport; write the one that transport.New returned")

@@ -15,8 +15,8 @@ import (
 // patience is how long a message may take; a Bus that keeps its promises never makes a test wait that long.
 const patience = 20 * time.Second
 
-// Run tests what package fleet says of a Bus and its Links. It calls newBus once for each test, for a Bus on which nobody is
-// yet; two calls of the connect that it returns give two ends of that Bus, as two processes would have them.
+// Run tests what package fleet says of a Bus and its Links. It calls newBus once for each test, for a Bus on which
+// nobody is yet; two calls of the connect that it returns give two ends of that Bus, as two processes would have them.
 func Run(t *testing.T, newBus func(t *testing.T) (connect func() fleet.Bus)) {
 	for _, test := range []struct {
 		name string

@@ -24,8 +24,8 @@ const mostPattern = 8 << 10
 // mostForced is how long an override holds at most.
 const mostForced = 30 * 24 * time.Hour
 
-// Admin sees what the members of a namespace tell of their circuits, and forces circuits. The command fusebox-circuits is
-// built on it. Its methods make calls of Redis and wait for them.
+// Admin sees what the members of a namespace tell of their circuits, and forces circuits. The command fusebox-circuits
+// is built on it. Its methods make calls of Redis and wait for them.
 type Admin struct{ place }
 
 // NewAdmin panics as New does.
@@ -40,8 +40,8 @@ type OpenCircuit struct {
 	For    time.Duration `json:"-"` // so long it has been in trouble
 }
 
-// Open returns who has which circuit open, up to 4096 of them, in the order of their keys. A member that dies is in it for a
-// minute and a half more at most, and so is one that leaves while Redis cannot be reached.
+// Open returns who has which circuit open, up to 4096 of them, in the order of their keys. A member that dies is in it
+// for a minute and a half more at most, and so is one that leaves while Redis cannot be reached.
 func (a *Admin) Open(ctx context.Context) ([]OpenCircuit, error) {
 	messages, err := a.listOpen(ctx)
 	if err != nil {
@@ -71,8 +71,9 @@ type Override struct {
 }
 
 var (
-	// force sets an override: KEYS[1] is the hash of all and the channel on which its changes are told, ARGV a pattern, a state, how
-	// long it holds in milliseconds, and how many there may be. It returns how many hear of it, or -1 if there are so many.
+	// force sets an override: KEYS[1] is the hash of all and the channel on which its changes are told, ARGV a pattern,
+	// a state, how long it holds in milliseconds, and how many there may be. It returns how many hear of it, or -1 if
+	// there are so many.
 	force = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -84,7 +85,8 @@ for i = 1, #all, 2 do
   if ends <= now then redis.call('HDEL', KEYS[1], all[i]) elseif ends > last then last = ends end
 end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return -1 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('{"state":"%s","at":%.0f,"until":%.0f}', ARGV[2], now, now + ARGV[3]))
+local text = string.format('{"state":"%s","at":%.0f,"until":%.0f}', ARGV[2], now, now + ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], text)
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', last - now))
 return redis.call('PUBLISH', KEYS[1], 'force')`)
 
@@ -103,9 +105,11 @@ return result`)
 )
 
 // Force has all members that follow (FollowOverrides) keep the circuits that match the pattern in the state, as
-// transport.Transport.Force does, until Release or for that long. The state is policy.Open or policy.Closed. It returns how
-// many follow just now: 0 if none does, which may be a wrong namespace. Those that come later apply it, too.
-func (a *Admin) Force(ctx context.Context, pattern string, state policy.State, hold time.Duration) (followers int, err error) {
+// transport.Transport.Force does, until Release or for that long. The state is policy.Open or policy.Closed. It returns
+// how many follow just now: 0 if none does, which may be a wrong namespace. Those that come later apply it, too.
+func (a *Admin) Force(
+	ctx context.Context, pattern string, state policy.State, hold time.Duration,
+) (followers int, err error) {
 	switch {
 	case pattern == "" || len(pattern) > mostPattern:
 		return 0, fmt.Errorf("a pattern has 1 to %d bytes, and this one %d", mostPattern, len(pattern))
@@ -114,7 +118,9 @@ func (a *Admin) Force(ctx context.Context, pattern string, state policy.State, h
 	case hold < time.Second || hold > mostForced:
 		return 0, fmt.Errorf("an override holds for 1 second to 30 days, and not for %v", hold)
 	}
-	followers, err = force.Run(ctx, a.client, []string{a.overrides()}, pattern, state.String(), hold.Milliseconds(), mostOverrides).Int()
+	followers, err = force.Run(
+		ctx, a.client, []string{a.overrides()}, pattern, state.String(), hold.Milliseconds(), mostOverrides,
+	).Int()
 	if err == nil && followers < 0 {
 		return 0, fmt.Errorf("there are %d overrides already; release some", mostOverrides)
 	}
@@ -149,8 +155,9 @@ func (p place) listOverrides(ctx context.Context) (all []Override, leftOut int, 
 		}
 		var state policy.State
 		switch pattern := list[i]; {
-		case json.Unmarshal([]byte(list[i+1]), &o) != nil || state.UnmarshalText([]byte(o.State)) != nil || state == policy.HalfOpen ||
-			pattern == "" || len(pattern) > mostPattern || o.Until > now && len(all) >= mostOverrides:
+		case json.Unmarshal([]byte(list[i+1]), &o) != nil || state.UnmarshalText([]byte(o.State)) != nil ||
+			state == policy.HalfOpen || pattern == "" || len(pattern) > mostPattern ||
+			o.Until > now && len(all) >= mostOverrides:
 			leftOut++
 			continue
 		case o.Until <= now:
@@ -159,9 +166,12 @@ func (p place) listOverrides(ctx context.Context) (all []Override, leftOut int, 
 		// Times that Force does not write would break what is done with them, JSON above all.
 		at, left := max(0, min(o.At, now)), min(uint64(o.Until)-uint64(now), uint64(mostForced.Milliseconds()))
 		all = append(all, Override{
-			transport.Override{Pattern: list[i], State: state, At: time.UnixMilli(at)}, time.Duration(left) * time.Millisecond,
+			transport.Override{Pattern: list[i], State: state, At: time.UnixMilli(at)},
+			time.Duration(left) * time.Millisecond,
 		})
 	}
-	slices.SortFunc(all, func(a, b Override) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Pattern, b.Pattern)) })
+	slices.SortFunc(all, func(a, b Override) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Pattern, b.Pattern))
+	})
 	return all, leftOut, nil
 }

@@ -1,23 +1,25 @@
-// Package fleetredis carries the messages of a fleet over Redis 7 or Valkey: one pub/sub channel for those who are there,
-// and a sorted set, with a TTL, for those who join late.
+// Package fleetredis carries the messages of a fleet over Redis 7 or Valkey: one pub/sub channel for those who are
+// there, and a sorted set, with a TTL, for those who join late.
 //
 //	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}})
 //	transport.New(nil, transport.WithFleet(fleetredis.New(client, fleetredis.Options{Namespace: "shop"})))
 //
 // A single server, Sentinel, Cluster, TLS and users are the client's to set up. While nothing fails, a member sends no
-// command at all: it listens on one connection (and keeps one more, idle). In trouble it sends one script for all that it has to say in five
-// milliseconds, so 200 a second at most: a few for each circuit and second while it is open, and up to 100 while it recovers.
+// command at all: it listens on one connection (and keeps one more, idle). In trouble it sends one script for all that
+// it has to say in five milliseconds, so 200 a second at most: a few for each circuit and second while it is open, and
+// up to 100 while it recovers.
 //
 // If Redis is gone, slow or full, no request waits for it: what cannot be sent within a second or two is dropped, the
-// circuits go on by themselves, the logger is told once, and again when Redis is back. Then a member first says which of its
-// circuits opened or closed meanwhile, and some seconds later asks what others have open, so that a circuit that has recovered
-// without Redis is not opened by what is still written there. (The client's library has a log of its own, see redis.SetLogger.)
+// circuits go on by themselves, the logger is told once, and again when Redis is back. Then a member first says which
+// of its circuits opened or closed meanwhile, and some seconds later asks what others have open, so that a circuit that
+// has recovered without Redis is not opened by what is still written there. (The client's library has a log of its own,
+// see redis.SetLogger.)
 //
-// A Storage keeps the states of circuits in the same Redis, where other tools can read them. FollowOverrides lets those who may
-// write to it force circuits. The command fusebox-circuits and an Admin show and do both.
+// A Storage keeps the states of circuits in the same Redis, where other tools can read them. FollowOverrides lets those
+// who may write to it force circuits. The command fusebox-circuits and an Admin show and do both.
 //
-// Whoever may publish on the channel can speak as any number of members. The README beside this file says what a user of an ACL
-// needs, and why this is built on go-redis.
+// Whoever may publish on the channel can speak as any number of members. The README beside this file says what a user
+// of an ACL needs, and why this is built on go-redis.
 package fleetredis
 
 import (
@@ -64,7 +66,9 @@ func newPlace(caller string, client redis.UniversalClient, o *Options) place {
 		o.Namespace = "default"
 	}
 	if strings.ContainsAny(o.Namespace, "{}") {
-		panic("fusebox/fleet/redis: Options.Namespace has braces, which would put its keys in several slots of a cluster")
+		panic(
+			"fusebox/fleet/redis: Options.Namespace has braces, which would put its keys in several slots of a cluster",
+		)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -93,8 +97,8 @@ type Bus struct {
 	logger *slog.Logger
 }
 
-// New returns a Bus that uses the client, which stays the caller's to close, after all members have left. It panics if the
-// client is nil or the namespace has braces.
+// New returns a Bus that uses the client, which stays the caller's to close, after all members have left. It panics if
+// the client is nil or the namespace has braces.
 func New(client redis.UniversalClient, o Options) *Bus {
 	p := newPlace("New", client, &o)
 	return &Bus{place: p, logger: o.Logger}
@@ -107,7 +111,8 @@ func (b *Bus) Join(member string, hear func(fleet.Message)) fleet.Link {
 	l := &link{
 		place: b.place, member: member, hear: hear, cancel: cancel,
 		trouble: trouble{logger: b.logger, what: "circuits go on by themselves"},
-		owed:    bounded.New[fleet.Key, queued](mostQueued), owedAt: time.Now(), in: make(chan fleet.Message, mostQueued),
+		owed:    bounded.New[fleet.Key, queued](mostQueued), owedAt: time.Now(),
+		in:   make(chan fleet.Message, mostQueued),
 		wake: make(chan struct{}, 1), sent: make(chan struct{}),
 	}
 	l.listener = listener{
@@ -120,8 +125,8 @@ func (b *Bus) Join(member string, hear func(fleet.Message)) fleet.Link {
 	return l
 }
 
-// within makes a call and waits for it for a second at most: the client's own timeouts may be longer, and it need not look at
-// ctx. Over is closed when the call has ended.
+// within makes a call and waits for it for a second at most: the client's own timeouts may be longer, and it need not
+// look at ctx. Over is closed when the call has ended.
 func within(ctx context.Context, call func(context.Context) error) (over <-chan struct{}, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	done, result := make(chan struct{}), make(chan error, 1)

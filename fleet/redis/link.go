@@ -38,10 +38,10 @@ type envelope[M fleet.Message | json.RawMessage] struct {
 }
 
 // send publishes an envelope, and keeps what is open for those who join late: KEYS are the set of what is open, the
-// hash of since when, and the set of what is open of upstreams that have never answered, which is bounded; ARGV the channel, the
-// envelope, how many may be in that set, and four at a time: a time to hold, the time that the trouble has
-// lasted, both in milliseconds, which of the sets, and a message; a time of 0 takes the message out. Time is Redis's own, so the
-// clocks of members do not matter.
+// hash of since when, and the set of what is open of upstreams that have never answered, which is bounded; ARGV the
+// channel, the envelope, how many may be in that set, and four at a time: a time to hold, the time that the trouble has
+// lasted, both in milliseconds, which of the sets, and a message; a time of 0 takes the message out. Time is Redis's
+// own, so the clocks of members do not matter.
 var send = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -78,7 +78,8 @@ end
 if longest > 0 then redis.call('PEXPIRE', KEYS[2], longest) end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])`)
 
-// opened returns what is open, that of the first set first: a time to hold, the time that the trouble has lasted, and a message.
+// opened returns what is open, that of the first set first: a time to hold, the time that the trouble has lasted, and a
+// message.
 var opened = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -101,9 +102,9 @@ type queued struct {
 
 // link is a member's end of a Bus.
 //
-// What is sent late, or not at all, is no loss but for this: a circuit that is closed again would be open for all who ask
-// Redis what is, once it is back. So the last word on each own circuit is owed until it is said, and after a time without
-// Redis a member first says what it owes, gives the others time to do so, and only then asks what is open.
+// What is sent late, or not at all, is no loss but for this: a circuit that is closed again would be open for all who
+// ask Redis what is, once it is back. So the last word on each own circuit is owed until it is said, and after a time
+// without Redis a member first says what it owes, gives the others time to do so, and only then asks what is open.
 type link struct {
 	place
 	member     string
@@ -117,7 +118,8 @@ type link struct {
 	keepAgain  time.Time     // to keep what is open, after Redis would not
 	wake       chan struct{} // has room for one: there is something to send, or to ask
 	sent       chan struct{} // closed when nothing is sent any more
-	passing    sync.Mutex    // held while messages are passed on, and while it is asked what is open, so that neither overtakes the other
+	// held while messages are passed on, and while it is asked what is open, so that neither overtakes the other
+	passing sync.Mutex
 
 	mu     sync.Mutex
 	queue  []queued // to be sent, in order
@@ -173,7 +175,8 @@ func lastWords(messages []queued) map[fleet.Key]queued {
 	return last
 }
 
-// owe keeps such a word, which is the last on its key, to be sent late. By then it is old news that an upstream has answered.
+// owe keeps such a word, which is the last on its key, to be sent late. By then it is old news that an upstream has
+// answered.
 func (l *link) owe(q queued) {
 	if !says(q.Message) {
 		return
@@ -184,7 +187,8 @@ func (l *link) owe(q queued) {
 	l.owed.Put(q.Key, q, q.Known)
 }
 
-// oweAgain takes back what could not be said, but for what is not the last word on its key any more. It is to be said at a time.
+// oweAgain takes back what could not be said, but for what is not the last word on its key any more. It is to be said
+// at a time.
 func (l *link) oweAgain(words []queued, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,7 +203,8 @@ func (l *link) oweAgain(words []queued, at time.Time) {
 func sane(m fleet.Message) bool {
 	k := m.Key
 	return len(m.From) <= mostName && len(k.Scheme)+len(k.Host)+len(k.Detail) <= mostKey &&
-		utf8.ValidString(k.Scheme) && utf8.ValidString(k.Host) && utf8.ValidString(k.Detail) && // JSON would make others of them
+		// JSON would make others of them
+		utf8.ValidString(k.Scheme) && utf8.ValidString(k.Host) && utf8.ValidString(k.Detail) &&
 		m.Failures >= 0 && m.Successes >= 0 && m.For >= 0
 }
 
@@ -368,8 +373,8 @@ func (l *link) publish(ctx context.Context, batch []queued) error {
 			if err == nil {
 				return nil
 			}
-			// Redis is full, or it may not be written to: those who are there can still be told, and soon, which the client
-			// is not with what it tries again.
+			// Redis is full, or it may not be written to: those who are there can still be told, and soon, which the
+			// client is not with what it tries again.
 			l.keepAgain = time.Now().Add(retryMost)
 		}
 		l.oweAgain(ends, l.keepAgain)
@@ -382,8 +387,8 @@ func isServerError(err error) bool {
 	return errors.As(err, &reply)
 }
 
-// expectEcho has the subscription made anew if what is sent is not heard in time: a connection whose other end is gone can
-// look alive for long.
+// expectEcho has the subscription made anew if what is sent is not heard in time: a connection whose other end is gone
+// can look alive for long.
 func (l *link) expectEcho() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,10 +11,11 @@ import (
 type listener struct {
 	client  redis.UniversalClient
 	channel string
-	ready   func(context.Context) error // called when it listens, before anything is heard; fails if it has to be tried again
-	heard   func(payload string)
-	told    func(error)   // how it goes
-	again   chan struct{} // has room for one: to subscribe anew
+	// called when it listens, before anything is heard; fails if it has to be tried again
+	ready func(context.Context) error
+	heard func(payload string)
+	told  func(error)   // how it goes
+	again chan struct{} // has room for one: to subscribe anew
 }
 
 // resubscribe has the listener subscribe anew.

@@ -15,12 +15,13 @@ import (
 // lookEvery is how often overrides are read though nothing was heard: what is lost of them should not hold for hours.
 const lookEvery = 30 * time.Second
 
-// FollowOverrides forces and releases circuits of the Transport as the overrides in Redis say (Admin.Force), until ctx is
-// done; then it releases what it has forced, and returns. Without it nobody can: who may write to that Redis can open every circuit of
-// those who follow. It listens on a connection, and reads the overrides when it hears of a change, and every half minute.
+// FollowOverrides forces and releases circuits of the Transport as the overrides in Redis say (Admin.Force), until ctx
+// is done; then it releases what it has forced, and returns. Without it nobody can: who may write to that Redis can
+// open every circuit of those who follow. It listens on a connection, and reads the overrides when it hears of a
+// change, and every half minute.
 //
-// While Redis cannot be reached, what was forced stays so until its time is over. Transport.Save leaves it out: it is in
-// Redis. FollowOverrides panics as New does.
+// While Redis cannot be reached, what was forced stays so until its time is over. Transport.Save leaves it out: it is
+// in Redis. FollowOverrides panics as New does.
 func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.UniversalClient, o Options) {
 	p := newPlace("FollowOverrides", client, &o)
 	tr := trouble{logger: o.Logger, what: "what is forced stays so until its time is over"}

@@ -19,16 +19,18 @@ const (
 	mostPerWrite = 64
 )
 
-// Storage is a transport.Storage that keeps a record of each circuit that has changed its state in Redis, as a hash under
-// fusebox:{namespace}:v1:circuit:{key} that any tool can read: scheme, host, detail, state ("closed", "open", "half-open"),
-// since and next_probe (RFC 3339), failures, successes, and known (1 or 0; transport.Circuit.Known). The sorted set
-// fusebox:{namespace}:v1:circuits has the keys of all that are known, and fusebox:{namespace}:v1:circuits-unknown of the last 2048
-// others; records of those before them are deleted. If several processes have a circuit of the same key, the last that changed has
-// its record there, and it is known if it is in one of them.
+// Storage is a transport.Storage that keeps a record of each circuit that has changed its state in Redis, as a hash
+// under fusebox:{namespace}:v1:circuit:{key} that any tool can read: scheme, host, detail, state ("closed", "open",
+// "half-open"), since and next_probe (RFC 3339), failures, successes, and known (1 or 0; transport.Circuit.Known). The
+// sorted set fusebox:{namespace}:v1:circuits has the keys of all that are known, and
+// fusebox:{namespace}:v1:circuits-unknown of the last 2048 others; records of those before them are deleted. If several
+// processes have a circuit of the same key, the last that changed has its record there, and it is known if it is in one
+// of them.
 //
-// No request waits for Redis. Save writes in the background, of each circuit the latest record alone, and goes on trying
-// while Redis cannot be reached. Load answers from what was there when the Storage was made, and what this process has
-// saved since: it is for circuits that outlive a process. Those of processes that run decide together by a Bus.
+// No request waits for Redis. Save writes in the background, of each circuit the latest record alone, and goes on
+// trying while Redis cannot be reached. Load answers from what was there when the Storage was made, and what this
+// process has saved since: it is for circuits that outlive a process. Those of processes that run decide together by a
+// Bus.
 type Storage struct {
 	place
 	ttl     time.Duration
@@ -49,13 +51,15 @@ type held struct {
 	until time.Time
 }
 
-// NewStorage reads up to 4096 records, which it waits for a second at most: a Storage that cannot reach Redis begins with
-// nothing, and its logger is told. The client stays the caller's to close, after the Storage. It panics as New does.
+// NewStorage reads up to 4096 records, which it waits for a second at most: a Storage that cannot reach Redis begins
+// with nothing, and its logger is told. The client stays the caller's to close, after the Storage. It panics as New
+// does.
 func NewStorage(client redis.UniversalClient, o Options) *Storage {
 	p := newPlace("NewStorage", client, &o)
 	s := &Storage{
 		place: p, ttl: o.TTL, trouble: trouble{logger: o.Logger, what: "states of circuits are kept here meanwhile"},
-		atHand: bounded.New[transport.Key, held](mostRecords), waiting: bounded.New[transport.Key, transport.Record](mostRecords),
+		atHand:  bounded.New[transport.Key, held](mostRecords),
+		waiting: bounded.New[transport.Key, transport.Record](mostRecords),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var all []Record
@@ -115,7 +119,8 @@ func (s *Storage) Save(r transport.Record) error {
 	return nil
 }
 
-// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is unknown.
+// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is
+// unknown.
 func (s *Storage) keep(h held) {
 	now := time.Now()
 	if s.atHand.Len() >= mostRecords && now.Sub(s.swept) >= time.Second {
@@ -204,9 +209,10 @@ func (s *Storage) giveBack(some map[transport.Key]transport.Record) {
 	}
 }
 
-// save writes a record: KEYS are its hash, the set of those that are known and the set of those that are not, which is bounded;
-// ARGV the time to live in milliseconds, the name in the set, whether there is a next probe, whether it is known, how many may be in the
-// second set, what the names of hashes begin with, and the fields. Hashes that it deletes are in the slot of its KEYS.
+// save writes a record: KEYS are its hash, the set of those that are known and the set of those that are not, which is
+// bounded; ARGV the time to live in milliseconds, the name in the set, whether there is a next probe, whether it is
+// known, how many may be in the second set, what the names of hashes begin with, and the fields. Hashes that it deletes
+// are in the slot of its KEYS.
 const save = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -250,8 +256,8 @@ func (s *Storage) put(ctx context.Context, some map[transport.Key]transport.Reco
 	return err
 }
 
-// recorded returns the names of records, those of the first set first, and of each those that were written last, each followed by how
-// many milliseconds it lives.
+// recorded returns the names of records, those of the first set first, and of each those that were written last, each
+// followed by how many milliseconds it lives.
 var recorded = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -281,7 +287,8 @@ func (p place) records(ctx context.Context) (all []Record, err error) {
 	for i := 0; i+1 < len(names); i += 2 {
 		hashes = append(hashes, pipe.HGetAll(ctx, p.circuit(names[i])))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isServerError(err) { // one that somebody has put something else in place of
+	// one that somebody has put something else in place of
+	if _, err := pipe.Exec(ctx); err != nil && !isServerError(err) {
 		return nil, err
 	}
 	for i, hash := range hashes {

@@ -1,10 +1,12 @@
-// Package bounded keeps a bounded number of values by key. Who chooses the URLs of requests can make up any number of keys, but
-// cannot have them answer: what is kept of an upstream that never has makes room for what is to be kept of one that has.
+// Package bounded keeps a bounded number of values by key. Who chooses the URLs of requests can make up any number of
+// keys, but cannot have them answer: what is kept of an upstream that never has makes room for what is to be kept of
+// one that has.
 package bounded
 
 import "iter"
 
-// Map keeps values by the keys of circuits. It is known of each whether its upstream has ever answered. Not safe for concurrent use.
+// Map keeps values by the keys of circuits. It is known of each whether its upstream has ever answered. Not safe for
+// concurrent use.
 type Map[K comparable, V any] struct {
 	most    int
 	values  map[K]V
@@ -25,8 +27,8 @@ func (m *Map[K, V]) Get(k K) (V, bool) {
 	return v, ok
 }
 
-// Put keeps a value, and reports whether it did: if there is no room, any value of an unknown key makes room for one of a
-// known key. A key that was once known stays so until it is deleted.
+// Put keeps a value, and reports whether it did: if there is no room, any value of an unknown key makes room for one of
+// a known key. A key that was once known stays so until it is deleted.
 func (m *Map[K, V]) Put(k K, v V, known bool) bool {
 	_, had := m.values[k]
 	if !had && len(m.values) >= m.most {
@@ -53,7 +55,8 @@ func (m *Map[K, V]) Delete(k K) {
 	delete(m.unknown, k)
 }
 
-// DropUnknown forgets an unknown key, whichever it is, and returns what its value was. It reports false if there is none.
+// DropUnknown forgets an unknown key, whichever it is, and returns what its value was. It reports false if there is
+// none.
 func (m *Map[K, V]) DropUnknown() (dropped V, ok bool) {
 	for k := range m.unknown {
 		dropped = m.values[k]

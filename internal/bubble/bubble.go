@@ -35,9 +35,11 @@ func (p *pipe) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// Serve runs a real http.Server and a real http.Transport in virtual time, and fails the test if a goroutine is left at its
-// end. They speak the protocols; nil means those that net/http speaks by itself.
-func Serve(t *testing.T, speak *http.Protocols, handler http.HandlerFunc, test func(t *testing.T, base *http.Transport)) {
+// Serve runs a real http.Server and a real http.Transport in virtual time, and fails the test if a goroutine is left at
+// its end. They speak the protocols; nil means those that net/http speaks by itself.
+func Serve(
+	t *testing.T, speak *http.Protocols, handler http.HandlerFunc, test func(t *testing.T, base *http.Transport),
+) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &pipe{conns: make(chan net.Conn), done: make(chan struct{})}
 		server := &http.Server{Handler: handler, Protocols: speak}

@@ -388,7 +388,11 @@ func (m yieldingRecoverMemory) Record(now time.Time, mark int, r policy.Result) 
 }
 
 func TestWhatManyDoAtOnceIsOneHistory(t *testing.T) {
-	const histories, clients, operations = 120, 5, 9
+	const clients, operations = 5, 9
+	histories := 120
+	if testing.Short() {
+		histories = 20
+	}
 	overlaps := 0
 	for seed := range uint64(histories) {
 		m, history, events := observeHistory(seed, clients, operations)

@@ -1,5 +1,5 @@
-// Package tally counts what a Transport tells its observers, key by key and in bounded memory, for the adapters that show it
-// as metrics.
+// Package tally counts what a Transport tells its observers, key by key and in bounded memory, for the adapters that
+// show it as metrics.
 package tally
 
 import (
@@ -16,12 +16,13 @@ const (
 	DefaultMaxKeys = 100       // for New
 	OtherKey       = "other"   // the text of what keys without an entry of their own are called
 	quietFor       = time.Hour // how long nothing was told of an entry before it may give way
-	mostTroubled   = 1 << 16   // whose time in trouble is taken; those forgotten in trouble are only found out by a read
+	// whose time in trouble is taken; those forgotten in trouble are only found out by a read
+	mostTroubled = 1 << 16
 )
 
-// AskedFor is how long after the last request a circuit that is not closed is still taken for one in trouble. It is how long
-// trouble lasts before alerts.yml tells of it: what nobody has met for that long is not worth an alert, and one request in
-// five minutes is still traffic that meets it.
+// AskedFor is how long after the last request a circuit that is not closed is still taken for one in trouble. It is how
+// long trouble lasts before alerts.yml tells of it: what nobody has met for that long is not worth an alert, and one
+// request in five minutes is still traffic that meets it.
 const AskedFor = 5 * time.Minute
 
 // InTrouble reports whether a circuit is not closed, and somebody asks for it.
@@ -47,8 +48,8 @@ type Series struct {
 	A, B, C string
 }
 
-// lifecycle is what every circuit in trouble goes through. These are there as zeros before they happen, since the rise of a Series
-// from nothing to one is none to those who read it.
+// lifecycle is what every circuit in trouble goes through. These are there as zeros before they happen, since the rise
+// of a Series from nothing to one is none to those who read it.
 var lifecycle = []Series{
 	{Transitions, "closed", "open", "tripped"}, // of circuits never in trouble this one alone
 	{Transitions, "open", "half-open", "open time passed"},
@@ -59,10 +60,11 @@ var lifecycle = []Series{
 	{Transitions, "half-open", "closed", "recovered"},
 }
 
-// Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory is
-// bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are
-// for whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never answered
-// gives way to one that has (transport.Circuit.Known), and one that was not in trouble for an hour to one that is. Its methods can be called by many goroutines at once, but for Observe.
+// Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory
+// is bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are for
+// whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never
+// answered gives way to one that has (transport.Circuit.Known), and one that was not in trouble for an hour to one that
+// is. Its methods can be called by many goroutines at once, but for Observe.
 type Tally struct {
 	t       *transport.Transport
 	most    int
@@ -106,7 +108,8 @@ type entry struct {
 	known   bool          // an upstream of it has answered
 }
 
-// New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from Observe on.
+// New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from
+// Observe on.
 func New(t *transport.Transport, most int) *Tally {
 	return &Tally{
 		t: t, most: most, started: time.Now(),
@@ -247,8 +250,8 @@ func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *en
 	return e
 }
 
-// makeRoom drops the entry of which nothing was heard the longest: for a known key, of those that are not known, unless so many are
-// as may be; for one in trouble, of those that were not for long enough.
+// makeRoom drops the entry of which nothing was heard the longest: for a known key, of those that are not known, unless
+// so many are as may be; for one in trouble, of those that were not for long enough.
 func (ta *Tally) makeRoom(known, inTrouble bool, most int, now time.Time) bool {
 	var unknown, quiet *entry
 	all := 0
@@ -380,8 +383,8 @@ func (e *entry) row(c *transport.Circuit, spent time.Duration) Row {
 	return r
 }
 
-// correct brings the times of trouble in line with the circuits as they are: some were in trouble before anybody was told,
-// and those forgotten in trouble tell nobody.
+// correct brings the times of trouble in line with the circuits as they are: some were in trouble before anybody was
+// told, and those forgotten in trouble tell nobody.
 func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
 	kept := make(map[transport.Key]bool, len(circuits))
 	for _, c := range circuits {

@@ -1,5 +1,5 @@
-// Fusebox-circuits shows which circuits are open in a fleet that shares a Redis, and forces circuits of all members that follow
-// (fleetredis.FollowOverrides).
+// Fusebox-circuits shows which circuits are open in a fleet that shares a Redis, and forces circuits of all members
+// that follow (fleetredis.FollowOverrides).
 //
 //	fusebox-circuits -redis redis://localhost:6379 -namespace shop
 //	fusebox-circuits force -for 30m 'https://*.example.com*' open
@@ -29,7 +29,7 @@ import (
 
 const usage = `usage: fusebox-circuits [flags] [command]
 
-  list                            who has which circuit open, what Storages have written, and what is forced; the default
+  list                            what is open, by whom, what Storages have written, what is forced; the default
   force [-for time] pattern state have all members that follow keep circuits open or closed
   release pattern                 end that
 
@@ -73,7 +73,12 @@ func run(ctx context.Context, args []string, out, problems io.Writer) error {
 		fmt.Fprint(problems, usage)
 		flags.PrintDefaults()
 	}
-	address := flags.String("redis", "redis://localhost:6379", "`URL` of Redis or Valkey: redis, rediss (TLS) or unix; further nodes of a cluster as ?addr=host:port, a master that\nSentinel knows as ?master_name=name. A URL in FUSEBOX_REDIS, where a password is not seen by others, is the default")
+	address := flags.String(
+		"redis", "redis://localhost:6379",
+		"`URL` of Redis or Valkey: redis, rediss (TLS) or unix; further nodes of a cluster as ?addr=host:port, "+
+			"a master that\nSentinel knows as ?master_name=name. A URL in FUSEBOX_REDIS, "+
+			"where a password is not seen by others, is the default",
+	)
 	if fromEnv := os.Getenv("FUSEBOX_REDIS"); fromEnv != "" {
 		*address = fromEnv
 	}
@@ -129,7 +134,8 @@ func parse(command string, args []string, problems io.Writer) (func(context.Cont
 			return nil, errUsage
 		}
 		if flags.NArg() != 2 {
-			return nil, fmt.Errorf("force takes a pattern and a state, open or closed, and there are %d arguments; flags come before them, as in force -for 30m x open", flags.NArg())
+			return nil, fmt.Errorf("force takes a pattern and a state, open or closed, and there are %d arguments; "+
+				"flags come before them, as in force -for 30m x open", flags.NArg())
 		}
 		var state policy.State
 		if err := state.UnmarshalText([]byte(flags.Arg(1))); err != nil || state == policy.HalfOpen {
@@ -169,7 +175,8 @@ func parse(command string, args []string, problems io.Writer) (func(context.Cont
 func connect(address string, timeout time.Duration) (redis.UniversalClient, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("-redis is no URL; write one such as redis://localhost:6379") // without the URL, which may have a password
+		// without the URL, which may have a password
+		return nil, errors.New("-redis is no URL; write one such as redis://localhost:6379")
 	}
 	switch query := u.Query(); {
 	case query.Has("master_name"):
@@ -255,7 +262,10 @@ func (l listing) print(out io.Writer, now time.Time) error {
 		fmt.Fprintln(table, "circuit\tstate\tsince\tago\tnext probe\tfailures\tsuccesses")
 	}
 	for _, r := range l.Records {
-		fmt.Fprintf(table, "%v\t%v\t%s\t%v\t%s\t%d\t%d\n", r.Key, r.State, clock(r.Since), now.Sub(r.Since).Round(time.Second), clock(r.NextProbe), r.Failures, r.Successes)
+		fmt.Fprintf(
+			table, "%v\t%v\t%s\t%v\t%s\t%d\t%d\n", r.Key, r.State, clock(r.Since), now.Sub(r.Since).Round(time.Second),
+			clock(r.NextProbe), r.Failures, r.Successes,
+		)
 	}
 	fmt.Fprintf(table, "\nforced: %d\n", len(l.Overrides))
 	if len(l.Overrides) > 0 {
