@@ -65,7 +65,7 @@ func (k *call) watch(resp *http.Response) *body {
 // watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
 func watchQuietly(c *circuit, permit statemachine.Permit, req *http.Request, resp *http.Response) bool {
 	generation, plain := permit.Plain()
-	if !plain || permit.WantsHeaders() || !hasBody(req, resp) {
+	if !plain || permit.WantsHeaders() {
 		return false
 	}
 	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}

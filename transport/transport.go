@@ -75,7 +75,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if closed && !t.attends(c, permit) && bodyOf(req) == plain {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
-		if err == nil && resp != nil && fine(resp) && (watchQuietly(c, permit, req, resp) || !hasBody(req, resp) && permit.Quiet()) {
+		quiet := err == nil && resp != nil && fine(resp)
+		switch {
+		case quiet && hasBody(req, resp):
+			quiet = watchQuietly(c, permit, req, resp)
+		case quiet:
+			quiet = permit.Quiet()
+		}
+		if quiet {
 			if resp.ProtoMajor > 1 {
 				c.speaks(resp)
 			}

@@ -40,7 +40,7 @@ type way struct {
 
 var ways = []way{
 	{"healthy", 12, func(s *scene) { s.warm() }},
-	{"healthy-body", 31, func(s *scene) { s.body = "hello"; s.warm() }},
+	{"healthy-body", 24, func(s *scene) { s.body = "hello"; s.warm() }},
 	{"refused", 52, func(s *scene) { s.open(); s.call() }},
 	{"probe", 94, func(s *scene) { s.open(); time.Sleep(wait) }},
 }
