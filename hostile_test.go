@@ -549,7 +549,7 @@ func TestNoKeyBreaksOutOfALine(t *testing.T) {
 			"detail":  {transport.WithKey(detail)},
 			"fixed":   {transport.WithRefusal(transport.Response(503, nil, ""))},
 			"error":   {transport.WithRefusalError()},
-			"no answer": {transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) {
+			"no answer": {transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) {
 				return nil, nil
 			})},
 		} {
@@ -557,7 +557,7 @@ func TestNoKeyBreaksOutOfALine(t *testing.T) {
 				req := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: host}, Header: http.Header{}}
 				observed := ""
 				rt := transport.New(answer(200, ""), append(opts, transport.WithObserver(transport.Observer{
-					OnRefusal: func(r transport.Refusal) { observed = fmt.Sprint(r.Key, r.Error) },
+					OnRefusal: func(r transport.RefusalEvent) { observed = fmt.Sprint(r.Key, r.Error) },
 				}))...)
 				key := transport.Upstream(req)
 				if name == "detail" {

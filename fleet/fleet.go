@@ -61,7 +61,7 @@ type Message struct {
 	Took      time.Duration `json:"e,omitempty"` // with Recovering: what a success took, on the mean
 	For       time.Duration `json:"l,omitempty"` // with ProbeStarted: the lease; with Opened: how long it holds unless it is told again
 	Ago       time.Duration `json:"a,omitempty"` // with Opened: how long the trouble has lasted
-	Known     bool          `json:"n,omitempty"` // the upstream has answered this member (transport.Circuit.Known); where there is no room for all, there is for these first
+	Known     bool          `json:"n,omitempty"` // the upstream has answered this member (transport.Snapshot.Known); where there is no room for all, there is for these first
 }
 
 // Bus carries messages between members. Its methods may be called by many goroutines at once.

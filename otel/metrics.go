@@ -72,7 +72,7 @@ func WithMaxKeys(n int) Option {
 // WithMaxKeys says have attributes of their own; what all others do is counted under the server.address "_OTHER". Half of the
 // places are for those who come first, and half are kept for keys whose circuits open. When all are taken, a key that nothing
 // ever happened to, or nothing for an hour, gives its place to one whose circuit opens, and one whose upstream has
-// never answered (transport.Circuit.Known) to one whose upstream has; it starts at zero if it comes back. What circuits did that the Transport has forgotten stays counted.
+// never answered (transport.Snapshot.Known) to one whose upstream has; it starts at zero if it comes back. What circuits did that the Transport has forgotten stays counted.
 func Observe(t *transport.Transport, opts ...Option) (stop func() error, err error) {
 	if t == nil {
 		panic("fusebox/otel: Observe got a nil Transport; write the one that transport.New returned")

@@ -24,7 +24,7 @@ func WithTracing(answer transport.RefusalFunc) transport.Option {
 		answer = transport.Response(http.StatusServiceUnavailable, nil, "")
 	}
 	options := []transport.Option{
-		transport.WithRefusal(func(req *http.Request, e *transport.OpenError) (*http.Response, error) {
+		transport.WithRefusal(func(req *http.Request, e *transport.RefusedError) (*http.Response, error) {
 			noteRefusal(trace.SpanFromContext(req.Context()), e)
 			return answer(req, e)
 		}),
@@ -40,16 +40,16 @@ func WithTracing(answer transport.RefusalFunc) transport.Option {
 	}
 }
 
-// RefuseByError is an answer for WithTracing: it refuses as transport.WithRefusalError does, by the *transport.OpenError.
-func RefuseByError(_ *http.Request, e *transport.OpenError) (*http.Response, error) { return nil, e }
+// RefuseByError is an answer for WithTracing: it refuses as transport.WithRefusalError does, by the *transport.RefusedError.
+func RefuseByError(_ *http.Request, e *transport.RefusedError) (*http.Response, error) { return nil, e }
 
-func noteRefusal(span trace.Span, e *transport.OpenError) {
+func noteRefusal(span trace.Span, e *transport.RefusedError) {
 	if !span.IsRecording() {
 		return
 	}
 	facts := []attribute.KeyValue{
 		KeyKey.String(e.Key.String()), KeyReason.String(e.Reason.String()), KeyState.String(e.State.String()),
-		KeyWait.Float64(e.Wait.Seconds()),
+		KeyWait.Float64(e.RetryAfter.Seconds()),
 	}
 	if e.Cause.Kind != 0 {
 		facts = append(facts, KeyLastCause.String(e.Cause.String()))

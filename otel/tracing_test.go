@@ -126,7 +126,7 @@ func TestRefusalByErrorIsNotedToo(t *testing.T) {
 	tr := newTraced(t, fuseboxotel.WithTracing(fuseboxotel.RefuseByError))
 	tr.rt.Force("*", policy.Open)
 	_, _, span, err := tr.get()
-	var open *transport.OpenError
+	var open *transport.RefusedError
 	require.True(t, errors.As(err, &open))
 	require.Equal(t, policy.RefusedForced, open.Reason)
 	var noted bool

@@ -102,11 +102,11 @@ func ExampleLimits() {
 	// 200 OK
 }
 
-func ExampleFirst() {
-	classify := policy.First(
+func ExampleFirstOf() {
+	classify := policy.FirstOf(
 		policy.OnStatus(policy.Failure, http.StatusTooManyRequests),
 		policy.OnStatus(policy.Ignored, http.StatusNotImplemented),
-		policy.Default,
+		policy.DefaultClassifier,
 	)
 	for _, status := range []int{200, 429, 500, 501} {
 		fmt.Println(status, classify(&policy.Call{Response: &http.Response{StatusCode: status}}))
@@ -123,7 +123,7 @@ func ExampleWhen() {
 	reports := policy.When(policy.Ignored, func(c *policy.Call) bool {
 		return strings.HasPrefix(c.Request.URL.Path, "/reports/")
 	})
-	classify := policy.First(reports, policy.Default)
+	classify := policy.FirstOf(reports, policy.DefaultClassifier)
 	for _, path := range []string{"/reports/7", "/users/7"} {
 		fmt.Println(path, classify(&policy.Call{
 			Request:  httptest.NewRequest(http.MethodGet, path, nil),
@@ -147,7 +147,7 @@ func ExampleOnBody() {
 			if bytes.HasPrefix(prefix, []byte(`{"errors":`)) {
 				return policy.Failure
 			}
-			return policy.Undecided // left to policy.Default
+			return policy.Undecided // left to policy.DefaultClassifier
 		})),
 	)}
 	for range 3 {

@@ -196,9 +196,9 @@ type Joint interface {
 type Verdict uint8
 
 const (
-	Stay   Verdict = iota // half-open still
-	Close                 // the upstream is well
-	Reopen                // it is not
+	VerdictStay   Verdict = iota // half-open still
+	VerdictClose                 // the upstream is well
+	VerdictReopen                // it is not
 )
 
 // Gauge is what a Trip can have beside its methods, to show how near it is to tripping, and to weigh in a fleet what other

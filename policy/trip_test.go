@@ -13,7 +13,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var (
 	success = policy.Result{Outcome: policy.Success}
-	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 500}}
+	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: 500}}
 )
 
 // results reads a string of S and F; s and f are the same but slow.

@@ -22,7 +22,7 @@ import (
 // The label key is the circuit's Key as its String method writes it. At most as many keys as WithMaxKeys says have series of
 // their own; what all others do is counted under the key "other". Half of the places are for those who come first,
 // and half are kept for keys whose circuits open. When all are taken, a key that nothing ever happened to, or nothing for an
-// hour, gives its place to one whose circuit opens, and one whose upstream has never answered (transport.Circuit.Known) to one whose
+// hour, gives its place to one whose circuit opens, and one whose upstream has never answered (transport.Snapshot.Known) to one whose
 // upstream has; it starts at zero if it comes back. What circuits did that the Transport
 // has forgotten stays counted.
 //

@@ -274,7 +274,7 @@ func TestTroubleThatNobodyHasAskedAboutYetIsNotCounted(t *testing.T) {
 	for name, open := range map[string]func(*site){
 		"restored": func(s *site) {
 			saved := `{"version":1,"at":"` + time.Now().Format(time.RFC3339) + `","circuits":[{"scheme":"http","host":"sick.test","state":"open","trouble":"1999-01-01T00:00:00Z"}]}`
-			opened, err := s.rt.Restore(strings.NewReader(saved), 0)
+			opened, err := s.rt.RestoreFrom(strings.NewReader(saved), 0)
 			require.NoError(s, err)
 			require.Equal(s, 1, opened)
 		},

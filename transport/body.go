@@ -120,7 +120,7 @@ func (b *body) Close() (err error) {
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
 	if !b.over.Swap(true) {
-		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.call.resp.StatusCode}, nil, nil)
+		b.call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: b.call.resp.StatusCode}, nil, nil)
 	}
 }
 
@@ -178,7 +178,7 @@ func (b *body) end(err error) {
 	judged := false
 	defer func() {
 		if !judged { // a classifier panicked
-			b.call.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
+			b.call.done(policy.Ignored, policy.Cause{Kind: policy.KindPanic}, nil, nil)
 		}
 	}()
 	var outcome policy.Outcome

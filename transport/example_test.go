@@ -70,7 +70,7 @@ func ExampleWithRefusalError() {
 	)}
 	for range 3 {
 		resp, err := client.Get("http://api.example.com/status/500")
-		var open *transport.OpenError
+		var open *transport.RefusedError
 		switch {
 		case errors.As(err, &open): // or errors.Is(err, transport.ErrOpen)
 			fmt.Println("refused:", open.Key, "is", open.State, "after", open.Cause)
@@ -257,7 +257,7 @@ func ExampleTransport_Circuits() {
 	// http://users.example.com is closed failed: 0 refused: 0
 }
 
-func ExampleTransport_Save() {
+func ExampleTransport_SaveTo() {
 	upstream := newUpstream()
 	defer upstream.Close()
 
@@ -265,12 +265,12 @@ func ExampleTransport_Save() {
 	old := transport.New(upstream.Client().Transport, classic)
 	fetch(&http.Client{Transport: old}, "http://api.example.com/status/500")
 	var file bytes.Buffer // in place of one that outlives the process
-	if err := old.Save(&file); err != nil {
+	if err := old.SaveTo(&file); err != nil {
 		fmt.Println(err)
 	}
 
 	breaker := transport.New(upstream.Client().Transport, classic)
-	opened, err := breaker.Restore(&file, 5*time.Minute) // what is older is left out
+	opened, err := breaker.RestoreFrom(&file, 5*time.Minute) // what is older is left out
 	fmt.Println("opened:", opened, err)
 	fetch(&http.Client{Transport: breaker}, "http://api.example.com/status/200")
 	// Output:

@@ -95,7 +95,7 @@ func (m *member) call() (refused bool) {
 	return false
 }
 
-func (m *member) circuit() transport.Circuit {
+func (m *member) circuit() transport.Snapshot {
 	c, _ := m.rt.Circuit(transport.Key(shopKey))
 	return c
 }
@@ -285,7 +285,7 @@ func TestAMemberThatJoinsLateOpensByWhatItHears(t *testing.T) {
 		before := upstream.calls.Load()
 		require.True(t, late.call(), "its first request is refused")
 		require.Equal(t, before, upstream.calls.Load())
-		require.Equal(t, "tripped by fleet", late.changes[0].Reason)
+		require.Equal(t, policy.ChangeTrippedByFleet, late.changes[0].Reason)
 	})
 }
 
@@ -752,9 +752,9 @@ func TestWhatIsForcedFromElsewhereIsNotSaved(t *testing.T) {
 	require.Len(t, before.Overrides(), 2)
 	require.Panics(t, func() { before.ForceUnsaved("", policy.Open) })
 	var file bytes.Buffer
-	require.NoError(t, before.Save(&file))
+	require.NoError(t, before.SaveTo(&file))
 	after := transport.New(nil)
-	_, err := after.Restore(&file, 0)
+	_, err := after.RestoreFrom(&file, 0)
 	require.NoError(t, err)
 	require.Len(t, after.Overrides(), 1)
 	require.Equal(t, "http://mine", after.Overrides()[0].Pattern)

@@ -56,9 +56,9 @@ type local struct {
 func (l *local) observe(t *Transport, c *circuit, change statemachine.Change) {
 	switch {
 	case l.off:
-	case change.Reason == statemachine.Tripped:
+	case change.Reason == policy.ChangeTripped:
 		l.trip(t, c, change.At)
-	case change.Reason == statemachine.ProbeSucceeded, change.Reason == statemachine.Recovered:
+	case change.Reason == policy.ChangeProbeSucceeded, change.Reason == policy.ChangeRecovered:
 		l.leave(t, c, change.At, true)
 	case change.To == policy.Closed:
 		l.leave(t, c, change.At, false)

@@ -21,7 +21,7 @@ import (
 // and OnProbe run on the goroutine of their own call, many at once, and after the change of state that the outcome made.
 type Observer struct {
 	OnStateChange  func(StateChange)
-	OnRefusal      func(Refusal)
+	OnRefusal      func(RefusalEvent)
 	OnCall         func(CallStart) // before the base RoundTripper is called
 	OnOutcome      func(CallEnd)   // when a call's outcome is known, at the end of its body if it has one
 	OnFailure      func(CallEnd)   // the same for calls that failed alone; good ones cost nothing
@@ -38,12 +38,12 @@ type StateChange struct {
 	Key                 Key
 	From, To            policy.State
 	At                  time.Time
-	Reason              string          // "tripped", "open time passed", "probe succeeded", "recovered", "recovery failed", "by hand", "forced", "released", "reset", "restored", "tripped by fleet" or "answered in fleet"
+	Reason              policy.ChangeReason
 	Cause               policy.Cause    // of the failure that changed the state, if one did
 	Failures, Successes int             // what the rule of the state From had in view
 	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
 	Shadow              bool            // the circuit refuses nothing (SetShadow)
-	Known               bool            // as Circuit.Known
+	Known               bool            // as Snapshot.Known
 	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
 }
 
@@ -60,13 +60,13 @@ func (c StateChange) String() string {
 	return text
 }
 
-// Refusal is a request that was refused.
-type Refusal struct {
+// RefusalEvent is a request that was refused.
+type RefusalEvent struct {
 	Key    Key
 	At     time.Time
-	Error  *OpenError
+	Error  *RefusedError
 	Shadow bool // the call was made all the same (SetShadow)
-	Known  bool // as Circuit.Known
+	Known  bool // as Snapshot.Known
 }
 
 // CallStart is a call that is about to be made.
@@ -86,7 +86,7 @@ type CallEnd struct {
 	Cause   policy.Cause
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
 	Trace   string        // id of the trace of a call that failed, if it is known
-	Known   bool          // as Circuit.Known, with this call
+	Known   bool          // as Snapshot.Known, with this call
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.
@@ -140,7 +140,7 @@ func (c *circuit) Changed(change statemachine.Change) {
 		return
 	}
 	event := StateChange{
-		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: string(change.Reason), Shadow: c.shadow.Load(),
+		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
 		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
 		Known: c.Known(),
 	}
@@ -158,7 +158,7 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 	for _, o := range c.t.observers.all() {
 		if o.OnRefusal != nil {
 			facts := openError(c, r)
-			o.OnRefusal(Refusal{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
+			o.OnRefusal(RefusalEvent{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
 		}
 	}
 }

@@ -71,13 +71,13 @@ func WithKey(keyOf KeyFunc) Option {
 }
 
 // WithClassifier sets what is asked for the outcome of a call: the classifiers in order, the first that is not Undecided
-// decides, and policy.Default if none does.
+// decides, and policy.DefaultClassifier if none does.
 func WithClassifier(classifiers ...policy.Classifier) Option {
-	classify := policy.First(classifiers...) // panics here if one is nil
+	classify := policy.FirstOf(classifiers...) // panics here if one is nil
 	return func(t *Transport) { t.classify.Store(&classify) }
 }
 
-// SetClassifier replaces the classifiers of WithClassifier while calls are under way. With none, policy.Default decides
+// SetClassifier replaces the classifiers of WithClassifier while calls are under way. With none, policy.DefaultClassifier decides
 // alone.
 func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
 	if len(classifiers) == 0 {
@@ -100,7 +100,7 @@ func WithRefusal(refusal RefusalFunc) Option {
 	return func(t *Transport) { t.refusal = refusal }
 }
 
-// WithRefusalError makes RoundTrip refuse by an error, an *OpenError that is ErrOpen, and not by a response.
+// WithRefusalError makes RoundTrip refuse by an error, an *RefusedError that is ErrOpen, and not by a response.
 func WithRefusalError() Option {
 	return func(t *Transport) { t.refusal = refuseByError }
 }

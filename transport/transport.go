@@ -28,7 +28,7 @@ type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
 	keyOf       KeyFunc                           // nil for Upstream
-	classify    atomic.Pointer[policy.Classifier] // nil for policy.Default
+	classify    atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
@@ -59,7 +59,7 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *OpenError, if
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *RefusedError, if
 // refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the end of the request's context, if that
 // ended while a health check was waited for. A request without a URL has no circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {

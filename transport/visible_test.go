@@ -42,11 +42,11 @@ func TestAPatternIsKeptAsItCanBeSeen(t *testing.T) {
 	require.Equal(t, 1, rt.Release(seen))
 	matches(t, 1)(rt.Reset(raw))
 
-	_, err := rt.Restore(strings.NewReader(`{"version":1,"overrides":[{"pattern":"`+raw+`","state":"open"}]}`), 0)
+	_, err := rt.RestoreFrom(strings.NewReader(`{"version":1,"overrides":[{"pattern":"`+raw+`","state":"open"}]}`), 0)
 	require.NoError(t, err)
 	require.Equal(t, seen, rt.Overrides()[0].Pattern)
 	var saved bytes.Buffer
-	require.NoError(t, rt.Save(&saved))
+	require.NoError(t, rt.SaveTo(&saved))
 	require.NotContains(t, saved.String(), "\u202e")
 }
 
@@ -61,7 +61,7 @@ func TestAKeyIsWrittenSoThatItCanBeSeen(t *testing.T) {
 			rt := transport.New(nil)
 			rt.SetState(k, policy.Closed)
 			matches(t, 1)(rt.Force(k.Pattern(), policy.Open))
-			require.NotContains(t, (&transport.OpenError{Key: k, Reason: policy.RefusedForced}).Error(), hidden)
+			require.NotContains(t, (&transport.RefusedError{Key: k, Reason: policy.RefusedForced}).Error(), hidden)
 			require.Equal(t, 1, rt.Release(k.Pattern()))
 		}
 	}

@@ -54,7 +54,7 @@ func busOfTwo() fleet.Bus {
 
 var observer = transport.Observer{
 	OnStateChange: func(transport.StateChange) {},
-	OnRefusal:     func(transport.Refusal) {},
+	OnRefusal:     func(transport.RefusalEvent) {},
 	OnCall:        func(transport.CallStart) {},
 	OnOutcome:     func(transport.CallEnd) {},
 }

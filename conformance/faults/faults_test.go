@@ -109,7 +109,7 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 			return rt
 		}
 	}
-	circuit := func() transport.Circuit {
+	circuit := func() transport.Snapshot {
 		all := rt.Circuits()
 		require.Len(t, all, 1)
 		return all[0]
@@ -129,9 +129,9 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 			require.Len(t, outcomes, calls, "one outcome of each call")
 			end := outcomes[calls-1]
 			cause := end.Cause
-			if s.client.Timeout > 0 && end.Cause.Deadline == policy.NoDeadline {
+			if s.client.Timeout > 0 && end.Cause.Deadline == policy.DeadlineNone {
 				unnamed++ // that goroutine, again
-				end.Cause.Deadline = policy.ClientDeadline
+				end.Cause.Deadline = policy.DeadlineClient
 			}
 			if calls == 1 {
 				first = end

@@ -58,7 +58,7 @@ func runMember() {
 		out.Encode(e)
 	}
 	options := []transport.Option{transport.WithObserver(transport.Observer{OnStateChange: func(c transport.StateChange) {
-		tell(event{At: c.At, To: c.To.String(), Reason: c.Reason})
+		tell(event{At: c.At, To: c.To.String(), Reason: string(c.Reason)})
 	}})}
 	if j.Redis != "" {
 		client := redis.NewClient(&redis.Options{Addr: j.Redis})

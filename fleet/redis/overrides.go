@@ -19,7 +19,7 @@ const lookEvery = 30 * time.Second
 // done; then it releases what it has forced, and returns. Without it nobody can: who may write to that Redis can open every circuit of
 // those who follow. It listens on a connection, and reads the overrides when it hears of a change, and every half minute.
 //
-// While Redis cannot be reached, what was forced stays so until its time is over. Transport.Save leaves it out: it is in
+// While Redis cannot be reached, what was forced stays so until its time is over. Transport.SaveTo leaves it out: it is in
 // Redis. FollowOverrides panics as New does.
 func FollowOverrides(ctx context.Context, t *transport.Transport, client redis.UniversalClient, o Options) {
 	p := newPlace("FollowOverrides", client, &o)

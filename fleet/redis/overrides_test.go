@@ -226,9 +226,9 @@ func TestWhatIsForcedOverRedisIsNotSaved(t *testing.T) {
 	one, _ := follow(t, s.addr, slog.Default())
 	becomes(t, one, "x open")
 	var file bytes.Buffer
-	require.NoError(t, one.Save(&file))
+	require.NoError(t, one.SaveTo(&file))
 	next := transport.New(nil)
-	_, err := next.Restore(&file, 0)
+	_, err := next.RestoreFrom(&file, 0)
 	require.NoError(t, err)
 	assert.Empty(t, next.Overrides())
 }

@@ -21,7 +21,7 @@ const (
 
 // Storage is a transport.Storage that keeps a record of each circuit that has changed its state in Redis, as a hash under
 // fusebox:{namespace}:v1:circuit:{key} that any tool can read: scheme, host, detail, state ("closed", "open", "half-open"),
-// since and next_probe (RFC 3339), failures, successes, and known (1 or 0; transport.Circuit.Known). The sorted set
+// since and next_probe (RFC 3339), failures, successes, and known (1 or 0; transport.Snapshot.Known). The sorted set
 // fusebox:{namespace}:v1:circuits has the keys of all that are known, and fusebox:{namespace}:v1:circuits-unknown of the last 2048
 // others; records of those before them are deleted. If several processes have a circuit of the same key, the last that changed has
 // its record there, and it is known if it is in one of them.

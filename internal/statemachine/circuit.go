@@ -166,7 +166,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 }
 
 // Refuse counts a request that is refused for a reason that is not the circuit's.
-func (c *Circuit) Refuse(now time.Time, reason policy.Refusal) Refusal {
+func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	c.mu.Lock()
 	defer c.unlock()
 	c.machine.came(now)

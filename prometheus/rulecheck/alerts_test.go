@@ -203,12 +203,12 @@ func TestWhatWasRestoredFiresIfItIsAskedFor(t *testing.T) {
 		s := newShop(t)
 		s.down["a.test"] = true
 		s.run(10*time.Minute, "a.test")
-		require.NoError(t, s.rt.Save(&saved))
+		require.NoError(t, s.rt.SaveTo(&saved))
 	})
 	restored := func(then func(*shop)) []string {
 		return names(simulate(t, func(s *shop) {
 			time.Sleep(10 * time.Minute) // each bubble begins at the same time
-			opened, err := s.rt.Restore(strings.NewReader(saved.String()), 0)
+			opened, err := s.rt.RestoreFrom(strings.NewReader(saved.String()), 0)
 			require.NoError(t, err)
 			require.Equal(t, 1, opened)
 			s.down["a.test"] = true
