@@ -58,7 +58,7 @@ func TestNoRetryAfterKeepsACircuitOpenBeyondItsCap(t *testing.T) {
 		most   time.Duration
 	}{
 		{"adaptive", policy.Adaptive{}, 5 * time.Second},
-		{"adaptive, own cap", policy.Adaptive{RetryAfterMax: 20 * time.Second}, 20 * time.Second},
+		{"adaptive, own cap", policy.Adaptive{Probe: policy.Squares{RetryAfterMax: 20 * time.Second}}, 20 * time.Second},
 		{"classic", policy.Classic{}, 5 * time.Minute},
 		{"classic, open for longer", policy.Classic{OpenFor: time.Hour}, time.Hour},
 		{"open time that grows", policy.Rules{

@@ -88,12 +88,12 @@ type Policy interface {
 }
 
 // Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls. Rules of
-// all kinds combine freely. None may be nil.
+// all kinds combine freely. None of the three may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
 	Recover RecoverRule
-	Hold    Hold
+	Hold    *Hold // nil holds nothing; &Hold{} holds as Adaptive does. Not to be changed
 	Limits  Limits
 
 	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits for one
@@ -101,9 +101,15 @@ type Rules struct {
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Limits and SafeWait filled in. It panics if their values make no sense.
+// Validated returns r with the defaults of Hold, Limits and SafeWait filled in, and a Hold that is Off for none. It panics if their
+// values make no sense.
 func (r Rules) Validated() Rules {
-	r.Hold, r.Limits = r.Hold.Validated(), r.Limits.Validated()
+	hold := Hold{Off: true}
+	if r.Hold != nil {
+		hold = *r.Hold
+	}
+	hold = hold.Validated()
+	r.Hold, r.Limits = &hold, r.Limits.Validated()
 	r.SafeWait = positiveOr(r.SafeWait, time.Minute, "Rules.SafeWait")
 	return r
 }
@@ -115,9 +121,6 @@ func (r Rules) Rules() Rules { return r }
 type TripRule interface {
 	// NewTrip makes the memory for one circuit. It panics if the rule's parameters make no sense.
 	NewTrip() Trip
-	// Timed reports whether the rule looks at Result.Elapsed. If no rule or classifier does, a healthy call
-	// reads no clock.
-	Timed() bool
 }
 
 // Trip is a TripRule's memory for one circuit.
@@ -214,6 +217,13 @@ type Judge interface {
 	// Bad reports whether the rule counts a call as bad. A call of an open or half-open circuit that succeeded and is bad counts as
 	// failed, so that what has opened a circuit does not close it.
 	Bad(r Result) bool
+}
+
+// Timed is what a Trip can have beside its methods if it looks at Result.Elapsed. Without it that may be 0: if no rule, classifier or
+// observer looks at it, a healthy call reads no clock.
+type Timed interface {
+	// Timed reports whether it does. It is asked once, before anything else.
+	Timed() bool
 }
 
 // Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.

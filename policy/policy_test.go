@@ -108,7 +108,7 @@ func TestSenselessParametersPanic(t *testing.T) {
 		{func() { policy.Adaptive{SafeWait: -time.Second}.Rules().Validated() }, "Rules.SafeWait is -1s; write a positive value, or 0 for the default of 1m0s"},
 		{func() { policy.Classic{SafeWait: -1}.Rules().Validated() }, "Rules.SafeWait is -1ns; write"},
 		{func() { policy.Rules{Limits: policy.Limits{InFlight: -1}}.Validated() }, "Limits.InFlight is -1; write"},
-		{func() { policy.Rules{Hold: policy.Hold{InFlight: -1}}.Validated() }, "Hold.InFlight is -1; write"},
+		{func() { policy.Rules{Hold: &policy.Hold{InFlight: -1}}.Validated() }, "Hold.InFlight is -1; write"},
 		{func() { policy.FirstOf(policy.DefaultClassifier, nil) }, "a classifier is nil; leave it out"},
 		{func() { policy.When(policy.Failure, nil) }, "When got a nil function; write"},
 		{func() { policy.When(policy.Undecided, isAlways) }, "outcome is undecided; write Success, Failure or Ignored"},

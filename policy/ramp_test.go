@@ -521,7 +521,8 @@ func TestSenselessRampsPanic(t *testing.T) {
 }
 
 func TestHoldValidated(t *testing.T) {
-	require.Equal(t, policy.Hold{Silence: 0, InFlight: 10}, policy.Hold{}.Validated(), "which holds nothing")
+	require.Equal(t, policy.Hold{Silence: time.Second, InFlight: 10}, policy.Hold{}.Validated(), "which is the default")
+	require.Equal(t, policy.Hold{Off: true, InFlight: 10}, policy.Hold{Off: true, Silence: time.Hour}.Validated(), "which holds nothing")
 	require.Equal(t, policy.Hold{Silence: time.Minute, InFlight: 3}, policy.Hold{Silence: time.Minute, InFlight: 3}.Validated())
 	require.Contains(t, messageOfPanic(t, func() { policy.Hold{Silence: -1}.Validated() }), "Hold.Silence is -1ns; write")
 	require.Contains(t, messageOfPanic(t, func() { policy.Hold{InFlight: -1}.Validated() }), "Hold.InFlight is -1; write a positive value, or 0 for the default of 10")
@@ -530,19 +531,31 @@ func TestHoldValidated(t *testing.T) {
 func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 	require.Equal(t, policy.Rules{
 		Trip:    policy.Evidence{Threshold: 1, Worth: 2},
-		Probe:   policy.Squares{Spacing: 3, Wait: 4, RetryAfterMax: 5, Lease: 6},
-		Recover: policy.Ramp{Reopen: 7, Worth: 2, Health: 8, Lease: 9},
-		Hold:    policy.Hold{Silence: 10, InFlight: 11},
+		Probe:   policy.Squares{Spacing: 3},
+		Recover: policy.Ramp{Reopen: 7},
+		Hold:    &policy.Hold{Silence: 10, InFlight: 11},
+		Limits:  policy.Limits{InFlight: 13},
 
 		SafeWait: 12,
 	}, policy.Adaptive{
-		Evidence: 1, Worth: 2, Spacing: 3, Wait: 4, RetryAfterMax: 5, ProbeLease: 6, Reopen: 7, Health: 8, Lease: 9, Silence: 10, InFlight: 11,
-		SafeWait: 12,
+		Trip: policy.Evidence{Threshold: 1, Worth: 2}, Probe: policy.Squares{Spacing: 3}, Recover: policy.Ramp{Reopen: 7},
+		Hold: policy.Hold{Silence: 10, InFlight: 11}, Limits: policy.Limits{InFlight: 13}, SafeWait: 12,
 	}.Rules())
 	require.Equal(t, policy.Rules{
-		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: policy.Hold{Silence: time.Second},
+		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{Silence: time.Second, InFlight: 10},
 	}, policy.Adaptive{}.Rules())
-	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Silence: -1}.Rules() }), "Adaptive.Silence is -1ns; write")
+	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Hold: policy.Hold{Silence: -1}}.Rules() }), "Hold.Silence is -1ns; write")
+}
+
+func TestAZeroHoldIsTheSameWhereverItStands(t *testing.T) {
+	rules := func(hold *policy.Hold) policy.Hold {
+		return *policy.Rules{Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: hold}.Validated().Hold
+	}
+	adaptive := func(hold policy.Hold) policy.Hold { return *policy.Adaptive{Hold: hold}.Rules().Validated().Hold }
+	require.Equal(t, adaptive(policy.Hold{}), rules(&policy.Hold{}))
+	require.Equal(t, adaptive(policy.Hold{Off: true}), rules(&policy.Hold{Off: true}))
+	require.Equal(t, adaptive(policy.Hold{Off: true}), rules(nil), "which is what classic rules have")
+	require.Equal(t, rules(nil), *policy.Classic{}.Rules().Validated().Hold)
 }
 
 func joint(ramp policy.Recover) policy.Joint { return ramp.(policy.Joint) }

@@ -552,7 +552,7 @@ func TestLiarsDoNotHoldTheCircuitsOfOthersOpen(t *testing.T) {
 		},
 	}
 	withoutHold := policy.Adaptive{}.Rules()
-	withoutHold.Hold = policy.Hold{}
+	withoutHold.Hold = nil
 	for _, c := range []struct {
 		name    string
 		policy  policy.Policy

@@ -172,7 +172,6 @@ func TestOnlyWhoIsObservedPays(t *testing.T) {
 type elapsed struct{ took *[]time.Duration }
 
 func (e elapsed) NewTrip() policy.Trip { return e }
-func (elapsed) Timed() bool            { return false }
 func (elapsed) Start(time.Time, int)   {}
 func (elapsed) Quiet() bool            { return true }
 func (elapsed) Counts() (int, int)     { return 0, 0 }

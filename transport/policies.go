@@ -62,13 +62,13 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 		panic("fusebox/transport: a policy has a nil rule; write all three of Trip, Probe and Recover")
 	}
 	// Rules look at their parameters when they are used; better now than at the first trouble.
-	rules.Trip.NewTrip()
+	timed, ok := rules.Trip.NewTrip().(policy.Timed)
+	looks := ok && timed.Timed()
 	rules.Probe.NewProbe()
 	rules.Recover.NewRecover()
 	rules = rules.Validated()
-	timed := rules.Trip.Timed()
 	return &statemachine.Config{
 		Rules: rules, Random: t.random,
-		Measured: true, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
+		Measured: true, Timed: looks, Attended: looks || rules.Limits != policy.Limits{},
 	}
 }

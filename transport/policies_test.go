@@ -248,9 +248,9 @@ func TestSetPolicyPanicsOverNonsenseAndChangesNothing(t *testing.T) {
 		"OpenTime.For is -1":           func() { rt.SetPolicy(policy.Classic{OpenFor: -1}, nil) },
 		"Trial.Probes is -1":           func() { rt.SetPolicy(policy.Classic{Probes: -1}, nil) },
 		"Limits.InFlight is -1":        func() { rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: -1}}, nil) },
-		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{InFlight: -1}, nil) },
-		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Evidence: -1}, nil) },
-		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Health: -1}, nil) },
+		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{Hold: policy.Hold{InFlight: -1}}, nil) },
+		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: -1}}, nil) },
+		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Recover: policy.Ramp{Health: -1}}, nil) },
 		"Limits.TimeoutBody is set":    func() { rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{TimeoutBody: true}}, nil) },
 		"Consecutive.Failures is -100": func() { rt.SetPolicy(policy.Classic{Failures: 100}, badForOther) },
 	} {

@@ -325,7 +325,7 @@ func (c *checked) open() {
 }
 
 func TestAHealthCheckGoesInPlaceOfTheRequest(t *testing.T) {
-	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{Spacing: 0.5}, "classic": policy.Classic{OpenFor: time.Second}} {
+	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{Probe: policy.Squares{Spacing: 0.5}}, "classic": policy.Classic{OpenFor: time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			rt := newChecked(t, transport.WithPolicy(p))
 			require.Equal(t, policy.NotRefused, send(t, rt, post))

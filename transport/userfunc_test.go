@@ -69,7 +69,7 @@ func TestACircuitGoesOnAfterTheSourceOfJitterPanicked(t *testing.T) {
 				<-req.Context().Done()
 			}
 			return answer(500, "")(req)
-		}), transport.WithPolicy(policy.Adaptive{Evidence: 1}), transport.WithRandom(func() float64 {
+		}), transport.WithPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: 1}}), transport.WithRandom(func() float64 {
 			if armed.Swap(false) {
 				panic(errDeath)
 			}

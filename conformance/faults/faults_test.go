@@ -169,7 +169,7 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 
 	// The wait is longer here, so that a machine that stops for a moment does not make a probe of the call that is to be
 	// refused; and nobody is told anything.
-	return play(t, f, wait, fused(transport.WithPolicy(policy.Adaptive{Wait: time.Hour})), func(s *scene) {
+	return play(t, f, wait, fused(transport.WithPolicy(policy.Adaptive{Probe: policy.Squares{Wait: time.Hour}})), func(s *scene) {
 		for range calls {
 			if !same(s) {
 				return

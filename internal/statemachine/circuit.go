@@ -27,6 +27,14 @@ type Config struct {
 	Measured bool // calls are timed now and then, also if there is no Hold
 }
 
+// hold returns the rule by which calls are held. One that holds nothing has no Silence.
+func (c *Config) hold() policy.Hold {
+	if c.Rules.Hold == nil {
+		return policy.Hold{}
+	}
+	return *c.Rules.Hold
+}
+
 // Observer is told what happened to a circuit: in order, by one goroutine at a time, and outside every lock, so that
 // it can call anything, the circuit included.
 type Observer interface {

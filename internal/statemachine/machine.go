@@ -93,7 +93,7 @@ func (m *machine) decide(now, deadline time.Time, good Use) (Permit, Refusal) {
 }
 
 func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
-	hold := m.config.Rules.Hold
+	hold := m.config.hold()
 	if m.forced {
 		hold = policy.Hold{}
 	}
@@ -128,7 +128,7 @@ func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
 		return m.decideHalfOpen(now, good)
 	}
 	lease := m.probe.Lease()
-	if m.config.Rules.Hold.Silence > 0 {
+	if m.config.hold().Silence > 0 {
 		lease = m.Shortened(lease)
 	}
 	m.peers.Probes(lease)

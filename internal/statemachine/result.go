@@ -50,7 +50,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		m.canary.lost(r)
 	}
-	m.canary.cameBack(now, p.watched, heard, well, m.config.Rules.Hold)
+	m.canary.cameBack(now, p.watched, heard, well, m.config.hold())
 	return m.record(now, r)
 }
 
@@ -67,7 +67,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 	case p.generation != m.generation:
 	case place == nil:
 		m.wentWell(now)
-		m.canary.headersCame(now, p.watched, m.config.Rules.Hold)
+		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now)
 	case place.index >= 0 && !place.weighed:
 		place.headers, place.took = true, now.Sub(place.started)
@@ -89,7 +89,7 @@ func (m *machine) returned(now time.Time, p *Permit) {
 		if place != nil {
 			m.free(place)
 		}
-		m.canary.cameBack(now, p.watched, false, false, m.config.Rules.Hold)
+		m.canary.cameBack(now, p.watched, false, false, m.config.hold())
 		return
 	}
 	if place.index >= 0 {

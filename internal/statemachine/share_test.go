@@ -442,7 +442,7 @@ func TestNobodyHoldsTheProbesOfOthersForLong(t *testing.T) {
 }
 
 func TestProbesAreAsOftenAsIfAllRequestsWereOwnOnes(t *testing.T) {
-	rules := policy.Adaptive{Spacing: 1, Wait: 1}.Rules()
+	rules := policy.Adaptive{Probe: policy.Squares{Spacing: 1, Wait: 1}}.Rules()
 	probes := func(others int) (n int) {
 		f := openFellow(rules)
 		f.random = 0.5

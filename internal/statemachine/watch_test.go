@@ -16,11 +16,14 @@ import (
 
 // holding trips never, so that what is refused is held, and holds as policy.Adaptive does.
 var holding = policy.Rules{
-	Trip: policy.Evidence{Threshold: 1e9}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: policy.Hold{Silence: time.Second},
+	Trip: policy.Evidence{Threshold: 1e9}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{},
 }
 
 func validated(rules policy.Rules) policy.Rules {
-	rules.Hold = rules.Hold.Validated()
+	if rules.Hold != nil {
+		hold := rules.Hold.Validated()
+		rules.Hold = &hold
+	}
 	return rules
 }
 
@@ -699,7 +702,7 @@ func TestAHostThatIsCalledOnceHasNoTimer(t *testing.T) {
 func TestWithoutHoldNothingIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rules := holding
-		rules.Hold = policy.Hold{}
+		rules.Hold = nil
 		w := newWorld(t, lost(10*ms, 5*sec, 50*sec))
 		w.Circuit = held(rules)
 		w.offer(0, 60*sec, 20*ms)
