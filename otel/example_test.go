@@ -24,7 +24,7 @@ func Example() {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 	defer provider.Shutdown(context.Background())
 
-	breaker := transport.New(nil, transport.WithPolicy(policy.Classic{Failures: 2}), fuseboxotel.WithTracing(nil))
+	breaker := transport.New(nil, transport.WithPolicy(policy.Classic{Failures: 2}), fuseboxotel.WithTracing())
 	defer breaker.CloseIdleConnections()
 	stop, err := fuseboxotel.Observe(breaker) // by the global MeterProvider
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package fuseboxotel shows OpenTelemetry the circuits of a transport.Transport: metrics of all that happens to them, and in
 // the trace of a refused request, that its call was never made.
 //
-//	t := transport.New(nil, fuseboxotel.WithTracing(nil))
+//	t := transport.New(nil, fuseboxotel.WithTracing())
 //	stop, err := fuseboxotel.Observe(t)
 //	client := &http.Client{Transport: otelhttp.NewTransport(t)}
 package fuseboxotel

@@ -294,7 +294,7 @@ func TestWhatMakesNoSensePanics(t *testing.T) {
 }
 
 func TestAHealthyCallAllocatesNothing(t *testing.T) {
-	s := newSite(t, []transport.Option{fuseboxotel.WithTracing(nil)})
+	s := newSite(t, []transport.Option{fuseboxotel.WithTracing()})
 	req, err := http.NewRequest(http.MethodGet, "http://well.test/", nil)
 	require.NoError(t, err)
 	base := testing.AllocsPerRun(1000, func() { s.RoundTrip(req) })

@@ -17,20 +17,20 @@ import (
 // that decided about an open or half-open circuit has the attribute fusebox.probe. The id of the trace is kept with the
 // samples of what failed (TraceID). A healthy call costs no more with it than without.
 //
-// Answer is what WithRefusal would have; nil means the 503. WithRefusal, WithRefusalError and WithTraceID replace parts of
-// this if they come later among the options, and are replaced by it if they come before.
-func WithTracing(answer transport.RefusalFunc) transport.Option {
-	if answer == nil {
-		answer = transport.Response(http.StatusServiceUnavailable, nil, "")
-	}
+// How a refusal is answered is not its concern: WithRefusal and WithRefusalError do the same before and after it. A WithTraceID after
+// it has the say on ids.
+func WithTracing() transport.Option {
 	options := []transport.Option{
-		transport.WithRefusal(func(req *http.Request, e *transport.RefusedError) (*http.Response, error) {
-			noteRefusal(trace.SpanFromContext(req.Context()), e)
-			return answer(req, e)
+		transport.WithObserver(transport.Observer{
+			OnRefuse: func(req *http.Request, e *transport.RefusedError) {
+				if !e.Shadow { // then the call is made
+					noteRefusal(trace.SpanFromContext(req.Context()), e)
+				}
+			},
+			OnProbe: func(c transport.CallEnd) {
+				trace.SpanFromContext(c.Request.Context()).SetAttributes(KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()))
+			},
 		}),
-		transport.WithObserver(transport.Observer{OnProbe: func(c transport.CallEnd) {
-			trace.SpanFromContext(c.Request.Context()).SetAttributes(KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()))
-		}}),
 		transport.WithTraceID(TraceID),
 	}
 	return func(t *transport.Transport) {
@@ -39,9 +39,6 @@ func WithTracing(answer transport.RefusalFunc) transport.Option {
 		}
 	}
 }
-
-// RefuseByError is an answer for WithTracing: it refuses as transport.WithRefusalError does, by the *transport.RefusedError.
-func RefuseByError(_ *http.Request, e *transport.RefusedError) (*http.Response, error) { return nil, e }
 
 func noteRefusal(span trace.Span, e *transport.RefusedError) {
 	if !span.IsRecording() {

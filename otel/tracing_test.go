@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func attributesOf(attributes []attribute.KeyValue) map[attribute.Key]any {
 }
 
 func TestTheTraceOfARefusedRequestSaysThatTheCallWasNeverMade(t *testing.T) {
-	tr := newTraced(t, fuseboxotel.WithTracing(nil))
+	tr := newTraced(t, fuseboxotel.WithTracing())
 	_, _, span, _ := tr.get()
 	require.Empty(t, span.Events(), "all is well")
 	require.NotContains(t, attributesOf(span.Attributes()), fuseboxotel.KeyRefused)
@@ -106,7 +107,7 @@ func TestTheTraceOfARefusedRequestSaysThatTheCallWasNeverMade(t *testing.T) {
 }
 
 func TestTheAnswerIsTheSameWithTracingAsWithout(t *testing.T) {
-	plain, with := newTraced(t), newTraced(t, fuseboxotel.WithTracing(nil))
+	plain, with := newTraced(t), newTraced(t, fuseboxotel.WithTracing())
 	var texts []string
 	var headers []http.Header
 	for _, tr := range []*traced{plain, with} {
@@ -122,23 +123,48 @@ func TestTheAnswerIsTheSameWithTracingAsWithout(t *testing.T) {
 	require.Equal(t, headers[0], headers[1])
 }
 
-func TestRefusalByErrorIsNotedToo(t *testing.T) {
-	tr := newTraced(t, fuseboxotel.WithTracing(fuseboxotel.RefuseByError))
-	tr.rt.Force("*", policy.Open)
-	_, _, span, err := tr.get()
-	var open *transport.RefusedError
-	require.True(t, errors.As(err, &open))
-	require.Equal(t, policy.RefusedForced, open.Reason)
-	var noted bool
-	for _, event := range span.Events() { // otelhttp adds one of the error
-		noted = noted || event.Name == "fusebox.refused"
+func TestARefusalIsAnsweredAndNotedWhateverTheOrderOfTheOptions(t *testing.T) {
+	teapot := transport.WithRefusal(transport.Response(http.StatusTeapot, nil, "no"))
+	for name, opts := range map[string][]transport.Option{
+		"an error before": {transport.WithRefusalError(), fuseboxotel.WithTracing()}, "an error after": {fuseboxotel.WithTracing(), transport.WithRefusalError()},
+		"an answer before": {teapot, fuseboxotel.WithTracing()}, "an answer after": {fuseboxotel.WithTracing(), teapot},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTraced(t, opts...)
+			tr.rt.Force("*", policy.Open)
+			resp, text, span, err := tr.get()
+			var open *transport.RefusedError
+			if errors.As(err, &open) {
+				require.Equal(t, policy.RefusedForced, open.Reason)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, http.StatusTeapot, resp.StatusCode)
+				require.Equal(t, "no", text)
+			}
+			require.Equal(t, strings.HasPrefix(name, "an error"), open != nil)
+			var noted int
+			for _, event := range span.Events() { // otelhttp adds one of the error
+				if event.Name == "fusebox.refused" {
+					noted++
+				}
+			}
+			require.Equal(t, 1, noted)
+			require.Equal(t, "forced open", attributesOf(span.Attributes())[fuseboxotel.KeyReason])
+		})
 	}
-	require.True(t, noted)
-	require.Equal(t, "forced open", attributesOf(span.Attributes())[fuseboxotel.KeyReason])
+}
+
+func TestACallThatIsMadeInShadowIsNotNotedAsRefused(t *testing.T) {
+	tr := newTraced(t, fuseboxotel.WithTracing(), transport.WithShadow())
+	tr.rt.SetState(tr.key, policy.Open)
+	_, text, span, err := tr.get()
+	require.NoError(t, err)
+	require.Equal(t, "from the upstream", text)
+	require.NotContains(t, attributesOf(span.Attributes()), fuseboxotel.KeyRefused)
 }
 
 func TestACallThatDecidesAboutACircuitIsNoted(t *testing.T) {
-	tr := newTraced(t, fuseboxotel.WithTracing(nil))
+	tr := newTraced(t, fuseboxotel.WithTracing())
 	tr.rt.SetState(tr.key, policy.HalfOpen)
 	_, _, span, _ := tr.get()
 	require.Equal(t, true, attributesOf(span.Attributes())[fuseboxotel.KeyProbe])
@@ -148,7 +174,7 @@ func TestACallThatDecidesAboutACircuitIsNoted(t *testing.T) {
 }
 
 func TestFailuresAreKeptWithTheirTraces(t *testing.T) {
-	tr := newTraced(t, fuseboxotel.WithTracing(nil)) // and no propagator, so that no header has the trace
+	tr := newTraced(t, fuseboxotel.WithTracing()) // and no propagator, so that no header has the trace
 	tr.status.Store(http.StatusInternalServerError)
 	_, _, span, _ := tr.get()
 	circuit, ok := tr.rt.Circuit(tr.key)
@@ -162,7 +188,7 @@ func TestFailuresAreKeptWithTheirTraces(t *testing.T) {
 }
 
 func TestARefusalWithNoTracingAroundItIsAnsweredAllTheSame(t *testing.T) {
-	tr := newTraced(t, fuseboxotel.WithTracing(nil))
+	tr := newTraced(t, fuseboxotel.WithTracing())
 	tr.rt.Force("*", policy.Open)
 	resp, err := (&http.Client{Transport: tr.rt}).Get(tr.server.URL)
 	require.NoError(t, err)

@@ -33,6 +33,7 @@ type RefusedError struct {
 	SafeWait time.Duration
 	Cause    policy.Cause    // of the last failure
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
+	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
 }
 
 // Error returns the facts in one line.
@@ -121,7 +122,7 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 	return policy.NotRefused
 }
 
-func openError(c *circuit, r statemachine.Refusal) RefusedError {
+func refusedError(c *circuit, r statemachine.Refusal) RefusedError {
 	e := RefusedError{
 		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, RetryAfter: max(0, r.Due.Sub(r.At)),
 		Cause: r.Cause, Samples: r.Samples,
@@ -134,7 +135,10 @@ func openError(c *circuit, r statemachine.Refusal) RefusedError {
 
 // refuse answers a request without its upstream.
 func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal) (*http.Response, error) {
-	facts := openError(c, r)
+	facts := refusedError(c, r)
+	if t.observers.refuse.Load() {
+		t.observers.tellRefuse(req, facts)
+	}
 	if t.refusal == nil {
 		return serviceUnavailable(req, c, &facts), nil
 	}

@@ -80,7 +80,8 @@ func TestShadowDecidesAsTheRealOneAndRefusesNothing(t *testing.T) {
 		require.Equal(t, len(real.refusals), len(shadow.refusals))
 		for i := range shadow.refusals {
 			require.True(t, shadow.refusals[i].Shadow)
-			shadow.refusals[i].Shadow = false
+			require.True(t, shadow.refusals[i].Error.Shadow)
+			shadow.refusals[i].Shadow, shadow.refusals[i].Error.Shadow = false, false
 			require.Equal(t, real.refusals[i], shadow.refusals[i], name)
 		}
 

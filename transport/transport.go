@@ -115,6 +115,11 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 			}
 			return t.refuse(req, k.c, refusal)
 		}
+		if t.observers.refuse.Load() {
+			facts := refusedError(k.c, refusal)
+			facts.Shadow = true
+			t.observers.tellRefuse(req, facts)
+		}
 	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)

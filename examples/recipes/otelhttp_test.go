@@ -25,7 +25,7 @@ func TestOtelhttp(t *testing.T) {
 	t.Cleanup(func() { otel.SetTracerProvider(original) })
 
 	// recipe: otelhttp
-	breaker := transport.New(nil, fuseboxotel.WithTracing(nil))
+	breaker := transport.New(nil, fuseboxotel.WithTracing())
 	client := &http.Client{Transport: otelhttp.NewTransport(breaker)}
 	// end
 
