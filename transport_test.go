@@ -799,7 +799,6 @@ func TestProgrammersErrorsPanicAndSayWhatToWrite(t *testing.T) {
 		"WithRefusal got nil":                                func() { transport.WithRefusal(nil) },
 		"WithMaxCircuits got 0; write a positive number":     func() { transport.WithMaxCircuits(0) },
 		"a refusal's status is 0; write a final one":         func() { transport.Response(0, nil, "") },
-		"PerTenant got a nil function":                       func() { transport.PerTenant(nil) },
 		"a classifier's outcome is undecided; write":         func() { policy.OnStatus(policy.Undecided, 429) },
 		"SlowShare.Slower is 0s; write how long":             func() { policy.SlowShare{}.NewTrip() },
 		"FailureShare has both Calls and Window; write one":  func() { policy.FailureShare{Calls: 1, Window: 1}.NewTrip() },

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -64,7 +65,7 @@ func newMember(base http.RoundTripper, bus fleet.Bus, seed uint64, opts ...trans
 	}
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
-	opts = append(opts, transport.WithoutLocalTrouble(), transport.WithRandom(func() float64 {
+	opts = append(opts, transport.WithoutLocalTrouble(), withRandom(func() float64 {
 		mu.Lock()
 		defer mu.Unlock()
 		return random.Float64()
@@ -748,9 +749,9 @@ func TestAnObserverThatPanicsAtAMessageIsLogged(t *testing.T) {
 func TestWhatIsForcedFromElsewhereIsNotSaved(t *testing.T) {
 	before := transport.New(nil)
 	before.Force("http://mine", policy.Closed)
-	before.ForceUnsaved("http://*", policy.Open)
+	own.ForceUnsaved(before, "http://*", policy.Open)
 	require.Len(t, before.Overrides(), 2)
-	require.Panics(t, func() { before.ForceUnsaved("", policy.Open) })
+	require.Panics(t, func() { own.ForceUnsaved(before, "", policy.Open) })
 	var file bytes.Buffer
 	require.NoError(t, before.SaveTo(&file))
 	after := transport.New(nil)

@@ -121,13 +121,6 @@ func upstream(u *url.URL) Key {
 	return Key{Scheme: scheme, Host: canonicalHost(scheme, u.Host)}
 }
 
-// PerMethod gives every method of an upstream a circuit of its own.
-func PerMethod(req *http.Request) Key {
-	k := Upstream(req)
-	k.Detail = methodOf(req)
-	return k
-}
-
 // PerRoute gives every route of an upstream a circuit of its own. The patterns have the syntax of http.ServeMux, so
 // that "GET /users/{id}" is one circuit for all users. Requests that match no pattern share the upstream's circuit.
 // PerRoute panics, as http.ServeMux does, if patterns are malformed or in conflict.
@@ -163,18 +156,6 @@ func methodOf(req *http.Request) string {
 		return http.MethodHead
 	}
 	return req.Method
-}
-
-// PerTenant gives every tenant of an upstream a circuit of its own. Tenant is called by many goroutines at once.
-func PerTenant(tenant func(*http.Request) string) KeyFunc {
-	if tenant == nil {
-		panic("fusebox/transport: PerTenant got a nil function; write one that returns the request's tenant")
-	}
-	return func(req *http.Request) Key {
-		k := Upstream(req)
-		k.Detail = tenant(req)
-		return k
-	}
 }
 
 // canonicalHost returns the one spelling that all spellings of a host and port have in common. What is no valid host

@@ -151,7 +151,7 @@ func (together company) others(all *circuits, since time.Time) (well upstreams, 
 	return well, known
 }
 
-// upstreams are those of some circuits, of which one can have several (PerTenant).
+// upstreams are those of some circuits, of which one can have several (Key.Detail).
 type upstreams map[Key]struct{}
 
 func (u upstreams) add(c *circuit) { u[Key{Scheme: c.key.Scheme, Host: c.key.Host}] = struct{}{} }

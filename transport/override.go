@@ -125,12 +125,6 @@ func (t *Transport) Force(pattern string, state policy.State) (matched int, err 
 	return t.force(Override{Pattern: pattern, State: state})
 }
 
-// ForceUnsaved is Force for what is kept elsewhere and ends there, as what fleetredis.FollowOverrides applies: SaveTo leaves it
-// out, or it would be forced for good in the process that restores it.
-func (t *Transport) ForceUnsaved(pattern string, state policy.State) (matched int, err error) {
-	return t.force(Override{Pattern: pattern, State: state, unsaved: true})
-}
-
 func (t *Transport) force(o Override) (matched int, err error) {
 	if o.Pattern == "" {
 		panic(`fusebox/transport: Force got an empty pattern; write "*" for all circuits`)

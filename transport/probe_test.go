@@ -149,7 +149,7 @@ func TestNobodyIsRefusedForEverForWantOfASafeProbe(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				status := http.StatusInternalServerError
 				rt := transport.New(base(func(req *http.Request) (*http.Response, error) { return answer(status, "")(req) }),
-					append([]transport.Option{transport.WithPolicy(c.policy), transport.WithSafeProbes(), transport.WithRandom(func() float64 { return 0 })}, c.opts...)...)
+					append([]transport.Option{transport.WithPolicy(c.policy), transport.WithSafeProbes(), withRandom(func() float64 { return 0 })}, c.opts...)...)
 				for range 20 {
 					send(t, rt, c.change)
 					time.Sleep(50 * time.Millisecond)

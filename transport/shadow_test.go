@@ -40,7 +40,7 @@ func play(t *testing.T, p policy.Policy, opts ...transport.Option) (got played) 
 				return answer(500, "down")(req)
 			}
 			return answer(200, "well")(req)
-		}), append(opts, transport.WithPolicy(p), transport.WithRandom(seeded.Float64), transport.WithObserver(transport.Observer{
+		}), append(opts, transport.WithPolicy(p), withRandom(seeded.Float64), transport.WithObserver(transport.Observer{
 			OnStateChange: func(c transport.StateChange) { got.changes = append(got.changes, c) },
 			OnRefusal:     func(r transport.RefusalEvent) { got.refusals = append(got.refusals, r) },
 		}))...)

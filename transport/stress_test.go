@@ -527,7 +527,7 @@ func stressByHand(t *testing.T, most int) {
 	}), transport.WithRefusal(func(req *http.Request, e *transport.RefusedError) (*http.Response, error) {
 		s.die(byOthers, 50)
 		return transport.Response(503, nil, "")(req, e)
-	}), transport.WithRandom(func() float64 {
+	}), withRandom(func() float64 {
 		s.die(byOthers, 100)
 		return rand.Float64()
 	}), transport.WithHealthCheck(func(k transport.Key) *http.Request {

@@ -69,7 +69,7 @@ func TestACircuitGoesOnAfterTheSourceOfJitterPanicked(t *testing.T) {
 				<-req.Context().Done()
 			}
 			return answer(500, "")(req)
-		}), transport.WithPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: 1}}), transport.WithRandom(func() float64 {
+		}), transport.WithPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: 1}}), withRandom(func() float64 {
 			if armed.Swap(false) {
 				panic(errDeath)
 			}
@@ -112,7 +112,7 @@ func TestPoliciesCanBeSetAfterOneCouldNotBeMade(t *testing.T) {
 
 func TestPoliciesCanBeSetAfterTheSourceOfJitterPanicked(t *testing.T) {
 	var armed atomic.Bool
-	rt := transport.New(answer(204, ""), transport.WithRandom(func() float64 {
+	rt := transport.New(answer(204, ""), withRandom(func() float64 {
 		if armed.Swap(false) {
 			panic(errDeath)
 		}

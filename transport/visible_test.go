@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -38,7 +39,7 @@ func TestAPatternIsKeptAsItCanBeSeen(t *testing.T) {
 	matches(t, 1)(rt.Force(seen, policy.Closed))
 	require.Len(t, rt.Overrides(), 1, "it is the same pattern")
 	require.Equal(t, 1, rt.Release(raw))
-	matches(t, 1)(rt.ForceUnsaved(raw, policy.Open))
+	matches(t, 1)(own.ForceUnsaved(rt, raw, policy.Open))
 	require.Equal(t, 1, rt.Release(seen))
 	matches(t, 1)(rt.Reset(raw))
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -43,7 +44,7 @@ func fuseboxFlags(fs *flag.FlagSet) {
 func init() {
 	register(
 		subject{name: "fusebox", about: "Fusebox with no options, or the flags' policy.Adaptive", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			options := []transport.Option{transport.WithRandom(seeded())}
+			options := []transport.Option{withRandom(seeded())}
 			if adaptive != (policy.Adaptive{}) {
 				options = append(options, transport.WithPolicy(adaptive))
 			}
@@ -52,13 +53,18 @@ func init() {
 		subject{name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms", role: roleOwn, fleet: func() func(http.RoundTripper) http.RoundTripper {
 			bus := &fleet.Memory{Delay: 2 * time.Millisecond}
 			return func(base http.RoundTripper) http.RoundTripper {
-				return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
+				return transport.New(base, withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
 			}
 		}},
 		subject{name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(classic))
+			return transport.New(base, withRandom(seeded()), transport.WithPolicy(classic))
 		}},
 	)
+}
+
+// withRandom sets the source of the jitter of waits.
+func withRandom(random func() float64) transport.Option {
+	return own.WithRandom(random).(transport.Option)
 }
 
 // seeded returns a repeatable source of chance. In a bubble the time is repeatable, and no two clients start at once.

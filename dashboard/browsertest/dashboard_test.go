@@ -497,7 +497,11 @@ func TestThreeThousandHosts(t *testing.T) {
 
 func TestWhatAnAttackerNamesIsText(t *testing.T) {
 	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}),
-		transport.WithKey(transport.PerTenant(func(r *http.Request) string { return r.Header.Get("Tenant") })))
+		transport.WithKey(func(r *http.Request) transport.Key {
+			k := transport.Upstream(r)
+			k.Detail = r.Header.Get("Tenant")
+			return k
+		}))
 	u := w.upstream("u.test")
 	u.status.Store(http.StatusInternalServerError)
 	evil := `"><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>`

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
@@ -112,7 +113,7 @@ func (f *follower) apply(all []Override) (leftOut int) {
 		delete(gone, o.Pattern)
 		have, ok := f.applied[o.Pattern]
 		if !ok || have.Override != o.Override {
-			if _, err := f.t.ForceUnsaved(o.Pattern, o.State); err != nil {
+			if _, err := own.ForceUnsaved(f.t, o.Pattern, o.State); err != nil {
 				leftOut++ // tried again the next time
 				continue
 			}
