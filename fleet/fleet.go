@@ -23,7 +23,11 @@
 // member that joins, for as long as its first probe takes.
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
 
 // Kind is what a Message tells.
 type Kind uint8
@@ -41,18 +45,11 @@ const (
 	Withdrawn                      // Opened holds no more, which says nothing of the upstream: somebody set the circuit by hand, or the member leaves
 )
 
-// Key is what circuits of several processes have in common: the parts of a transport.Key.
-type Key struct {
-	Scheme string `json:"s"`
-	Host   string `json:"h"`
-	Detail string `json:"d,omitempty"`
-}
-
 // Message is what one member tells the others of the circuit of one key. As JSON it is short; a reader ignores members that
 // it does not know, and messages of kinds that it does not know, so that versions can differ.
 type Message struct {
 	From      string        `json:"f"` // the member
-	Key       Key           `json:"k"`
+	Key       policy.Key    `json:"k"`
 	Kind      Kind          `json:"t"`
 	Failures  int           `json:"b,omitempty"` // with Evidence and Recovering: since the last one
 	Successes int           `json:"g,omitempty"` // with Evidence and Recovering: since the last one

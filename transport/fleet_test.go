@@ -44,7 +44,7 @@ func (s *shop) RoundTrip(req *http.Request) (*http.Response, error) {
 
 const shopHost = "shop.example"
 
-var shopKey = fleet.Key{Scheme: "http", Host: shopHost}
+var shopKey = transport.Key{Scheme: "http", Host: shopHost}
 
 // member is a process with a Transport of its own.
 type member struct {
@@ -460,7 +460,7 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 		"many keys":    func(i int) fleet.Message { return fleet.Message{From: "a", Key: madeUp(i)} },
 		"many members": func(i int) fleet.Message { return fleet.Message{From: fmt.Sprint("member", i), Key: madeUp(i % 32)} },
 		"long keys": func(i int) fleet.Message {
-			return fleet.Message{From: "a", Key: fleet.Key{Scheme: "http", Host: "a.test", Detail: fmt.Sprint(i, strings.Repeat("x", 1<<13))}}
+			return fleet.Message{From: "a", Key: transport.Key{Scheme: "http", Host: "a.test", Detail: fmt.Sprint(i, strings.Repeat("x", 1<<13))}}
 		},
 		"many of both": func(i int) fleet.Message {
 			return fleet.Message{From: fmt.Sprint("member", i/4096), Key: madeUp(i % 4096)}
@@ -487,8 +487,8 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 	}
 }
 
-func madeUp(i int) fleet.Key {
-	return fleet.Key{Scheme: "http", Host: fmt.Sprintf("made-up-%d.test", i)}
+func madeUp(i int) transport.Key {
+	return transport.Key{Scheme: "http", Host: fmt.Sprintf("made-up-%d.test", i)}
 }
 
 // What does not hold any more makes room.

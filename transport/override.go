@@ -3,7 +3,6 @@ package transport
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -264,10 +263,4 @@ func (t *Transport) applyOverride(c *circuit) *overrideSet {
 			return s
 		}
 	}
-}
-
-// Pattern returns the pattern for Force, Release and Reset that matches this key alone.
-func (k Key) Pattern() string {
-	k, _ = k.short()
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(k.String())
 }

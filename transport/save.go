@@ -201,7 +201,7 @@ func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, 
 		if due.IsZero() {
 			due = now
 		}
-		c := t.circuits.get(Key{kept.Scheme, kept.Host, kept.Detail})
+		c := t.circuits.get(Key{Scheme: kept.Scheme, Host: kept.Host, Detail: kept.Detail})
 		if c == nil {
 			continue
 		}

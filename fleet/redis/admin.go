@@ -49,7 +49,7 @@ func (a *Admin) Open(ctx context.Context) ([]OpenCircuit, error) {
 	}
 	all := make([]OpenCircuit, len(messages))
 	for i, m := range messages {
-		all[i] = OpenCircuit{Key: transport.Key(m.Key), Member: m.From, For: m.Ago}
+		all[i] = OpenCircuit{Key: m.Key, Member: m.From, For: m.Ago}
 	}
 	slices.SortFunc(all, func(a, b OpenCircuit) int {
 		return cmp.Or(cmp.Compare(a.Key.String(), b.Key.String()), cmp.Compare(a.Member, b.Member))

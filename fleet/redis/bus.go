@@ -30,6 +30,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/internal/bounded"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 // Options are what the parts of this package can be told. The zero value is ready to use.
@@ -107,7 +108,7 @@ func (b *Bus) Join(member string, hear func(fleet.Message)) fleet.Link {
 	l := &link{
 		place: b.place, member: member, hear: hear, cancel: cancel,
 		trouble: trouble{logger: b.logger, what: "circuits go on by themselves"},
-		owed:    bounded.New[fleet.Key, queued](mostQueued), owedAt: time.Now(), in: make(chan fleet.Message, mostQueued),
+		owed:    bounded.New[policy.Key, queued](mostQueued), owedAt: time.Now(), in: make(chan fleet.Message, mostQueued),
 		wake: make(chan struct{}, 1), sent: make(chan struct{}),
 	}
 	l.listener = listener{

@@ -16,6 +16,7 @@ import (
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/fleet/fleettest"
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 func TestMain(m *testing.M) {
@@ -92,7 +93,7 @@ func TestWhatIsOpenOfRealUpstreamsIsHeardHoweverManyAreMadeUp(t *testing.T) {
 	s := startRedis(t)
 	bus := fleetredis.New(s.client(t), fleetredis.Options{})
 	opened := func(name string, known bool) fleet.Message {
-		return fleet.Message{Key: fleet.Key{Scheme: "http", Host: name}, Kind: fleet.Opened, For: time.Minute, Known: known}
+		return fleet.Message{Key: policy.Key{Scheme: "http", Host: name}, Kind: fleet.Opened, For: time.Minute, Known: known}
 	}
 	admin := fleetredis.NewAdmin(s.client(t), fleetredis.Options{})
 	count := func() int {
@@ -118,7 +119,7 @@ func TestWhatIsOpenOfRealUpstreamsIsHeardHoweverManyAreMadeUp(t *testing.T) {
 	first := []string{(<-heard).Key.Host, (<-heard).Key.Host}
 	require.ElementsMatch(t, []string{"real", "was made up"}, first, "and before all others")
 	flooded.Close() // which takes nothing back
-	taken := fleet.Message{Key: fleet.Key{Scheme: "http", Host: "real"}, Kind: fleet.Recovered, Known: true}
+	taken := fleet.Message{Key: policy.Key{Scheme: "http", Host: "real"}, Kind: fleet.Recovered, Known: true}
 	again := bus.Join("flooded", func(fleet.Message) {})
 	again.Send(taken)
 	require.Eventually(t, func() bool { return count() == most+1 }, patience, 10*time.Millisecond)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/fleet"
 	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 // member joins, counts what is logged, and keeps the last that it heard of each other member.
@@ -52,7 +53,7 @@ func agree(t testing.TB, members ...*member) time.Duration {
 	start := time.Now()
 	require.Eventually(t, func() bool {
 		for _, m := range members {
-			m.Send(fleet.Message{Key: fleet.Key{Host: "agree"}, Kind: fleet.Opened, For: time.Second, Ago: word * time.Millisecond})
+			m.Send(fleet.Message{Key: policy.Key{Host: "agree"}, Kind: fleet.Opened, For: time.Second, Ago: word * time.Millisecond})
 		}
 		for _, m := range members {
 			for _, other := range members {
@@ -77,7 +78,7 @@ func talk(t testing.TB, m *member, long time.Duration) {
 	for n := 0; time.Now().Before(end); n++ {
 		start := time.Now()
 		for range 100 {
-			m.Send(fleet.Message{Key: fleet.Key{Host: fmt.Sprint(n % 1000)}, Kind: fleet.Opened, For: time.Minute})
+			m.Send(fleet.Message{Key: policy.Key{Host: fmt.Sprint(n % 1000)}, Kind: fleet.Opened, For: time.Minute})
 		}
 		worst = max(worst, time.Since(start))
 		<-time.After(20 * time.Millisecond)
@@ -172,7 +173,7 @@ func TestTroubleWithRedisIsNoTroubleForMembers(t *testing.T) {
 				t.Logf("in trouble, they agree after %v", took)
 				assert.Less(t, took, 10*time.Second)
 			}
-			leaver.Send(fleet.Message{Key: fleet.Key{Host: "agree"}, Kind: fleet.Withdrawn})
+			leaver.Send(fleet.Message{Key: policy.Key{Host: "agree"}, Kind: fleet.Withdrawn})
 			leaves := time.Now()
 			leaver.Close()
 			assert.Less(t, time.Since(leaves), 2*time.Second, "to leave, with something to say")
@@ -184,7 +185,7 @@ func TestTroubleWithRedisIsNoTroubleForMembers(t *testing.T) {
 				warned := m.log.count(slog.LevelWarn)
 				assert.LessOrEqual(t, warned, 1, "warnings of %s", m.name)
 				require.Eventually(t, func() bool {
-					m.Send(fleet.Message{Key: fleet.Key{Host: "again"}, Kind: fleet.Opened, For: time.Second})
+					m.Send(fleet.Message{Key: policy.Key{Host: "again"}, Kind: fleet.Opened, For: time.Second})
 					return m.log.count(slog.LevelInfo) == m.log.count(slog.LevelWarn)
 				}, patience, 10*time.Millisecond, "%s is not told that Redis is back", m.name)
 			}
@@ -296,7 +297,7 @@ type history struct {
 	heard []fleet.Message
 }
 
-func joinFor(t testing.TB, client redis.UniversalClient, name string, key fleet.Key) *history {
+func joinFor(t testing.TB, client redis.UniversalClient, name string, key policy.Key) *history {
 	h := &history{}
 	h.Link = fleetredis.New(client, fleetredis.Options{Logger: slog.New(&logbook{})}).Join(name, func(m fleet.Message) {
 		h.mu.Lock()
@@ -335,7 +336,7 @@ func TestWhatIsOverIsNotOpenAgainWhenRedisIsBack(t *testing.T) {
 	realRedis(t)
 	t.Parallel()
 	s := startRedis(t)
-	key := fleet.Key{Host: "shop"}
+	key := policy.Key{Host: "shop"}
 	a, b, c := joinFor(t, s.client(t), "a", key), joinFor(t, s.client(t), "b", key), joinFor(t, s.client(t), "c", key)
 	opened := fleet.Message{Key: key, Kind: fleet.Opened, For: time.Minute}
 	require.Eventually(t, func() bool {
@@ -368,7 +369,7 @@ func TestWhatOpenedMeanwhileIsHeardInTheEnd(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	p := startProxy(t, s.addr)
-	key := fleet.Key{Host: "shop"}
+	key := policy.Key{Host: "shop"}
 	a, b := joinFor(t, clientOf(t, p.Addr().String()), "a", key), joinFor(t, s.client(t), "b", key)
 	require.Eventually(t, func() bool {
 		b.Send(fleet.Message{Key: key, Kind: fleet.Asked, Requests: 1})
@@ -386,9 +387,9 @@ func TestWhatIsOverIsTakenOutOfARedisThatIsFull(t *testing.T) {
 	realRedis(t)
 	t.Parallel()
 	s := startRedis(t)
-	a := joinFor(t, s.client(t), "a", fleet.Key{})
+	a := joinFor(t, s.client(t), "a", policy.Key{})
 	open := func(host string) {
-		a.Send(fleet.Message{Key: fleet.Key{Host: host}, Kind: fleet.Opened, For: time.Minute})
+		a.Send(fleet.Message{Key: policy.Key{Host: host}, Kind: fleet.Opened, For: time.Minute})
 	}
 	require.Eventually(t, func() bool {
 		open("first")
@@ -398,7 +399,7 @@ func TestWhatIsOverIsTakenOutOfARedisThatIsFull(t *testing.T) {
 	open("second")
 	<-time.After(300 * time.Millisecond) // it is refused
 	require.Equal(t, []string{"a first"}, hosts(t, s))
-	a.Send(fleet.Message{Key: fleet.Key{Host: "first"}, Kind: fleet.Recovered})
+	a.Send(fleet.Message{Key: policy.Key{Host: "first"}, Kind: fleet.Recovered})
 	require.Eventually(t, func() bool { return len(hosts(t, s)) == 0 }, patience, 50*time.Millisecond)
 }
 
@@ -406,7 +407,7 @@ func TestLatecomersAreToldSinceWhen(t *testing.T) {
 	s := startRedis(t)
 	a, b := join(t, s.client(t), "a"), join(t, s.client(t), "b")
 	agree(t, a, b)
-	a.Send(fleet.Message{Key: fleet.Key{Host: "since"}, Kind: fleet.Opened, For: time.Minute, Ago: time.Hour})
+	a.Send(fleet.Message{Key: policy.Key{Host: "since"}, Kind: fleet.Opened, For: time.Minute, Ago: time.Hour})
 	require.Eventually(t, func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -425,7 +426,7 @@ func TestLatecomersAreToldSinceWhen(t *testing.T) {
 }
 
 func TestMessagesAreShort(t *testing.T) {
-	m := fleet.Message{Key: fleet.Key{Scheme: "https", Host: "api.example.com"}, Kind: fleet.Evidence, Failures: 3}
+	m := fleet.Message{Key: policy.Key{Scheme: "https", Host: "api.example.com"}, Kind: fleet.Evidence, Failures: 3}
 	text, err := json.Marshal(m)
 	require.NoError(t, err)
 	require.Less(t, len(text), 100)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/internal/bounded"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 const (
@@ -121,7 +122,7 @@ type link struct {
 
 	mu     sync.Mutex
 	queue  []queued // to be sent, in order
-	owed   *bounded.Map[fleet.Key, queued]
+	owed   *bounded.Map[policy.Key, queued]
 	owedAt time.Time   // not before it is what is owed sent
 	lookAt time.Time   // to ask what is open; zero if not at all
 	busy   bool        // something is being sent
@@ -163,8 +164,8 @@ func says(m fleet.Message) bool {
 }
 
 // lastWords returns the last such word on each key.
-func lastWords(messages []queued) map[fleet.Key]queued {
-	last := make(map[fleet.Key]queued)
+func lastWords(messages []queued) map[policy.Key]queued {
+	last := make(map[policy.Key]queued)
 	for _, q := range messages {
 		if says(q.Message) {
 			last[q.Key] = q

@@ -48,7 +48,7 @@ func everything(t *testing.T, connect func() redis.UniversalClient) (a, b *membe
 
 	operator := fleetredis.NewAdmin(client(), fleetredis.Options{})
 	require.Eventually(t, func() bool { // what waits for a connection for too long is not said any more
-		a.Send(fleet.Message{Key: fleet.Key{Host: "agree"}, Kind: fleet.Opened, For: time.Minute})
+		a.Send(fleet.Message{Key: policy.Key{Host: "agree"}, Kind: fleet.Opened, For: time.Minute})
 		open, err := operator.Open(t.Context())
 		require.NoError(t, err)
 		return len(open) > 0
@@ -58,7 +58,7 @@ func everything(t *testing.T, connect func() redis.UniversalClient) (a, b *membe
 	require.NoError(t, err)
 	_, err = operator.Release(t.Context(), "x")
 	require.NoError(t, err)
-	a.Send(fleet.Message{Key: fleet.Key{Host: "agree"}, Kind: fleet.Recovered})
+	a.Send(fleet.Message{Key: policy.Key{Host: "agree"}, Kind: fleet.Recovered})
 	agree(t, a, b, late)
 	for _, m := range []*member{a, b, late} {
 		assert.Empty(t, m.log.unexplained(), "warnings of %s", m.name)
@@ -243,7 +243,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	start := time.Now()
 	master.kill()
 	require.Eventually(t, func() bool {
-		a.Send(fleet.Message{Key: fleet.Key{Host: "x"}, Kind: fleet.Opened, For: time.Minute})
+		a.Send(fleet.Message{Key: policy.Key{Host: "x"}, Kind: fleet.Opened, For: time.Minute})
 		role, err := replica.client(t).Do(t.Context(), "ROLE").Slice()
 		return err == nil && role[0] == "master"
 	}, 2*patience, 50*time.Millisecond)

@@ -65,7 +65,7 @@ func TestListShowsWhatIsThere(t *testing.T) {
 	options := fleetredis.Options{Namespace: "shop"}
 	link := fleetredis.New(client, options).Join("one\x1b[31m", func(fleet.Message) {})
 	defer link.Close()
-	link.Send(fleet.Message{Key: fleet.Key(key), Kind: fleet.Opened, For: time.Minute, Ago: 90 * time.Second})
+	link.Send(fleet.Message{Key: key, Kind: fleet.Opened, For: time.Minute, Ago: 90 * time.Second})
 	storage := fleetredis.NewStorage(client, options)
 	defer storage.Close()
 	require.NoError(t, storage.Save(transport.Record{Key: key, State: policy.Open, Since: time.Now(), Failures: 6}))
