@@ -10,8 +10,9 @@
 //
 // and, in modules of their own,
 //
-//	prometheus, otel      metrics, and spans that say that a call was never made
-//	fleet/redis           a fleet over Redis or Valkey
+//	fuseboxprom           metrics for Prometheus, with alerts and a dashboard for Grafana
+//	fuseboxotel           metrics for OpenTelemetry, and spans that say that a call was never made
+//	fleet/fleetredis      a fleet over Redis or Valkey
 //	conformance           exchanges with and without a Transport, and faults made for real; with RPC, HTTP/3 and real proxies
 //	bench                 what decisions cost, and what calls cost, beside other breakers
 package fusebox

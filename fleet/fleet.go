@@ -3,7 +3,7 @@
 //
 //	transport.New(nil, transport.WithFleet(bus))
 //
-// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/redis, a module of its
+// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/fleetredis, a module of its
 // own, is one for Redis and Valkey. The conformance suite for a Bus of your own is fleet/fleettest.
 //
 // Nothing here is on the path of a request. A member decides alone by what it knows, messages are sent and heard in the

@@ -11,7 +11,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	fuseboxotel "github.com/fusebox-go/fusebox/otel"
+	"github.com/fusebox-go/fusebox/fuseboxotel"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
