@@ -2,6 +2,12 @@
 // an upstream in trouble, and lets traffic back when the upstream is well.
 //
 //	client := &http.Client{Transport: transport.New(nil)}
+//
+// What circuits know outlives a process in three ways. SaveTo and RestoreFrom hand it from a process that ends to the one that comes after
+// it, through a file or what is like one: the circuits in trouble, with what failed, and the states that somebody forced. A Storage
+// (WithStorage) has the state of each circuit at any time, also if the process ends without a word, and where others can read it; it has
+// nothing that is forced. A fleet (WithFleet) keeps nothing: processes that run tell each other, and one that starts hears from the others what
+// they have open. Each way does without the others, and they can be used together.
 package transport
 
 import (
