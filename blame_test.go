@@ -40,7 +40,7 @@ func TestBlameGoesWhereItBelongs(t *testing.T) {
 	defer close(hold)
 	errDisk := errors.New("the caller's disk is gone")
 	timeout := func(phase policy.Phase, whose policy.Deadline, status int) policy.Cause {
-		return policy.Cause{Phase: phase, Kind: policy.Timeout, Deadline: whose, Status: status}
+		return policy.Cause{Phase: phase, Kind: policy.KindTimeout, Deadline: whose, Status: status}
 	}
 	const soon, later = 30 * time.Millisecond, time.Minute
 	cases := []struct {
@@ -53,18 +53,18 @@ func TestBlameGoesWhereItBelongs(t *testing.T) {
 		want            policy.Outcome
 		cause           policy.Cause
 	}{
-		{name: "caller's deadline", path: "/hang", context: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.CallerDeadline, 0)},
-		{name: "caller's before the client's", path: "/hang", context: soon, client: later, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.NoDeadline, 0)},
-		{name: "client's", path: "/hang", client: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.ClientDeadline, 0)},
-		{name: "client's before the caller's", path: "/hang", context: later, client: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.ClientDeadline, 0)},
-		{name: "the base's", path: "/hang", headers: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.TransportDeadline, 0)},
-		{name: "caller's in the body", path: "/hang-in-body", context: soon, want: policy.Failure, cause: timeout(policy.PhaseBody, policy.CallerDeadline, 200)},
-		{name: "client's in the body", path: "/hang-in-body", client: soon, want: policy.Failure, cause: timeout(policy.PhaseBody, policy.ClientDeadline, 200)},
-		{name: "cancel", path: "/hang", cancel: true, want: policy.Ignored, cause: policy.Cause{Kind: policy.Canceled}},
-		{name: "cancel under a client's deadline", path: "/hang", client: later, cancel: true, want: policy.Ignored, cause: policy.Cause{Kind: policy.Canceled}},
-		{name: "cancel in the body", path: "/hang-in-body", cancel: true, want: policy.Ignored, cause: policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: 200}},
-		{name: "body that fails to read", path: "/", body: failingReader{errDisk}, want: policy.Ignored, cause: policy.Cause{Kind: policy.BadRequest}},
-		{name: "body that ends too early", path: "/", body: failingReader{io.ErrUnexpectedEOF}, want: policy.Ignored, cause: policy.Cause{Kind: policy.BadRequest}},
+		{name: "caller's deadline", path: "/hang", context: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.DeadlineCaller, 0)},
+		{name: "caller's before the client's", path: "/hang", context: soon, client: later, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.DeadlineNone, 0)},
+		{name: "client's", path: "/hang", client: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.DeadlineClient, 0)},
+		{name: "client's before the caller's", path: "/hang", context: later, client: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.DeadlineClient, 0)},
+		{name: "the base's", path: "/hang", headers: soon, want: policy.Failure, cause: timeout(policy.PhaseHeaders, policy.DeadlineTransport, 0)},
+		{name: "caller's in the body", path: "/hang-in-body", context: soon, want: policy.Failure, cause: timeout(policy.PhaseBody, policy.DeadlineCaller, 200)},
+		{name: "client's in the body", path: "/hang-in-body", client: soon, want: policy.Failure, cause: timeout(policy.PhaseBody, policy.DeadlineClient, 200)},
+		{name: "cancel", path: "/hang", cancel: true, want: policy.Ignored, cause: policy.Cause{Kind: policy.KindCanceled}},
+		{name: "cancel under a client's deadline", path: "/hang", client: later, cancel: true, want: policy.Ignored, cause: policy.Cause{Kind: policy.KindCanceled}},
+		{name: "cancel in the body", path: "/hang-in-body", cancel: true, want: policy.Ignored, cause: policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: 200}},
+		{name: "body that fails to read", path: "/", body: failingReader{errDisk}, want: policy.Ignored, cause: policy.Cause{Kind: policy.KindBadRequest}},
+		{name: "body that ends too early", path: "/", body: failingReader{io.ErrUnexpectedEOF}, want: policy.Ignored, cause: policy.Cause{Kind: policy.KindBadRequest}},
 		{name: "nothing wrong", path: "/", body: io.MultiReader(strings.NewReader("payload")), context: later, client: later, want: policy.Success, cause: policy.Cause{Status: 200}},
 	}
 	for _, c := range cases {
@@ -95,7 +95,7 @@ func TestBlameGoesWhereItBelongs(t *testing.T) {
 			}
 			got := call()
 			// http.Client tells by a goroutine of its own that it was its Timeout, which can be late.
-			for try := 0; c.cause.Deadline == policy.ClientDeadline && got.Cause.Deadline == policy.NoDeadline && try < 30; try++ {
+			for try := 0; c.cause.Deadline == policy.DeadlineClient && got.Cause.Deadline == policy.DeadlineNone && try < 30; try++ {
 				got = call()
 			}
 			require.Equal(t, c.want, got.Outcome)

@@ -76,7 +76,7 @@ func TestAFloodOfMadeUpHostsForgetsNothingOfRealOnes(t *testing.T) {
 					callReal(rt, "open.real")
 				}
 				callReal(rt, "well.real")
-				var before []transport.Circuit
+				var before []transport.Snapshot
 				for _, host := range []string{"wary.real", "suspect.real", "open.real", "well.real"} {
 					c, ok := rt.Circuit(key(host))
 					require.True(t, ok)

@@ -12,7 +12,7 @@
 // and, in modules of their own,
 //
 //	prometheus, otel      metrics, and spans that say that a call was never made
-//	fleet/redis           a fleet over Redis or Valkey
+//	fleet/fleetredis           a fleet over Redis or Valkey
 //	conformance           exchanges with and without a Transport, faults made for real, RPC, HTTP/3 and real proxies
 //	bench                 what decisions cost, and what calls cost, beside other breakers
 package fusebox

@@ -133,7 +133,7 @@ func TestCallsThatBeginAfterAFailureAreFailuresOfTheirOwn(t *testing.T) {
 	})
 }
 
-func circuitOrNone(rt *transport.Transport) transport.Circuit {
+func circuitOrNone(rt *transport.Transport) transport.Snapshot {
 	c, _ := rt.Circuit(here)
 	return c
 }

@@ -58,7 +58,7 @@ func TestNoRetryAfterKeepsACircuitOpenBeyondItsCap(t *testing.T) {
 		most   time.Duration
 	}{
 		{"adaptive", policy.Adaptive{}, 5 * time.Second},
-		{"adaptive, own cap", policy.Adaptive{RetryAfterMax: 20 * time.Second}, 20 * time.Second},
+		{"adaptive, own cap", policy.Adaptive{Probe: policy.Squares{RetryAfterMax: 20 * time.Second}}, 20 * time.Second},
 		{"classic", policy.Classic{}, 5 * time.Minute},
 		{"classic, open for longer", policy.Classic{OpenFor: time.Hour}, time.Hour},
 		{"open time that grows", policy.Rules{
@@ -545,7 +545,7 @@ func TestNoKeyBreaksOutOfALine(t *testing.T) {
 			"detail":  {transport.WithKey(detail)},
 			"fixed":   {transport.WithRefusal(transport.Response(503, nil, ""))},
 			"error":   {transport.WithRefusalError()},
-			"no answer": {transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) {
+			"no answer": {transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) {
 				return nil, nil
 			})},
 		} {
@@ -553,7 +553,7 @@ func TestNoKeyBreaksOutOfALine(t *testing.T) {
 				req := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: host}, Header: http.Header{}}
 				observed := ""
 				rt := transport.New(answer(200, ""), append(opts, transport.WithObserver(transport.Observer{
-					OnRefusal: func(r transport.Refusal) { observed = fmt.Sprint(r.Key, r.Error) },
+					OnRefusal: func(r transport.RefusalEvent) { observed = fmt.Sprint(r.Key, r.Error) },
 				}))...)
 				key := transport.Upstream(req)
 				if name == "detail" {

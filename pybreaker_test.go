@@ -128,7 +128,7 @@ func TestPybreakerListeners(t *testing.T) {
 			OnStateChange: func(e transport.StateChange) { got = append(got, e.From.String()+" to "+e.To.String()) },
 		}),
 		transport.WithObserver(transport.Observer{
-			OnRefusal: func(e transport.Refusal) { got = append(got, "refused "+e.Key.String()) },
+			OnRefusal: func(e transport.RefusalEvent) { got = append(got, "refused "+e.Key.String()) },
 		}))
 	statuses(t, rt, 3)
 	require.Equal(t, []string{

@@ -27,7 +27,7 @@ import (
 // A sent is what became of one request.
 type sent struct {
 	at      time.Duration // from the start
-	refused policy.Refusal
+	refused policy.RefusalReason
 	err     error
 }
 
@@ -288,7 +288,7 @@ func TestWhatTripsBySlownessIsNotClosedBySlowSuccesses(t *testing.T) {
 				tr.offer(rt, 10*time.Minute, 100*time.Millisecond, 0)
 				require.Zero(t, closed.Load(), "it is slow all the time")
 				c, _ := rt.Circuit(here)
-				require.Equal(t, policy.Cause{Kind: policy.Slow, Status: 200}, c.Cause)
+				require.Equal(t, policy.Cause{Kind: policy.KindSlow, Status: 200}, c.Cause)
 				tr.offer(rt, 13*time.Minute, 100*time.Millisecond, 0)
 				tr.calls.Wait()
 				require.EqualValues(t, 1, closed.Load(), "and now it is not")
@@ -693,9 +693,9 @@ func TestALookChangesNothingAndTellsNobody(t *testing.T) {
 				require.Positive(t, before.Expired, "their leases have ended")
 				require.Zero(t, before.InFlight)
 				for range 3 {
-					require.Equal(t, []transport.Circuit{before}, rt.Circuits())
+					require.Equal(t, []transport.Snapshot{before}, rt.Circuits())
 				}
-				require.NoError(t, rt.Save(io.Discard))
+				require.NoError(t, rt.SaveTo(io.Discard))
 				require.Zero(t, told)
 				require.Equal(t, policy.HalfOpen, stateOf(t, rt, here))
 				time.Sleep(2 * time.Minute)

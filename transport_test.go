@@ -197,14 +197,14 @@ func TestOwnRefusals(t *testing.T) {
 		{"error", transport.WithRefusalError(), func(resp *http.Response, err error) {
 			require.Nil(t, resp)
 			require.ErrorIs(t, err, transport.ErrOpen)
-			var open *transport.OpenError
+			var open *transport.RefusedError
 			require.ErrorAs(t, err, &open)
 			require.Equal(t, here, open.Key)
 			require.Equal(t, policy.Open, open.State)
-			require.Positive(t, open.Wait)
+			require.Positive(t, open.RetryAfter)
 			require.Contains(t, err.Error(), "fusebox: circuit open for http://upstream.test, next probe in ")
 		}},
-		{"function", transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) {
+		{"function", transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) {
 			copied := *cached
 			return &copied, nil
 		}), func(resp *http.Response, err error) {
@@ -215,9 +215,9 @@ func TestOwnRefusals(t *testing.T) {
 			require.True(t, transport.Refused(resp))
 			require.Len(t, cached.Header, 1, "the function's header is not written to")
 		}},
-		{"function's error", transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, boom }),
+		{"function's error", transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, boom }),
 			func(_ *http.Response, err error) { require.ErrorIs(t, err, boom); require.EqualError(t, err, "boom") }},
-		{"function's nothing", transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, nil }),
+		{"function's nothing", transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, nil }),
 			func(_ *http.Response, err error) { require.ErrorIs(t, err, transport.ErrOpen) }},
 	}
 	for _, c := range cases {
@@ -430,7 +430,7 @@ func TestABodyThatBreaksIsAFailure(t *testing.T) {
 	c := rt.Circuits()[0]
 	require.Equal(t, policy.Open, c.State)
 	require.EqualValues(t, 2, c.FailedCalls, "a body that breaks and is closed twice is one failure")
-	require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, c.Cause)
+	require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindReset, Status: 200}, c.Cause)
 }
 
 var classic = transport.WithPolicy(policy.Classic{})
@@ -649,7 +649,7 @@ func TestObserversAreToldInOrderAndCanCallAnything(t *testing.T) {
 					request(t, rt, t.Context())        // fails, and opens the circuit again
 				}
 			},
-			OnRefusal: func(e transport.Refusal) { rt.Circuit(e.Key) },
+			OnRefusal: func(e transport.RefusalEvent) { rt.Circuit(e.Key) },
 		}))
 	request(t, rt, t.Context())
 	require.Equal(t, []policy.State{
@@ -770,7 +770,6 @@ func TestProgrammersErrorsPanicAndSayWhatToWrite(t *testing.T) {
 		"WithRefusal got nil":                                func() { transport.WithRefusal(nil) },
 		"WithMaxCircuits got 0; write a positive number":     func() { transport.WithMaxCircuits(0) },
 		"a refusal's status is 0; write a final one":         func() { transport.Response(0, nil, "") },
-		"PerTenant got a nil function":                       func() { transport.PerTenant(nil) },
 		"a classifier's outcome is undecided; write":         func() { policy.OnStatus(policy.Undecided, 429) },
 		"SlowShare.Slower is 0s; write how long":             func() { policy.SlowShare{}.NewTrip() },
 		"FailureShare has both Calls and Window; write one":  func() { policy.FailureShare{Calls: 1, Window: 1}.NewTrip() },

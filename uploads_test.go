@@ -96,7 +96,7 @@ func TestAnUpstreamThatEndsUploadsIsToBlame(t *testing.T) {
 			t.Run(name+", body "+of, func(t *testing.T) {
 				calls, cause := uploads(t, upstreamOf(t, handle), 40, body, asMade)
 				require.Equal(t, 6, calls, "calls until it opened")
-				require.NotEqual(t, policy.Local, cause.Kind)
+				require.NotEqual(t, policy.KindLocal, cause.Kind)
 			})
 		}
 	}
@@ -118,7 +118,7 @@ func TestARequestThatCannotBeSentIsItsCallersFaultWhateverNetHTTPSaysOfTheConnec
 			t.Run(name+", body "+of, func(t *testing.T) {
 				calls, cause := uploads(t, url, 100, body, change)
 				require.Equal(t, 100, calls)
-				require.Equal(t, policy.BadRequest, cause.Kind, "%v", cause)
+				require.Equal(t, policy.KindBadRequest, cause.Kind, "%v", cause)
 			})
 		}
 	}
@@ -191,7 +191,7 @@ func TestUploadsBeyondALimitAreTheirCallersFault(t *testing.T) {
 					require.Len(t, ends, 20)
 					for _, e := range ends {
 						require.Equal(t, policy.Ignored, e.Outcome)
-						require.Equal(t, policy.BadRequest, e.Cause.Kind, "%v", e.Cause)
+						require.Equal(t, policy.KindBadRequest, e.Cause.Kind, "%v", e.Cause)
 					}
 				})
 			}
@@ -217,7 +217,7 @@ func TestAnAnswerThatBreaksIsTheUpstreamsFaultThoughItSaysThatTheRequestIsAtFaul
 			})
 			calls, cause := uploads(t, url, 20, func() io.Reader { return strings.NewReader("small") }, c.change)
 			require.Equal(t, 6, calls)
-			require.Equal(t, policy.Reset, cause.Kind)
+			require.Equal(t, policy.KindReset, cause.Kind)
 		})
 	}
 }
@@ -271,7 +271,7 @@ func TestABodyThatFailsAfterTheAnswerBeganIsItsCallersFault(t *testing.T) {
 			require.Len(t, ends, 10)
 			for _, e := range ends {
 				require.Equal(t, policy.Ignored, e.Outcome)
-				require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.BadRequest, Status: 200}, e.Cause)
+				require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindBadRequest, Status: 200}, e.Cause)
 			}
 		})
 	}

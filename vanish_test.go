@@ -242,7 +242,7 @@ func (v *vanishing) call(ctx context.Context, client *http.Client) (ok bool) {
 func TestDeadConnectionsAreNotTakenForADeadUpstream(t *testing.T) {
 	const every = 20 * time.Millisecond
 	classic := policy.Classic{OpenFor: 200 * time.Millisecond}
-	held := policy.Adaptive{Silence: 100 * time.Millisecond} // before the calls have used up the pool
+	held := policy.Adaptive{Hold: policy.Hold{Silence: 100 * time.Millisecond}} // before the calls have used up the pool
 	own := func(v *vanishing) http.RoundTripper { return v.base() }
 	wrapped := func(v *vanishing) http.RoundTripper { return foreign{v.base()} }
 	for i, c := range []struct {

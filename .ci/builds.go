@@ -2,7 +2,7 @@
 // system that the code was not written on, without compiling what is below it, which takes a minute of two cores for
 // each system.
 //
-//	go run .ci/builds.go linux/386,plan9/amd64 . ./otel
+//	go run .ci/builds.go linux/386,plan9/amd64 . ./fuseboxotel
 package main
 
 import (

@@ -4,7 +4,7 @@ go 1.26.0
 
 replace (
 	github.com/fusebox-go/fusebox => ../
-	github.com/fusebox-go/fusebox/prometheus => ../prometheus
+	github.com/fusebox-go/fusebox/fuseboxprom => ../fuseboxprom
 )
 
 require (
@@ -12,7 +12,7 @@ require (
 	github.com/cenk/backoff v2.2.1+incompatible
 	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
-	github.com/fusebox-go/fusebox/prometheus v0.0.0-00010101000000-000000000000
+	github.com/fusebox-go/fusebox/fuseboxprom v0.0.0-00010101000000-000000000000
 	github.com/go-kratos/aegis v0.2.0
 	github.com/rubyist/circuitbreaker v2.2.1+incompatible
 	github.com/sony/gobreaker/v2 v2.4.0

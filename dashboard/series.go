@@ -23,7 +23,7 @@ type series struct {
 	made   uint32      // slot
 	known  atomic.Bool // its upstream has answered
 	bars   [mostBars]bar
-	reason atomic.Uint32 // a policy.Refusal, of the last refusal
+	reason atomic.Uint32 // a policy.RefusalReason, of the last refusal
 
 	mu          sync.Mutex
 	transitions []transition // the latest last
@@ -35,14 +35,14 @@ type bar struct{ slot, good, failed, refused atomic.Uint32 }
 
 // transition is a transport.StateChange as the page gets it.
 type transition struct {
-	At        time.Time    `json:"at"`
-	From      policy.State `json:"from"`
-	To        policy.State `json:"to"`
-	Reason    string       `json:"reason"`
-	Cause     policy.Cause `json:"cause,omitzero"`
-	Failures  int          `json:"failures"`
-	Successes int          `json:"successes"`
-	Shadow    bool         `json:"shadow,omitempty"`
+	At        time.Time           `json:"at"`
+	From      policy.State        `json:"from"`
+	To        policy.State        `json:"to"`
+	Reason    policy.ChangeReason `json:"reason"`
+	Cause     policy.Cause        `json:"cause,omitzero"`
+	Failures  int                 `json:"failures"`
+	Successes int                 `json:"successes"`
+	Shadow    bool                `json:"shadow,omitempty"`
 }
 
 // at returns the bar of a slot, emptied if it was that of an older one.
@@ -155,7 +155,7 @@ func (s *store) ended(e transport.CallEnd) {
 }
 
 // refused leaves those in shadow out, whose callers got an answer.
-func (s *store) refused(r transport.Refusal) {
+func (s *store) refused(r transport.RefusalEvent) {
 	slot := s.clock.slot()
 	if in := s.of(r.Key, r.Known, slot, mostSeries); in != nil && !r.Shadow {
 		in.at(slot).refused.Add(1)

@@ -48,10 +48,10 @@ type members struct {
 	since uint64
 }
 
-// circuitFacts are a transport.Circuit without what is in other parts.
+// circuitFacts are a transport.Snapshot without what is in other parts.
 type circuitFacts struct {
-	transport.Circuit
-	RefusedBecause policy.Refusal `json:"refused_because,omitzero"` // of the last refusal
+	transport.Snapshot
+	RefusedBecause policy.RefusalReason `json:"refused_because,omitzero"` // of the last refusal
 
 	Asked         *struct{} `json:"asked,omitempty"`
 	Refusals      *struct{} `json:"refusals,omitempty"`
@@ -89,7 +89,7 @@ type factsMark struct {
 	nextProbe, probeLatest, safeUntil                    time.Time
 	forced                                               bool
 	forcedBy                                             string
-	reason                                               policy.Refusal
+	reason                                               policy.RefusalReason
 }
 
 type askedMark struct {
@@ -175,7 +175,7 @@ func (d *Dashboard) refresh() {
 	t.pause = max(900*time.Millisecond, 10*t.at.Sub(now)) // a ticker of a second may be a little early
 }
 
-func (r *row) update(c transport.Circuit, s *store) {
+func (r *row) update(c transport.Snapshot, s *store) {
 	if found, ok := s.all.Load(c.Key); ok {
 		r.series = found.(*series)
 	}
@@ -196,7 +196,7 @@ func (r *row) update(c transport.Circuit, s *store) {
 	}
 	changes := []transition{}
 	if r.series != nil {
-		is.facts.reason = policy.Refusal(r.series.reason.Load())
+		is.facts.reason = policy.RefusalReason(r.series.reason.Load())
 		r.series.mu.Lock()
 		is.changes = r.series.changes
 		if r.version == 0 || is.changes != r.is.changes {
@@ -211,7 +211,7 @@ func (r *row) update(c transport.Circuit, s *store) {
 	r.version++
 	r.is = is
 	if isNew || is.facts != was.facts {
-		r.write(facts, circuitFacts{Circuit: c, RefusedBecause: is.facts.reason})
+		r.write(facts, circuitFacts{Snapshot: c, RefusedBecause: is.facts.reason})
 	}
 	if isNew || is.asked != was.asked {
 		r.write(asked, circuitAsked{orNil(c.Asked), c.Refusals, c.ProbeRequests, c.Shadow})

@@ -3,7 +3,7 @@
 //
 //	transport.New(nil, transport.WithFleet(bus))
 //
-// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/redis, a module of
+// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/fleetredis, a module of
 // its own, is one for Redis and Valkey. The conformance suite for a Bus of your own is fleet/fleettest.
 //
 // Nothing here is on the path of a request. A member decides alone by what it knows, messages are sent and heard in the
@@ -24,7 +24,11 @@
 // can open the circuit of a member that joins, for as long as its first probe takes.
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
 
 // Kind is what a Message tells.
 type Kind uint8
@@ -55,7 +59,7 @@ type Key struct {
 // that it does not know, and messages of kinds that it does not know, so that versions can differ.
 type Message struct {
 	From      string        `json:"f"` // the member
-	Key       Key           `json:"k"`
+	Key       policy.Key    `json:"k"`
 	Kind      Kind          `json:"t"`
 	Failures  int           `json:"b,omitempty"` // with Evidence and Recovering: since the last one
 	Successes int           `json:"g,omitempty"` // with Evidence and Recovering: since the last one
@@ -65,7 +69,7 @@ type Message struct {
 	// with ProbeStarted: the lease; with Opened: how long it holds unless it is told again
 	For time.Duration `json:"l,omitempty"`
 	Ago time.Duration `json:"a,omitempty"` // with Opened: how long the trouble has lasted
-	// the upstream has answered this member (transport.Circuit.Known); where there is no room for all, there is for
+	// the upstream has answered this member (transport.Snapshot.Known); where there is no room for all, there is for
 	// these first
 	Known bool `json:"n,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/bounded"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 // Memory is a Bus for the Transports of one process. The zero value is ready to use and has no delay.
@@ -22,7 +23,7 @@ type Memory struct {
 // whose is a member's circuit.
 type whose struct {
 	member string
-	key    Key
+	key    policy.Key
 }
 
 // open is an Opened message that holds until then.

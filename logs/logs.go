@@ -71,14 +71,14 @@ func Observer(logger *slog.Logger) transport.Observer {
 func logChange(logger *slog.Logger, c transport.StateChange) {
 	level, text := slog.LevelInfo, "circuit "+c.To.String()
 	switch {
-	case c.Reason == "released":
+	case c.Reason == policy.ChangeReleased:
 		text = "circuit released" // by hand, into the state in which it is
 	case c.To == policy.Open:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
 		slog.String("key", c.Key.String()), slog.String("from", c.From.String()), slog.String("to", c.To.String()),
-		slog.String("reason", c.Reason), slog.Int("failures", c.Failures), slog.Int("successes", c.Successes),
+		slog.String("reason", string(c.Reason)), slog.Int("failures", c.Failures), slog.Int("successes", c.Successes),
 	}
 	if c.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", c.Cause.String()))
@@ -108,7 +108,7 @@ type refusals struct {
 	swept  time.Time
 }
 
-func (r *refusals) observe(e transport.Refusal) {
+func (r *refusals) observe(e transport.RefusalEvent) {
 	held, others, due := r.count(e.Key, e.Known, e.At)
 	if !due {
 		return
@@ -119,7 +119,7 @@ func (r *refusals) observe(e transport.Refusal) {
 	}
 	attrs = append(
 		attrs,
-		slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.Wait),
+		slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.RetryAfter),
 	)
 	if e.Error.SafeWait > 0 {
 		attrs = append(

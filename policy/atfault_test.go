@@ -65,7 +65,7 @@ func TestRequestsAtFaultAreTheirCallersWhateverTheBase(t *testing.T) {
 				_, err := rt.RoundTrip(req)
 				require.Error(t, err)
 				require.Equal(t, policy.Ignored, ends[len(ends)-1].Outcome, "%v: %v", ends[len(ends)-1].Cause, err)
-				require.Equal(t, policy.Cause{Kind: policy.BadRequest}, ends[len(ends)-1].Cause)
+				require.Equal(t, policy.Cause{Kind: policy.KindBadRequest}, ends[len(ends)-1].Cause)
 			}
 			require.Len(t, ends, 8)
 		})
@@ -90,9 +90,9 @@ func TestAnUpstreamCannotBlameTheRequestByWords(t *testing.T) {
 			http2.StreamError{StreamID: 1, Code: http2.ErrCodeProtocol, Cause: errors.New(words)},
 		} {
 			got := policy.CauseOf(&policy.Call{Request: get(t, elsewhere), Err: err})
-			require.NotEqual(t, policy.BadRequest, got.Kind, err.Error())
+			require.NotEqual(t, policy.KindBadRequest, got.Kind, err.Error())
 		}
 		wrapped := fmt.Errorf("tracing: %w", errors.New(words))
-		require.Equal(t, policy.BadRequest, policy.CauseOf(&policy.Call{Request: get(t, elsewhere), Err: wrapped}).Kind, words)
+		require.Equal(t, policy.KindBadRequest, policy.CauseOf(&policy.Call{Request: get(t, elsewhere), Err: wrapped}).Kind, words)
 	}
 }

@@ -18,7 +18,7 @@ import (
 type Phase uint8
 
 const (
-	NoPhase      Phase = iota
+	PhaseNone    Phase = iota
 	PhaseDNS           // looking up the host
 	PhaseConnect       // connecting to it
 	PhaseTLS           // the TLS handshake
@@ -26,7 +26,7 @@ const (
 	PhaseBody          // reading the response's body
 )
 
-// String returns "dns", "connect", "tls", "headers" or "body", and "" for NoPhase.
+// String returns "dns", "connect", "tls", "headers" or "body", and "" for PhaseNone.
 func (p Phase) String() string {
 	return nameOf(p, "", "dns", "connect", "tls", "headers", "body")
 }
@@ -35,23 +35,22 @@ func (p Phase) String() string {
 type Kind uint8
 
 const (
-	NoKind      Kind = iota // nothing bad
-	Status                  // the status of the response
-	Refused                 // the connection was refused, or there is no way to the host
-	Reset                   // the connection was reset or closed too early
-	Timeout                 // a deadline passed
-	Certificate             // the upstream's certificate was not accepted
-	NotFound                // the host does not exist
-	Lease                   // a half-open call did not come back within its lease
-	Judged                  // a custom classifier said so
-	Other                   // any other error of the call
-	Canceled                // the caller went away, or its deadline passed while the body was coming
-	BadRequest              // the request itself was at fault, or its body failed to read
-	// trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
-	Local
-	Panic    // the call panicked or its goroutine ended
-	Slow     // a half-open call succeeded, and took longer than the rule that trips by slowness has it
-	NoAnswer // callers that waited for an answer went away without one, again and again
+	KindNone        Kind = iota // nothing bad
+	KindStatus                  // the status of the response
+	KindRefused                 // the connection was refused, or there is no way to the host
+	KindReset                   // the connection was reset or closed too early
+	KindTimeout                 // a deadline passed
+	KindCertificate             // the upstream's certificate was not accepted
+	KindNotFound                // the host does not exist
+	KindLease                   // a half-open call did not come back within its lease
+	KindJudged                  // a custom classifier said so
+	KindOther                   // any other error of the call
+	KindCanceled                // the caller went away, or its deadline passed while the body was coming
+	KindBadRequest              // the request itself was at fault, or its body failed to read
+	KindLocal                   // trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
+	KindPanic                   // the call panicked or its goroutine ended
+	KindSlow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
+	KindNoAnswer                // callers that waited for an answer went away without one, again and again
 )
 
 // String returns the kind in lower case.
@@ -65,16 +64,14 @@ func (k Kind) String() string {
 type Deadline uint8
 
 const (
-	// none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
-	NoDeadline Deadline = iota
-	// that of the request's context, or it was canceled with a cause that is a timeout
-	CallerDeadline
-	ClientDeadline    // http.Client.Timeout
-	TransportDeadline // one of the base RoundTripper's own: dial, handshake, headers
-	LimitDeadline     // Limits.Timeout
+	DeadlineNone      Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
+	DeadlineCaller                    // that of the request's context, or it was canceled with a cause that is a timeout
+	DeadlineClient                    // http.Client.Timeout
+	DeadlineTransport                 // one of the base RoundTripper's own: dial, handshake, headers
+	DeadlineLimit                     // Limits.Timeout
 )
 
-// String returns "caller", "client", "transport" or "limit", and "" for NoDeadline.
+// String returns "caller", "client", "transport" or "limit", and "" for DeadlineNone.
 func (d Deadline) String() string {
 	return nameOf(d, "", "caller", "client", "transport", "limit")
 }
@@ -90,10 +87,9 @@ func nameOf[T ~uint8](value T, names ...string) string {
 type Cause struct {
 	Phase    Phase
 	Kind     Kind
-	Deadline Deadline // with Timeout, and with Canceled if it was one
-	Status   int      // with Kind Status, and of the response where there was one
-	// what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
-	Reason string
+	Deadline Deadline // with KindTimeout, and with KindCanceled if it was one
+	Status   int      // with KindStatus, and of the response where there was one
+	Reason   string   // what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
 }
 
 // String returns a short description, such as "connect: refused", "headers: timeout (client)", "status 503" or "judged
@@ -105,14 +101,14 @@ func (c Cause) String() string {
 
 // AppendText appends what String returns. The error is always nil.
 func (c Cause) AppendText(b []byte) ([]byte, error) {
-	if c.Phase != NoPhase {
+	if c.Phase != PhaseNone {
 		b = append(append(b, c.Phase.String()...), ": "...)
 	}
 	b = append(b, c.Kind.String()...)
-	if c.Kind == Status {
+	if c.Kind == KindStatus {
 		b = strconv.AppendInt(append(b, ' '), int64(c.Status), 10)
 	}
-	if c.Deadline != NoDeadline {
+	if c.Deadline != DeadlineNone {
 		b = append(append(append(b, " ("...), c.Deadline.String()...), ')')
 	}
 	if c.Reason != "" {
@@ -127,9 +123,9 @@ func (c Cause) MarshalText() ([]byte, error) { return c.AppendText(nil) }
 // Outcome is what the default classifier makes of the cause.
 func (c Cause) Outcome() Outcome {
 	switch c.Kind {
-	case NoKind:
+	case KindNone:
 		return Success
-	case Canceled, BadRequest, Local, Panic:
+	case KindCanceled, KindBadRequest, KindLocal, KindPanic:
 		return Ignored
 	default:
 		return Failure
@@ -137,8 +133,8 @@ func (c Cause) Outcome() Outcome {
 }
 
 // CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
-// 500 has the zero Cause (with its status), but for a 407 over plain http, which is Local: a forward proxy wants a
-// password. The cause of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
+// 500 has the zero Cause (with its status), but for a 407 over plain http, which is KindLocal: a forward proxy wants a password. The cause
+// of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
 func CauseOf(c *Call) Cause {
 	switch {
 	case c.Err != nil:
@@ -146,9 +142,8 @@ func CauseOf(c *Call) Cause {
 		if c.InBody {
 			cause.Phase = PhaseBody
 		}
-		if c.Delivering && cause.Kind == Timeout && cause.Deadline != TransportDeadline &&
-			cause.Deadline != LimitDeadline {
-			cause.Kind = Canceled // its caller had as much of it as it had time for
+		if c.Delivering && cause.Kind == KindTimeout && cause.Deadline != DeadlineTransport && cause.Deadline != DeadlineLimit {
+			cause.Kind = KindCanceled // its caller had as much of it as it had time for
 		}
 		if c.Response != nil {
 			cause.Status = c.Response.StatusCode
@@ -165,52 +160,52 @@ func causeOfError(c *Call) Cause {
 	// closed connection for one.
 	switch ctx := c.Request.Context(); {
 	case ctx.Err() == context.DeadlineExceeded:
-		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: whoseDeadline(c)}
+		return Cause{Phase: PhaseHeaders, Kind: KindTimeout, Deadline: whoseDeadline(c)}
 	case ctx.Err() != nil && isTimeout(context.Cause(ctx)): // a watchdog has canceled it
-		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: CallerDeadline}
+		return Cause{Phase: PhaseHeaders, Kind: KindTimeout, Deadline: DeadlineCaller}
 	case ctx.Err() != nil:
-		return Cause{Kind: Canceled}
+		return Cause{Kind: KindCanceled}
 	}
 	if cancelClosed(c.Request) || errors.Is(c.Err, context.Canceled) ||
 		strings.HasPrefix(c.Err.Error(), "net/http: request canceled") {
 		// http.Client closes Request.Cancel when its Timeout has passed, at times a moment before the context ends.
 		if deadline, ok := c.Request.Context().Deadline(); ok && !c.Ended.Before(deadline) {
-			return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: ClientDeadline}
+			return Cause{Phase: PhaseHeaders, Kind: KindTimeout, Deadline: DeadlineClient}
 		}
-		return Cause{Kind: Canceled}
+		return Cause{Kind: KindCanceled}
 	}
 	var limit *TimeoutError
 	if errors.As(c.Err, &limit) {
-		return Cause{Phase: PhaseHeaders, Kind: Timeout, Deadline: LimitDeadline}
+		return Cause{Phase: PhaseHeaders, Kind: KindTimeout, Deadline: DeadlineLimit}
 	}
 	if cause, ok := causeOfProxy(c); ok {
 		return cause
 	}
 	if refusedCertificate(c.Err) { // its text is the upstream's own words
-		return Cause{Phase: PhaseTLS, Kind: Certificate}
+		return Cause{Phase: PhaseTLS, Kind: KindCertificate}
 	}
 	if c.BodyErr != nil || !c.InBody && atFault(c) || uploadRefused(c) {
-		return Cause{Kind: BadRequest}
+		return Cause{Kind: KindBadRequest}
 	}
 	if local(c) {
-		return Cause{Phase: PhaseConnect, Kind: Local}
+		return Cause{Phase: PhaseConnect, Kind: KindLocal}
 	}
 
 	var dns *net.DNSError
 	if errors.As(c.Err, &dns) {
 		return Cause{Phase: PhaseDNS, Kind: dnsKind(dns), Deadline: transportsIf(dns.IsTimeout)}
 	}
-	kind, phase := Other, phaseOf(c.Err)
+	kind, phase := KindOther, phaseOf(c.Err)
 	switch {
 	case isTimeout(c.Err):
-		kind = Timeout
+		kind = KindTimeout
 	case isAny(c.Err, refusedErrors):
-		kind = Refused
+		kind = KindRefused
 	case isAny(c.Err, resetErrors), isAny(c.Err, closedErrors),
 		strings.Contains(c.Err.Error(), "http: server closed idle connection"): // net/http has no exported type for it
-		kind = Reset
+		kind = KindReset
 	}
-	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == Timeout)}
+	return Cause{Phase: phase, Kind: kind, Deadline: transportsIf(kind == KindTimeout)}
 }
 
 var closedErrors = []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed}
@@ -229,11 +224,11 @@ func whoseDeadline(c *Call) Deadline {
 	hasClientTimeout := c.Request.Cancel != nil
 	switch {
 	case cancelClosed(c.Request):
-		return ClientDeadline
+		return DeadlineClient
 	case hasClientTimeout:
-		return NoDeadline
+		return DeadlineNone
 	}
-	return CallerDeadline
+	return DeadlineCaller
 }
 
 func cancelClosed(req *http.Request) bool {
@@ -248,19 +243,19 @@ func cancelClosed(req *http.Request) bool {
 
 func transportsIf(timeout bool) Deadline {
 	if timeout {
-		return TransportDeadline
+		return DeadlineTransport
 	}
-	return NoDeadline
+	return DeadlineNone
 }
 
 func dnsKind(err *net.DNSError) Kind {
 	switch {
 	case err.IsTimeout:
-		return Timeout
+		return KindTimeout
 	case err.IsNotFound:
-		return NotFound
+		return KindNotFound
 	}
-	return Other
+	return KindOther
 }
 
 func phaseOf(err error) Phase {

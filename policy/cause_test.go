@@ -131,7 +131,7 @@ func (s *scene) run(req *http.Request) transport.CallEnd {
 	}
 	require.Len(s.t, ends, 1, "outcomes; the call's error: %v", err)
 	end := <-ends
-	require.Equal(s.t, end.Cause.Kind == policy.NoKind || end.Cause.Kind == policy.Status, err == nil, "%v: %v", end.Cause, err)
+	require.Equal(s.t, end.Cause.Kind == policy.KindNone || end.Cause.Kind == policy.KindStatus, err == nil, "%v: %v", end.Cause, err)
 	return end
 }
 
@@ -300,47 +300,47 @@ func TestCausesOfRealCalls(t *testing.T) {
 		virtual bool // needs virtual time
 	}{
 		{"ok", toServer(func(*http.Request) {}), cause{Status: 200}, success, false},
-		{"status 500", saying(says("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")), cause{Kind: policy.Status, Status: 500}, failure, false},
+		{"status 500", saying(says("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")), cause{Kind: policy.KindStatus, Status: 500}, failure, false},
 		{"status 404", saying(says("HTTP/1.1 404 Oh\r\nContent-Length: 0\r\n\r\n")), cause{Status: 404}, success, false},
 
 		// DNS
 		{"no such host", func(s *scene) *http.Request {
 			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError })
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseDNS, Kind: policy.NotFound}, failure, true},
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.KindNotFound}, failure, true},
 		{"DNS server in trouble", func(s *scene) *http.Request {
 			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeServerFailure })
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseDNS, Kind: policy.Other}, failure, true},
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.KindOther}, failure, true},
 		{"DNS server mute", func(s *scene) *http.Request {
 			s.resolve(nil)
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseDNS, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+		}, cause{Phase: policy.PhaseDNS, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, failure, true},
 
 		// connect
 		{"connection refused", func(s *scene) *http.Request { return get(s.t, "http://"+refusing(s.t)) },
-			cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+			cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
 		{"connection refused by a host with a name in Unicode", func(s *scene) *http.Request {
 			address := refusing(s.t)
 			s.base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, address)
 			}
 			return get(s.t, "http://bücher.example/")
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
 		{"timeout of the dialer", func(s *scene) *http.Request {
 			s.base.DialContext = (&net.Dialer{Timeout: 1}).DialContext
 			return get(s.t, "http://127.0.0.1:9")
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, false},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, failure, false},
 
 		// TLS
 		{"unknown authority", certificateAt(func(*httptest.Server) *http.Transport { return new(http.Transport) }),
-			cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+			cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}, failure, false},
 		{"certificate of another host", certificateAt(func(server *httptest.Server) *http.Transport {
 			return trusting(server, func(c *tls.Config) { c.ServerName = "another.example.net" })
-		}), cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+		}), cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}, failure, false},
 		{"expired certificate", certificateAt(func(server *httptest.Server) *http.Transport {
 			return trusting(server, func(c *tls.Config) { c.Time = func() time.Time { return epoch.AddDate(500, 0, 0) } })
-		}), cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, failure, false},
+		}), cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}, failure, false},
 		{"no TLS version in common", func(s *scene) *http.Request {
 			server := s.server(func(server *httptest.Server) {
 				server.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
@@ -348,40 +348,40 @@ func TestCausesOfRealCalls(t *testing.T) {
 			}, fine)
 			s.base = trusting(server, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })
 			return get(s.t, server.URL)
-		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, false},
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.KindOther}, failure, false},
 		{"no TLS at all", func(s *scene) *http.Request {
 			s.pipe(func(conn net.Conn) {
 				go io.WriteString(conn, "220 mail.example ESMTP\r\n")
 				isMute(conn)
 			})
 			return get(s.t, elsewhere)
-		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, true},
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.KindOther}, failure, true},
 		{"plain HTTP where HTTPS was expected", func(s *scene) *http.Request {
 			return get(s.t, strings.Replace(s.server((*httptest.Server).Start, fine).URL, "http:", "https:", 1))
-		}, cause{Phase: policy.PhaseTLS, Kind: policy.Other}, failure, false},
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.KindOther}, failure, false},
 		{"TLSHandshakeTimeout", func(s *scene) *http.Request {
 			s.pipe(isMute)
 			s.base.TLSHandshakeTimeout = untilEnd
 			return get(s.t, elsewhere)
-		}, cause{Phase: policy.PhaseTLS, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+		}, cause{Phase: policy.PhaseTLS, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, failure, true},
 
 		// headers
-		{"reset before the headers", saying(resets("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
-		{"closed before the headers", saying(says("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
-		{"closed within the headers", saying(says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, failure, false},
-		{"no HTTP", saying(says("SSH-2.0-OpenSSH\r\n\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"reset before the headers", saying(resets("")), cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, failure, false},
+		{"closed before the headers", saying(says("")), cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, failure, false},
+		{"closed within the headers", saying(says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, failure, false},
+		{"no HTTP", saying(says("SSH-2.0-OpenSSH\r\n\r\n")), cause{Phase: policy.PhaseHeaders, Kind: policy.KindOther}, failure, false},
 		{"more headers than may be", func(s *scene) *http.Request {
 			s.base.MaxResponseHeaderBytes = 100
 			return get(s.t, s.serve(says("HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 200000)+"\r\n\r\n")))
-		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.KindOther}, failure, false},
 		{"ResponseHeaderTimeout", func(s *scene) *http.Request {
 			s.pipe(hangs(""))
 			s.base.ResponseHeaderTimeout = untilEnd
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, failure, true},
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, failure, true},
 
 		// body
-		{"body closed too early", saying(says(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, failure, false},
+		{"body closed too early", saying(says(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.KindReset, Status: 200}, failure, false},
 		{"body reset", func(s *scene) *http.Request {
 			reset := make(chan struct{})
 			s.headers = func() { close(reset) }
@@ -392,31 +392,31 @@ func TestCausesOfRealCalls(t *testing.T) {
 				conn.(*net.TCPConn).SetLinger(0)
 				conn.Close()
 			}))
-		}, cause{Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200}, failure, false},
+		}, cause{Phase: policy.PhaseBody, Kind: policy.KindReset, Status: 200}, failure, false},
 		{"body in chunks that are none", saying(says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n")),
-			cause{Phase: policy.PhaseBody, Kind: policy.Other, Status: 200}, failure, false},
+			cause{Phase: policy.PhaseBody, Kind: policy.KindOther, Status: 200}, failure, false},
 		{"body of a status that failed already", saying(says("HTTP/1.1 502 Oh\r\nContent-Length: 0\r\n\r\n")),
-			cause{Kind: policy.Status, Status: 502}, failure, false},
+			cause{Kind: policy.KindStatus, Status: 502}, failure, false},
 
 		// deadlines
 		{"http.Client.Timeout before the headers", clientTimeout(hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineClient}, failure, true},
 		{"http.Client.Timeout in the body", clientTimeout(hangs(partOfBody)),
-			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.ClientDeadline, Status: 200}, failure, true},
+			cause{Phase: policy.PhaseBody, Kind: policy.KindTimeout, Deadline: policy.DeadlineClient, Status: 200}, failure, true},
 		{"deadline before the headers", within(deadline, hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"deadline with a cause of its own", within(deadlineWithCause, hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"deadline in the body", within(deadline, hangs(partOfBody)),
-			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}, failure, true},
+			cause{Phase: policy.PhaseBody, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller, Status: 200}, failure, true},
 		{"deadline before http.Client.Timeout", func(s *scene) *http.Request {
 			s.client.Timeout = untilEnd + time.Second
 			return within(deadline, hangs(""))(s)
-		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout}, failure, true},
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout}, failure, true},
 
 		// the caller
-		{"canceled before the headers", within(canceled, hangs("")), cause{Kind: policy.Canceled}, ignored, true},
-		{"canceled in the body", within(canceled, hangs(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: 200}, ignored, true},
+		{"canceled before the headers", within(canceled, hangs("")), cause{Kind: policy.KindCanceled}, ignored, true},
+		{"canceled in the body", within(canceled, hangs(partOfBody)), cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: 200}, ignored, true},
 		{"canceled while connecting", func(s *scene) *http.Request {
 			s.base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 				<-ctx.Done()
@@ -425,93 +425,93 @@ func TestCausesOfRealCalls(t *testing.T) {
 			ctx, cancel := canceled()
 			s.t.Cleanup(cancel)
 			return get(s.t, somewhere).WithContext(ctx)
-		}, cause{Kind: policy.Canceled}, ignored, true},
+		}, cause{Kind: policy.KindCanceled}, ignored, true},
 		{"canceled with http.Client.Timeout to spare", func(s *scene) *http.Request {
 			s.client.Timeout = time.Hour
 			return within(canceled, hangs(""))(s)
-		}, cause{Kind: policy.Canceled}, ignored, true},
+		}, cause{Kind: policy.KindCanceled}, ignored, true},
 
 		// watchdogs: a cancel that says that it is a timeout
 		{"a watchdog before the headers", within(watchdog(context.DeadlineExceeded), hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"a watchdog in the body", within(watchdog(context.DeadlineExceeded), hangs(partOfBody)),
-			cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}, failure, true},
+			cause{Phase: policy.PhaseBody, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller, Status: 200}, failure, true},
 		{"a watchdog with words of its own", within(watchdog(fmt.Errorf("no answer: %w", context.DeadlineExceeded)), hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"a watchdog of package os", within(watchdog(os.ErrDeadlineExceeded), hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"a watchdog with an error of its own type", within(watchdog(&net.DNSError{IsTimeout: true}), hangs("")),
-			cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
-		{"a watchdog that is no timeout", within(watchdog(&net.DNSError{IsNotFound: true}), hangs("")), cause{Kind: policy.Canceled}, ignored, true},
+			cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
+		{"a watchdog that is no timeout", within(watchdog(&net.DNSError{IsNotFound: true}), hangs("")), cause{Kind: policy.KindCanceled}, ignored, true},
 		{"a watchdog outside of contexts that could have lasted longer", within(func() (context.Context, context.CancelFunc) {
 			outer, cancel := watchdog(context.DeadlineExceeded)()
 			ctx, cancelInner := context.WithTimeout(context.WithValue(outer, someKey{}, 1), time.Hour)
 			ctx, cancelInmost := context.WithCancelCause(ctx)
 			return ctx, func() { cancelInmost(nil); cancelInner(); cancel() }
-		}, hangs("")), cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		}, hangs("")), cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 		{"canceled inside of a watchdog that would have waited longer", within(func() (context.Context, context.CancelFunc) {
 			outer, cancel := context.WithCancelCause(context.Background())
 			time.AfterFunc(2*untilEnd, func() { cancel(context.DeadlineExceeded) })
 			ctx, cancelInner := context.WithCancel(outer)
 			time.AfterFunc(untilEnd, cancelInner)
 			return ctx, func() { cancel(nil) }
-		}, hangs("")), cause{Kind: policy.Canceled}, ignored, true},
+		}, hangs("")), cause{Kind: policy.KindCanceled}, ignored, true},
 		{"a watchdog with http.Client.Timeout to spare", func(s *scene) *http.Request {
 			s.client.Timeout = time.Hour
 			return within(watchdog(context.DeadlineExceeded), hangs(""))(s)
-		}, cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline}, failure, true},
+		}, cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}, failure, true},
 
 		// the request
-		{"malformed header name", toServer(func(r *http.Request) { r.Header["Bad Name"] = []string{"x"} }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"malformed header value", toServer(func(r *http.Request) { r.Header["Name"] = []string{"a\nb"} }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"malformed trailer", toServer(func(r *http.Request) { r.Trailer = http.Header{"Bad Name": nil} }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"missing scheme", toServer(func(r *http.Request) { r.URL.Scheme = "" }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"unknown scheme", toServer(func(r *http.Request) { r.URL.Scheme = "gopher" }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"bad method", toServer(func(r *http.Request) { r.Method = "B@D\n" }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"missing host", toServer(func(r *http.Request) { r.URL.Host = "" }), cause{Kind: policy.BadRequest}, ignored, false},
+		{"malformed header name", toServer(func(r *http.Request) { r.Header["Bad Name"] = []string{"x"} }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"malformed header value", toServer(func(r *http.Request) { r.Header["Name"] = []string{"a\nb"} }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"malformed trailer", toServer(func(r *http.Request) { r.Trailer = http.Header{"Bad Name": nil} }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"missing scheme", toServer(func(r *http.Request) { r.URL.Scheme = "" }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"unknown scheme", toServer(func(r *http.Request) { r.URL.Scheme = "gopher" }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"bad method", toServer(func(r *http.Request) { r.Method = "B@D\n" }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"missing host", toServer(func(r *http.Request) { r.URL.Host = "" }), cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"bad Host header to a proxy", func(s *scene) *http.Request {
 			s.proxy(s.serve(hangs(""))) // one that closes the connection would race with what net/http says
 			req := get(s.t, somewhere)
 			req.Host = "a\nb"
 			return req
-		}, cause{Kind: policy.BadRequest}, ignored, false},
+		}, cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"bad Host header to an upstream, which net/http leaves out", func(s *scene) *http.Request {
 			req := get(s.t, "http://"+refusing(s.t))
 			req.Host = "a\nb"
 			return req
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
-		{"control byte in the URL", toServer(func(r *http.Request) { r.URL.RawQuery = "a\nb" }), cause{Kind: policy.BadRequest}, ignored, false},
-		{"body shorter than ContentLength", sending(9, strings.NewReader("short")), cause{Kind: policy.BadRequest}, ignored, false},
-		{"body longer than ContentLength", sending(2, strings.NewReader("long")), cause{Kind: policy.BadRequest}, ignored, false},
-		{"body that fails to read", sending(-1, iotest.ErrReader(errBody)), cause{Kind: policy.BadRequest}, ignored, false},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
+		{"control byte in the URL", toServer(func(r *http.Request) { r.URL.RawQuery = "a\nb" }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"body shorter than ContentLength", sending(9, strings.NewReader("short")), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"body longer than ContentLength", sending(2, strings.NewReader("long")), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"body that fails to read", sending(-1, iotest.ErrReader(errBody)), cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"body that fails to read with an error that looks like the upstream's", sending(-1, iotest.ErrReader(io.ErrUnexpectedEOF)),
-			cause{Kind: policy.BadRequest}, ignored, false},
+			cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"body that is a closed file", func(s *scene) *http.Request {
 			file, err := os.Create(filepath.Join(s.t.TempDir(), "body"))
 			require.NoError(s.t, err)
 			file.Close()
 			return sending(-1, file)(s)
-		}, cause{Kind: policy.BadRequest}, ignored, false},
+		}, cause{Kind: policy.KindBadRequest}, ignored, false},
 
 		// the forward proxy
 		{"proxy refuses a connection, HTTP", func(s *scene) *http.Request {
 			s.proxy("http://" + refusing(s.t))
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
 		{"proxy refuses a connection, HTTPS", func(s *scene) *http.Request {
 			s.proxy("http://" + refusing(s.t))
 			return get(s.t, elsewhere)
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
 		{"proxy's name does not exist", func(s *scene) *http.Request {
 			s.resolve(func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError })
 			s.proxy("http://proxy.example")
 			return get(s.t, somewhere)
-		}, cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, true},
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, true},
 		{"proxy wants a password for CONNECT", connect("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
-			cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
-		{"proxy forbids CONNECT", connect("HTTP/1.1 403 Forbidden\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Local}, ignored, false},
-		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
-		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, failure, false},
+			cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
+		{"proxy forbids CONNECT", connect("HTTP/1.1 403 Forbidden\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
+		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
+		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
 		{"upstream that says what a proxy would", func(s *scene) *http.Request {
 			server := s.server((*httptest.Server).StartTLS, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(407) })
 			s.base = server.Client().Transport.(*http.Transport)
@@ -519,22 +519,22 @@ func TestCausesOfRealCalls(t *testing.T) {
 		}, cause{Status: 407}, success, false},
 
 		// HTTP/2
-		{"HTTP/2 stream aborted before the headers", overHTTP2(func(http.ResponseWriter) {}), cause{Phase: policy.PhaseHeaders, Kind: policy.Other}, failure, false},
+		{"HTTP/2 stream aborted before the headers", overHTTP2(func(http.ResponseWriter) {}), cause{Phase: policy.PhaseHeaders, Kind: policy.KindOther}, failure, false},
 		{"HTTP/2 stream aborted in the body", overHTTP2(func(w http.ResponseWriter) {
 			io.WriteString(w, "only a part")
 			w.(http.Flusher).Flush()
-		}), cause{Phase: policy.PhaseBody, Kind: policy.Other, Status: 200}, failure, false},
+		}), cause{Phase: policy.PhaseBody, Kind: policy.KindOther, Status: 200}, failure, false},
 		{"HTTP/2 body longer than ContentLength", func(s *scene) *http.Request {
 			req := overHTTP2With(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })(s)
 			req.Method, req.Body, req.ContentLength = http.MethodPost, io.NopCloser(strings.NewReader("long")), 2
 			return req
-		}, cause{Kind: policy.BadRequest}, ignored, false},
+		}, cause{Kind: policy.KindBadRequest}, ignored, false},
 
 		// not as real: a base that gives up by itself, though nobody asked it to
 		{"canceled by the base", func(s *scene) *http.Request {
 			s.dialFails(context.Canceled)
 			return get(s.t, somewhere)
-		}, cause{Kind: policy.Canceled}, ignored, false},
+		}, cause{Kind: policy.KindCanceled}, ignored, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -542,7 +542,7 @@ func TestCausesOfRealCalls(t *testing.T) {
 				s := &scene{t: t, base: new(http.Transport), client: new(http.Client), headers: func() {}}
 				end := s.run(c.call(s))
 				// And at times http.Client says too late that it was its Timeout.
-				for try := 0; c.cause.Deadline == policy.ClientDeadline && end.Cause.Deadline == policy.NoDeadline && try < 99; try++ {
+				for try := 0; c.cause.Deadline == policy.DeadlineClient && end.Cause.Deadline == policy.DeadlineNone && try < 99; try++ {
 					end = s.run(c.call(s))
 				}
 				require.Equal(t, c.cause, end.Cause, "%v", end.Cause)
@@ -583,7 +583,7 @@ func TestACertificateCannotSpeakAsNetHTTP(t *testing.T) {
 	err := &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: certificate, Host: "upstream.example"}}
 	require.ErrorContains(t, err, "invalid Host header")
 	got := policy.CauseOf(&policy.Call{Request: get(t, elsewhere), Err: err})
-	require.Equal(t, policy.Cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}, got)
+	require.Equal(t, policy.Cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}, got)
 }
 
 func TestACauseIsTheCallersIfTheCallerIsGone(t *testing.T) {
@@ -593,8 +593,8 @@ func TestACauseIsTheCallersIfTheCallerIsGone(t *testing.T) {
 	defer cancelLate()
 	req := get(t, somewhere)
 	for _, err := range []error{io.EOF, net.ErrClosed, &net.DNSError{IsNotFound: true}, errors.New("any")} {
-		require.Equal(t, policy.Cause{Kind: policy.Canceled}, policy.CauseOf(&policy.Call{Request: req.WithContext(ctx), Err: err}))
-		require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.CallerDeadline},
+		require.Equal(t, policy.Cause{Kind: policy.KindCanceled}, policy.CauseOf(&policy.Call{Request: req.WithContext(ctx), Err: err}))
+		require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller},
 			policy.CauseOf(&policy.Call{Request: req.WithContext(late), Err: err}))
 	}
 }
@@ -622,13 +622,13 @@ func TestADeadlineIsNobodysWhileItCannotBeTold(t *testing.T) {
 		for _, c := range []struct {
 			cancel chan struct{}
 			whose  policy.Deadline
-		}{{nil, policy.CallerDeadline}, {make(chan struct{}), policy.NoDeadline}, {closed, policy.ClientDeadline}} {
+		}{{nil, policy.DeadlineCaller}, {make(chan struct{}), policy.DeadlineNone}, {closed, policy.DeadlineClient}} {
 			for _, inBody := range []bool{false, true} {
 				req := get(t, somewhere).WithContext(ctx)
 				//lint:ignore SA1019 it is what http.Client uses
 				req.Cancel = c.cancel
 				got := policy.CauseOf(&policy.Call{Request: req, Err: context.DeadlineExceeded, InBody: inBody})
-				require.Equal(t, policy.Timeout, got.Kind)
+				require.Equal(t, policy.KindTimeout, got.Kind)
 				require.Equal(t, c.whose, got.Deadline, text)
 				require.Equal(t, policy.Failure, got.Outcome())
 			}
@@ -647,9 +647,9 @@ func TestAClosedCancelAtTheDeadlineIsTheClientsTimeout(t *testing.T) {
 	//lint:ignore SA1019 it is what http.Client uses
 	req.Cancel = closed
 	err := errors.New("net/http: request canceled")
-	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline},
+	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineClient},
 		policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at}))
-	require.Equal(t, policy.Cause{Kind: policy.Canceled}, policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at.Add(-1)}))
+	require.Equal(t, policy.Cause{Kind: policy.KindCanceled}, policy.CauseOf(&policy.Call{Request: req, Err: err, Ended: at.Add(-1)}))
 }
 
 // What net/http at times says of a request that it could not write: it closed the connection.
@@ -659,12 +659,12 @@ func TestAClosedConnectionIsTheUpstreamsUnlessTheRequestCannotBeSent(t *testing.
 		change func(*http.Request)
 		kind   policy.Kind
 	}{
-		"a sound request":                 {func(*http.Request) {}, policy.Reset},
-		"one with a trailer":              {func(r *http.Request) { r.Trailer = http.Header{"Checksum": nil} }, policy.Reset},
-		"a body that was read to its end": {func(r *http.Request) { io.Copy(io.Discard, r.Body) }, policy.Reset},
-		"a control character in the URL":  {func(r *http.Request) { r.URL.RawQuery = "a\nb" }, policy.BadRequest},
-		"a bad Host header":               {func(r *http.Request) { r.Host = "a\nb" }, policy.BadRequest},
-		"a trailer that must not be":      {func(r *http.Request) { r.Trailer = http.Header{"Content-Length": nil} }, policy.BadRequest},
+		"a sound request":                 {func(*http.Request) {}, policy.KindReset},
+		"one with a trailer":              {func(r *http.Request) { r.Trailer = http.Header{"Checksum": nil} }, policy.KindReset},
+		"a body that was read to its end": {func(r *http.Request) { io.Copy(io.Discard, r.Body) }, policy.KindReset},
+		"a control character in the URL":  {func(r *http.Request) { r.URL.RawQuery = "a\nb" }, policy.KindBadRequest},
+		"a bad Host header":               {func(r *http.Request) { r.Host = "a\nb" }, policy.KindBadRequest},
+		"a trailer that must not be":      {func(r *http.Request) { r.Trailer = http.Header{"Content-Length": nil} }, policy.KindBadRequest},
 	} {
 		req := post(t, somewhere, strings.NewReader("payload"))
 		c.change(req)

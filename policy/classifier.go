@@ -68,16 +68,16 @@ func (c *Call) Elapsed() time.Duration {
 // response to the caller; OnBody is the way to look into a body.
 type Classifier func(*Call) Outcome
 
-// Default is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
+// DefaultClassifier is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
 // any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the upstream: a
 // call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that fails to
-// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a
-// forward proxy that fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success.
-// For the proxy of an *http.Transport see transport.ProxyErrors.
-func Default(c *Call) Outcome { return CauseOf(c).Outcome() }
+// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a forward proxy that
+// fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success. For the proxy of an
+// *http.Transport see transport.ProxyErrors.
+func DefaultClassifier(c *Call) Outcome { return CauseOf(c).Outcome() }
 
-// First returns a classifier that asks others in order; the first that is not Undecided decides.
-func First(classifiers ...Classifier) Classifier {
+// FirstOf returns a classifier that asks others in order; the first that is not Undecided decides.
+func FirstOf(classifiers ...Classifier) Classifier {
 	mustClassifiers(classifiers)
 	classifiers = slices.Clone(classifiers)
 	return func(c *Call) Outcome {

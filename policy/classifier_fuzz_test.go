@@ -66,7 +66,7 @@ func FuzzClassifiers(f *testing.F) {
 				return policy.Undecided
 			}),
 		}
-		decide := policy.First(append(classifiers, policy.Default)...)
+		decide := policy.FirstOf(append(classifiers, policy.DefaultClassifier)...)
 		outcome := decide(call)
 		if outcome != policy.Success && outcome != policy.Failure && outcome != policy.Ignored {
 			t.Errorf("outcome %v", outcome)
@@ -74,8 +74,8 @@ func FuzzClassifiers(f *testing.F) {
 		if again := decide(call); again != outcome {
 			t.Errorf("outcome %v, and %v when asked again", outcome, again)
 		}
-		if own := policy.First(classifiers...)(call); own == policy.Undecided && outcome != policy.Default(call) {
-			t.Errorf("nobody decided, and the outcome is %v and not %v", outcome, policy.Default(call))
+		if own := policy.FirstOf(classifiers...)(call); own == policy.Undecided && outcome != policy.DefaultClassifier(call) {
+			t.Errorf("nobody decided, and the outcome is %v and not %v", outcome, policy.DefaultClassifier(call))
 		}
 		if call.Response == nil || call.Response.Body == nil {
 			return

@@ -39,9 +39,9 @@ func TestClassifiers(t *testing.T) {
 		call     policy.Call
 		want     policy.Outcome
 	}{
-		{"First of none", policy.First(), policy.Call{}, u},
-		{"First: the first that decides", policy.First(says(u), says(i), says(f)), policy.Call{}, i},
-		{"First: none decides", policy.First(says(u), says(u)), policy.Call{}, u},
+		{"First of none", policy.FirstOf(), policy.Call{}, u},
+		{"First: the first that decides", policy.FirstOf(says(u), says(i), says(f)), policy.Call{}, i},
+		{"First: none decides", policy.FirstOf(says(u), says(u)), policy.Call{}, u},
 
 		{"When it is", policy.When(i, isAlways), policy.Call{}, i},
 		{"When it is not", policy.When(i, func(*policy.Call) bool { return false }), policy.Call{}, u},
@@ -72,13 +72,13 @@ func TestClassifiers(t *testing.T) {
 		{"OnSlow: errors are judged as such", policy.OnSlow(time.Second), took(time.Hour, nil, io.EOF, false), u},
 		{"OnSlow: bodies may take their time", policy.OnSlow(time.Second), took(time.Hour, responseOf(200), io.EOF, true), u},
 
-		{"Default: ok", policy.Default, policy.Call{Response: responseOf(200)}, s},
-		{"Default: not found", policy.Default, policy.Call{Response: responseOf(404)}, s},
-		{"Default: too many requests", policy.Default, policy.Call{Response: responseOf(429)}, s},
-		{"Default: last of the client's faults", policy.Default, policy.Call{Response: responseOf(499)}, s},
-		{"Default: first of the server's faults", policy.Default, policy.Call{Response: responseOf(500)}, f},
-		{"Default: beyond what is defined", policy.Default, policy.Call{Response: responseOf(999)}, f},
-		{"Default: nothing at all", policy.Default, policy.Call{}, s},
+		{"Default: ok", policy.DefaultClassifier, policy.Call{Response: responseOf(200)}, s},
+		{"Default: not found", policy.DefaultClassifier, policy.Call{Response: responseOf(404)}, s},
+		{"Default: too many requests", policy.DefaultClassifier, policy.Call{Response: responseOf(429)}, s},
+		{"Default: last of the client's faults", policy.DefaultClassifier, policy.Call{Response: responseOf(499)}, s},
+		{"Default: first of the server's faults", policy.DefaultClassifier, policy.Call{Response: responseOf(500)}, f},
+		{"Default: beyond what is defined", policy.DefaultClassifier, policy.Call{Response: responseOf(999)}, f},
+		{"Default: nothing at all", policy.DefaultClassifier, policy.Call{}, s},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, c.classify(&c.call)) })
@@ -93,7 +93,7 @@ func TestClassifiersKeepNoSliceOfTheirCaller(t *testing.T) {
 	require.Equal(t, policy.Failure, onError(&policy.Call{Err: io.EOF}))
 
 	list := []policy.Classifier{policy.OnStatus(policy.Ignored, 404)}
-	first := policy.First(list...)
+	first := policy.FirstOf(list...)
 	list[0] = policy.OnStatus(policy.Failure, 404)
 	require.Equal(t, policy.Ignored, first(&policy.Call{Response: responseOf(404)}))
 }
@@ -193,7 +193,7 @@ func TestTwoOnBodySeeTheSamePrefix(t *testing.T) {
 			return policy.Undecided
 		})
 	}
-	policy.First(look(2), look(5), look(3))(&policy.Call{Response: resp})
+	policy.FirstOf(look(2), look(5), look(3))(&policy.Call{Response: resp})
 	require.Equal(t, []string{"ab", "abcde", "abc"}, seen)
 	all, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 
 var (
 	start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	bad   = Result{Outcome: Failure, Cause: Cause{Kind: Status, Status: 500}, Elapsed: time.Millisecond}
+	bad   = Result{Outcome: Failure, Cause: Cause{Kind: KindStatus, Status: 500}, Elapsed: time.Millisecond}
 	good  = Result{Outcome: Success, Elapsed: time.Millisecond}
 )
 
@@ -227,11 +227,11 @@ func TestARampGrowsAsLongAsThereIsDemand(t *testing.T) {
 	for range 200_000 {
 		mark, ok := r.Admit(r.Limit() - 1) // as many as may be are always out, so that no round is calm
 		require.True(t, ok)
-		require.Equal(t, Stay, r.Record(start, mark, good))
+		require.Equal(t, VerdictStay, r.Record(start, mark, good))
 	}
 	require.Equal(t, firstLimit+200_000, r.Limit())
 	failures := 0
-	for verdict := Stay; verdict == Stay; failures++ {
+	for verdict := VerdictStay; verdict == VerdictStay; failures++ {
 		mark, ok := r.Admit(0)
 		require.True(t, ok)
 		verdict = r.Record(start, mark, bad)
@@ -249,7 +249,7 @@ func TestARampTakesAnyElapsedTime(t *testing.T) {
 			mark, ok := r.Admit(0)
 			require.True(t, ok, "one call can always go")
 			require.Positive(t, r.Limit())
-			if r.Record(start, mark, Result{Outcome: Success, Elapsed: times[random.IntN(len(times))]}) == Close {
+			if r.Record(start, mark, Result{Outcome: Success, Elapsed: times[random.IntN(len(times))]}) == VerdictClose {
 				break
 			}
 		}
@@ -264,11 +264,11 @@ func TestARampOfTheLargestWorth(t *testing.T) {
 		for range successes {
 			mark, ok := r.Admit(r.Limit() - 1)
 			require.True(t, ok)
-			require.Equal(t, Stay, r.Record(start, mark, good))
+			require.Equal(t, VerdictStay, r.Record(start, mark, good))
 		}
 		limit := r.Limit()
 		mark, _ := r.Admit(0)
-		require.Equal(t, Stay, r.Record(start, mark, bad))
+		require.Equal(t, VerdictStay, r.Record(start, mark, bad))
 		require.Equal(t, limit, r.Limit(), "one failure after %d successes", successes)
 	}
 }
@@ -280,7 +280,7 @@ func TestARoundNumberNeverRunsOut(t *testing.T) {
 	for range 4 {
 		mark, ok := r.Admit(0)
 		require.True(t, ok)
-		if r.Record(start, mark, good) == Close {
+		if r.Record(start, mark, good) == VerdictClose {
 			return
 		}
 	}

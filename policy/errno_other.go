@@ -2,5 +2,5 @@
 
 package policy
 
-// No errors are told apart by number here: they are all of kind Other.
+// No errors are told apart by number here: they are all of KindOther.
 var localErrors, refusedErrors, resetErrors []error

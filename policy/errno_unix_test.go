@@ -17,7 +17,7 @@ import (
 
 // What cannot be had on order from a real network is wrapped as package net wraps it.
 func TestCausesOfSystemErrors(t *testing.T) {
-	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}
+	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}
 	cases := []struct {
 		name    string
 		number  syscall.Errno
@@ -29,15 +29,15 @@ func TestCausesOfSystemErrors(t *testing.T) {
 		{"none on the whole machine", syscall.ENFILE, "socket", local, policy.Ignored},
 		{"no ports", syscall.EADDRNOTAVAIL, "connect", local, policy.Ignored},
 		{"no route to the network", syscall.ENETUNREACH, "connect", local, policy.Ignored},
-		{"no route to the host", syscall.EHOSTUNREACH, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, policy.Failure},
+		{"no route to the host", syscall.EHOSTUNREACH, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, policy.Failure},
 		{"network down", syscall.ENETDOWN, "connect", local, policy.Ignored},
 		{"no buffers", syscall.ENOBUFS, "socket", local, policy.Ignored},
 		{"no memory", syscall.ENOMEM, "socket", local, policy.Ignored},
-		{"refused", syscall.ECONNREFUSED, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}, policy.Failure},
-		{"reset", syscall.ECONNRESET, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Reset}, policy.Failure},
-		{"aborted", syscall.ECONNABORTED, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Reset}, policy.Failure},
-		{"timed out", syscall.ETIMEDOUT, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Timeout, Deadline: policy.TransportDeadline}, policy.Failure},
-		{"not permitted", syscall.EPERM, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Other}, policy.Failure},
+		{"refused", syscall.ECONNREFUSED, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, policy.Failure},
+		{"reset", syscall.ECONNRESET, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindReset}, policy.Failure},
+		{"aborted", syscall.ECONNABORTED, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindReset}, policy.Failure},
+		{"timed out", syscall.ETIMEDOUT, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, policy.Failure},
+		{"not permitted", syscall.EPERM, "connect", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindOther}, policy.Failure},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestCausesOfSystemErrors(t *testing.T) {
 func TestAPipeBrokenWhileSendingIsAReset(t *testing.T) {
 	err := &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
 	call := &policy.Call{Request: get(t, somewhere), Err: err}
-	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, policy.CauseOf(call))
+	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, policy.CauseOf(call))
 }
 
 // The resolver keeps only the text of the error.
@@ -69,7 +69,7 @@ func TestAResolverThatCannotBeAskedIsLocal(t *testing.T) {
 			return nil, &net.OpError{Op: "dial", Net: "udp", Err: err}
 		})
 		end := s.run(get(t, somewhere))
-		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause, "%v", err)
+		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, end.Cause, "%v", err)
 		require.Equal(t, policy.Ignored, end.Outcome)
 	}
 }
@@ -92,6 +92,6 @@ func TestAResolverThatIsGoneOpensNoCircuit(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, "udp", nobody.LocalAddr().String())
 	})
 	end := s.run(get(t, "http://upstream.test./"))
-	require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause)
+	require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, end.Cause)
 	require.Equal(t, policy.Ignored, end.Outcome)
 }

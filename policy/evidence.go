@@ -67,9 +67,6 @@ func (e Evidence) NewTrip() Trip {
 	}
 }
 
-// Timed reports false: the time of a call makes no difference.
-func (Evidence) Timed() bool { return false }
-
 type evidence struct {
 	threshold, worth, score int
 

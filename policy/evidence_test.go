@@ -198,8 +198,6 @@ func TestCircuitsOfOneEvidenceShareNoMemory(t *testing.T) {
 	require.Equal(t, 2, needed(t, other, epoch))
 }
 
-func TestEvidenceLooksAtNoClock(t *testing.T) { require.False(t, policy.Evidence{}.Timed()) }
-
 func TestSenselessEvidencePanics(t *testing.T) {
 	require.Contains(t, messageOfPanic(t, func() { policy.Evidence{Threshold: -1}.NewTrip() }),
 		"Evidence.Threshold is -1; write a positive value, or 0 for the default of 6")

@@ -14,6 +14,58 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 )
 
+func ExampleAdaptive() {
+	upstream := newUpstream()
+	defer upstream.Close()
+
+	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
+		transport.WithPolicy(policy.Adaptive{
+			Trip: policy.Evidence{Threshold: 3}, // opens sooner than by default
+			Hold: policy.Hold{Off: true},        // and never before calls have failed
+		}),
+	)}
+	for _, status := range []string{"200", "500", "500", "500", "200"} {
+		fmt.Println(fetch(client, "http://api.example.com/status/"+status))
+	}
+	// Output:
+	// 200 OK
+	// 500 Internal Server Error
+	// 500 Internal Server Error
+	// 500 Internal Server Error
+	// 503 Service Unavailable, refused: open
+}
+
+func ExampleHold() {
+	rules := policy.Rules{
+		Trip:    policy.Consecutive{Failures: 10},
+		Probe:   policy.OpenTime{For: time.Minute},
+		Recover: policy.Trial{},
+		Hold:    &policy.Hold{Silence: 2 * time.Second}, // without one, nothing is held
+	}
+	fmt.Println(*rules.Validated().Hold)
+	// Output: {false 2s 10}
+}
+
+func ExampleOnStatus() {
+	upstream := newUpstream()
+	defer upstream.Close()
+
+	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
+		transport.WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}),
+		transport.WithClassifier(
+			policy.OnStatus(policy.Failure, http.StatusTooManyRequests), // by default a success
+			policy.OnStatus(policy.Ignored, http.StatusNotImplemented),  // and this a failure
+		),
+	)}
+	for _, status := range []string{"501", "429", "200"} {
+		fmt.Println(fetch(client, "http://api.example.com/status/"+status))
+	}
+	// Output:
+	// 501 Not Implemented
+	// 429 Too Many Requests
+	// 503 Service Unavailable, refused: open
+}
+
 func ExampleClassic() {
 	upstream := newUpstream()
 	defer upstream.Close()
@@ -102,11 +154,11 @@ func ExampleLimits() {
 	// 200 OK
 }
 
-func ExampleFirst() {
-	classify := policy.First(
+func ExampleFirstOf() {
+	classify := policy.FirstOf(
 		policy.OnStatus(policy.Failure, http.StatusTooManyRequests),
 		policy.OnStatus(policy.Ignored, http.StatusNotImplemented),
-		policy.Default,
+		policy.DefaultClassifier,
 	)
 	for _, status := range []int{200, 429, 500, 501} {
 		fmt.Println(status, classify(&policy.Call{Response: &http.Response{StatusCode: status}}))
@@ -123,7 +175,7 @@ func ExampleWhen() {
 	reports := policy.When(policy.Ignored, func(c *policy.Call) bool {
 		return strings.HasPrefix(c.Request.URL.Path, "/reports/")
 	})
-	classify := policy.First(reports, policy.Default)
+	classify := policy.FirstOf(reports, policy.DefaultClassifier)
 	for _, path := range []string{"/reports/7", "/users/7"} {
 		fmt.Println(path, classify(&policy.Call{
 			Request:  httptest.NewRequest(http.MethodGet, path, nil),
@@ -147,7 +199,7 @@ func ExampleOnBody() {
 			if bytes.HasPrefix(prefix, []byte(`{"errors":`)) {
 				return policy.Failure
 			}
-			return policy.Undecided // left to policy.Default
+			return policy.Undecided // left to policy.DefaultClassifier
 		})),
 	)}
 	for range 3 {

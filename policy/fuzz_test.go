@@ -88,7 +88,7 @@ func FuzzDefaultClassifier(f *testing.F) {
 		}
 		cause := policy.CauseOf(call)
 		_ = cause.String()
-		outcome := policy.Default(call)
+		outcome := policy.DefaultClassifier(call)
 		switch {
 		case outcome != policy.Success && outcome != policy.Failure && outcome != policy.Ignored:
 			t.Errorf("outcome %v", outcome)

@@ -50,8 +50,5 @@ func (e *TimeoutError) Error() string {
 // Timeout is true.
 func (*TimeoutError) Timeout() bool { return true }
 
-// Temporary is true, as it is of context.DeadlineExceeded.
-func (*TimeoutError) Temporary() bool { return true }
-
 // Is reports whether target is context.DeadlineExceeded.
 func (*TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }

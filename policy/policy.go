@@ -87,13 +87,13 @@ type Policy interface {
 	Rules() Rules
 }
 
-// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls.
-// Rules of all kinds combine freely. None may be nil.
+// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls. Rules of
+// all kinds combine freely. None of the three may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
 	Recover RecoverRule
-	Hold    Hold
+	Hold    *Hold // nil holds nothing; &Hold{} holds as Adaptive does. Not to be changed
 	Limits  Limits
 
 	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits
@@ -102,10 +102,15 @@ type Rules struct {
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Limits and SafeWait filled in. It panics if their values make no
-// sense.
+// Validated returns r with the defaults of Hold, Limits and SafeWait filled in, and a Hold that is Off for none. It panics if their
+// values make no sense.
 func (r Rules) Validated() Rules {
-	r.Hold, r.Limits = r.Hold.Validated(), r.Limits.Validated()
+	hold := Hold{Off: true}
+	if r.Hold != nil {
+		hold = *r.Hold
+	}
+	hold = hold.Validated()
+	r.Hold, r.Limits = &hold, r.Limits.Validated()
 	r.SafeWait = positiveOr(r.SafeWait, time.Minute, "Rules.SafeWait")
 	return r
 }
@@ -117,9 +122,6 @@ func (r Rules) Rules() Rules { return r }
 type TripRule interface {
 	// NewTrip makes the memory for one circuit. It panics if the rule's parameters make no sense.
 	NewTrip() Trip
-	// Timed reports whether the rule looks at Result.Elapsed. If no rule or classifier does, a healthy call
-	// reads no clock.
-	Timed() bool
 }
 
 // Trip is a TripRule's memory for one circuit. That of a new circuit is told of calls without a Start before.
@@ -203,9 +205,9 @@ type Joint interface {
 type Verdict uint8
 
 const (
-	Stay   Verdict = iota // half-open still
-	Close                 // the upstream is well
-	Reopen                // it is not
+	VerdictStay   Verdict = iota // half-open still
+	VerdictClose                 // the upstream is well
+	VerdictReopen                // it is not
 )
 
 // Gauge is what a Trip can have beside its methods, to show how near it is to tripping, and to weigh in a fleet what
@@ -223,8 +225,14 @@ type Judge interface {
 	Bad(r Result) bool
 }
 
-// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not
-// tell.
+// Timed is what a Trip can have beside its methods if it looks at Result.Elapsed. Without it that may be 0: if no rule, classifier or
+// observer looks at it, a healthy call reads no clock.
+type Timed interface {
+	// Timed reports whether it does. It is asked once, before anything else.
+	Timed() bool
+}
+
+// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.
 type Countdown interface {
 	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which
 	// on a request is one whatever its number. Neither is before Due.

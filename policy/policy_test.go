@@ -44,14 +44,14 @@ func TestOutcomesAsText(t *testing.T) {
 func TestCausesAsText(t *testing.T) {
 	for text, cause := range map[string]policy.Cause{
 		"ok":                        {},
-		"status 503":                {Kind: policy.Status, Status: 503},
-		"connect: refused":          {Phase: policy.PhaseConnect, Kind: policy.Refused},
-		"headers: timeout (client)": {Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.ClientDeadline},
-		"body: reset":               {Phase: policy.PhaseBody, Kind: policy.Reset, Status: 200},
-		"dns: host not found":       {Phase: policy.PhaseDNS, Kind: policy.NotFound},
-		"tls: certificate":          {Phase: policy.PhaseTLS, Kind: policy.Certificate},
-		"lease expired":             {Kind: policy.Lease},
-		"panic":                     {Kind: policy.Panic},
+		"status 503":                {Kind: policy.KindStatus, Status: 503},
+		"connect: refused":          {Phase: policy.PhaseConnect, Kind: policy.KindRefused},
+		"headers: timeout (client)": {Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineClient},
+		"body: reset":               {Phase: policy.PhaseBody, Kind: policy.KindReset, Status: 200},
+		"dns: host not found":       {Phase: policy.PhaseDNS, Kind: policy.KindNotFound},
+		"tls: certificate":          {Phase: policy.PhaseTLS, Kind: policy.KindCertificate},
+		"lease expired":             {Kind: policy.KindLease},
+		"panic":                     {Kind: policy.KindPanic},
 	} {
 		require.Equal(t, text, cause.String())
 	}
@@ -59,13 +59,13 @@ func TestCausesAsText(t *testing.T) {
 
 func TestEveryKindHasAnOutcome(t *testing.T) {
 	want := map[policy.Kind]policy.Outcome{
-		policy.NoKind: policy.Success,
-		policy.Status: policy.Failure, policy.Refused: policy.Failure, policy.Reset: policy.Failure, policy.Timeout: policy.Failure,
-		policy.Certificate: policy.Failure, policy.NotFound: policy.Failure, policy.Lease: policy.Failure,
-		policy.Judged: policy.Failure, policy.Other: policy.Failure,
-		policy.Canceled: policy.Ignored, policy.BadRequest: policy.Ignored, policy.Local: policy.Ignored, policy.Panic: policy.Ignored,
+		policy.KindNone:   policy.Success,
+		policy.KindStatus: policy.Failure, policy.KindRefused: policy.Failure, policy.KindReset: policy.Failure, policy.KindTimeout: policy.Failure,
+		policy.KindCertificate: policy.Failure, policy.KindNotFound: policy.Failure, policy.KindLease: policy.Failure,
+		policy.KindJudged: policy.Failure, policy.KindOther: policy.Failure,
+		policy.KindCanceled: policy.Ignored, policy.KindBadRequest: policy.Ignored, policy.KindLocal: policy.Ignored, policy.KindPanic: policy.Ignored,
 	}
-	for kind := policy.NoKind; kind <= policy.Panic; kind++ {
+	for kind := policy.KindNone; kind <= policy.KindPanic; kind++ {
 		require.Equal(t, want[kind], policy.Cause{Kind: kind}.Outcome(), "%v", kind)
 	}
 }
@@ -108,15 +108,15 @@ func TestSenselessParametersPanic(t *testing.T) {
 		{func() { policy.Adaptive{SafeWait: -time.Second}.Rules().Validated() }, "Rules.SafeWait is -1s; write a positive value, or 0 for the default of 1m0s"},
 		{func() { policy.Classic{SafeWait: -1}.Rules().Validated() }, "Rules.SafeWait is -1ns; write"},
 		{func() { policy.Rules{Limits: policy.Limits{InFlight: -1}}.Validated() }, "Limits.InFlight is -1; write"},
-		{func() { policy.Rules{Hold: policy.Hold{InFlight: -1}}.Validated() }, "Hold.InFlight is -1; write"},
-		{func() { policy.First(policy.Default, nil) }, "a classifier is nil; leave it out"},
+		{func() { policy.Rules{Hold: &policy.Hold{InFlight: -1}}.Validated() }, "Hold.InFlight is -1; write"},
+		{func() { policy.FirstOf(policy.DefaultClassifier, nil) }, "a classifier is nil; leave it out"},
 		{func() { policy.When(policy.Failure, nil) }, "When got a nil function; write"},
 		{func() { policy.When(policy.Undecided, isAlways) }, "outcome is undecided; write Success, Failure or Ignored"},
 		{func() { policy.OnStatus(policy.Outcome(9), 500) }, "outcome is invalid outcome; write"},
 		{func() { policy.OnSlow(0) }, "OnSlow's limit is 0s; write"},
 		{func() { policy.OnBody(0, alwaysFails) }, "OnBody got n 0"},
 		{func() { policy.OnBody(1, nil) }, "OnBody got n 1 and a judge that is nil: true"},
-		{func() { policy.AtEnd(-1, policy.Default) }, "AtEnd got tail -1"},
+		{func() { policy.AtEnd(-1, policy.DefaultClassifier) }, "AtEnd got tail -1"},
 		{func() { policy.AtEnd(0, nil) }, "AtEnd got tail 0 and a judge that is nil: true"},
 	}
 	for _, c := range cases {

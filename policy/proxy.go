@@ -32,7 +32,7 @@ func NewProxyError(resp *http.Response) *ProxyError {
 	}
 }
 
-var proxyAtFault = Cause{Phase: PhaseConnect, Kind: Local}
+var proxyAtFault = Cause{Phase: PhaseConnect, Kind: KindLocal}
 
 func (e *ProxyError) cause() Cause {
 	cause := proxyAtFault
@@ -43,7 +43,7 @@ func (e *ProxyError) cause() Cause {
 		if upstreams, ok := byProxyStatus[e.ProxyStatus]; ok {
 			cause = upstreams
 		} else if connectFailed(e.Status) {
-			cause = Cause{Phase: PhaseConnect, Kind: Refused}
+			cause = Cause{Phase: PhaseConnect, Kind: KindRefused}
 		}
 	}
 	cause.Status = e.Status
@@ -60,26 +60,26 @@ func connectFailed(status int) bool {
 	return status >= 500
 }
 
-// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. A Timeout or Reset would say that this
-// end waited in vain or lost a connection, so those keep the status.
+// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. A KindTimeout or KindReset would say that this end waited
+// in vain or lost a connection, so those keep the status.
 var byProxyStatus = map[string]Cause{
-	"dns_timeout":               {Phase: PhaseDNS, Kind: Status},
-	"dns_error":                 {Phase: PhaseDNS, Kind: NotFound},
-	"destination_not_found":     {Phase: PhaseConnect, Kind: Status},
-	"destination_unavailable":   {Phase: PhaseConnect, Kind: Status},
-	"destination_ip_unroutable": {Phase: PhaseConnect, Kind: Status},
-	"connection_refused":        {Phase: PhaseConnect, Kind: Refused},
-	"connection_terminated":     {Phase: PhaseHeaders, Kind: Status},
-	"connection_timeout":        {Phase: PhaseConnect, Kind: Status},
-	"connection_read_timeout":   {Phase: PhaseHeaders, Kind: Status},
-	"connection_write_timeout":  {Phase: PhaseHeaders, Kind: Status},
-	"connection_limit_reached":  {Phase: PhaseConnect, Kind: Status},
-	"tls_protocol_error":        {Phase: PhaseTLS, Kind: Status},
-	"tls_certificate_error":     {Phase: PhaseTLS, Kind: Certificate},
-	"tls_alert_received":        {Phase: PhaseTLS, Kind: Status},
-	"http_response_incomplete":  {Phase: PhaseHeaders, Kind: Status},
-	"http_response_timeout":     {Phase: PhaseHeaders, Kind: Status},
-	"http_protocol_error":       {Phase: PhaseHeaders, Kind: Status},
+	"dns_timeout":               {Phase: PhaseDNS, Kind: KindStatus},
+	"dns_error":                 {Phase: PhaseDNS, Kind: KindNotFound},
+	"destination_not_found":     {Phase: PhaseConnect, Kind: KindStatus},
+	"destination_unavailable":   {Phase: PhaseConnect, Kind: KindStatus},
+	"destination_ip_unroutable": {Phase: PhaseConnect, Kind: KindStatus},
+	"connection_refused":        {Phase: PhaseConnect, Kind: KindRefused},
+	"connection_terminated":     {Phase: PhaseHeaders, Kind: KindStatus},
+	"connection_timeout":        {Phase: PhaseConnect, Kind: KindStatus},
+	"connection_read_timeout":   {Phase: PhaseHeaders, Kind: KindStatus},
+	"connection_write_timeout":  {Phase: PhaseHeaders, Kind: KindStatus},
+	"connection_limit_reached":  {Phase: PhaseConnect, Kind: KindStatus},
+	"tls_protocol_error":        {Phase: PhaseTLS, Kind: KindStatus},
+	"tls_certificate_error":     {Phase: PhaseTLS, Kind: KindCertificate},
+	"tls_alert_received":        {Phase: PhaseTLS, Kind: KindStatus},
+	"http_response_incomplete":  {Phase: PhaseHeaders, Kind: KindStatus},
+	"http_response_timeout":     {Phase: PhaseHeaders, Kind: KindStatus},
+	"http_protocol_error":       {Phase: PhaseHeaders, Kind: KindStatus},
 }
 
 // causeOfStatus is that of a response of 5xx, or of a proxy that wants to be told who asks.
@@ -87,7 +87,7 @@ func causeOfStatus(c *Call) Cause {
 	status := c.Response.StatusCode
 	switch {
 	case status >= 500:
-		cause := Cause{Kind: Status}
+		cause := Cause{Kind: KindStatus}
 		if said := c.Response.Header["Proxy-Status"]; said != nil {
 			if known, ok := byProxyStatus[proxyStatus(said)]; ok {
 				cause = known
@@ -95,9 +95,8 @@ func causeOfStatus(c *Call) Cause {
 		}
 		cause.Status = status
 		return cause
-	case status == http.StatusProxyAuthRequired && c.Request != nil && c.Request.URL != nil &&
-		c.Request.URL.Scheme == "http":
-		return Cause{Kind: Local, Status: status} // over https no proxy can answer
+	case status == http.StatusProxyAuthRequired && c.Request != nil && c.Request.URL != nil && c.Request.URL.Scheme == "http":
+		return Cause{Kind: KindLocal, Status: status} // over https no proxy can answer
 	}
 	return Cause{Status: status}
 }
@@ -162,12 +161,11 @@ func causeOfSOCKS(err error) (Cause, bool) {
 	switch {
 	case !ok:
 	case reply == "connection refused":
-		return Cause{Phase: PhaseConnect, Kind: Refused}, true
-	case reply == "connection not allowed by ruleset", reply == "command not supported",
-		reply == "address type not supported":
+		return Cause{Phase: PhaseConnect, Kind: KindRefused}, true
+	case reply == "connection not allowed by ruleset", reply == "command not supported", reply == "address type not supported":
 		return proxyAtFault, true
 	default:
-		return Cause{Phase: PhaseConnect, Kind: Other}, true
+		return Cause{Phase: PhaseConnect, Kind: KindOther}, true
 	}
 	for _, complaint := range socksComplaints {
 		if strings.HasPrefix(err.Error(), complaint) {

@@ -14,8 +14,8 @@ import (
 )
 
 func TestAnAnswerToCONNECTTellsTheProxyFromTheUpstream(t *testing.T) {
-	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}
-	refused := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}
+	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}
+	refused := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}
 	for _, test := range []struct {
 		status int
 		said   string
@@ -25,10 +25,10 @@ func TestAnAnswerToCONNECTTellsTheProxyFromTheUpstream(t *testing.T) {
 		{429, "", local}, {500, "", refused}, {501, "", local}, {502, "", refused}, {503, "", refused}, {504, "", refused},
 		{505, "", local}, {511, "", local}, {521, "", refused},
 		{502, "proxy; error=connection_refused", refused},
-		{502, "proxy; error=dns_error;rcode=NXDOMAIN", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.NotFound}},
-		{404, "proxy; error=dns_error", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.NotFound}},
-		{504, "proxy; error=connection_timeout", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Status}},
-		{502, "proxy; error=tls_certificate_error", policy.Cause{Phase: policy.PhaseTLS, Kind: policy.Certificate}},
+		{502, "proxy; error=dns_error;rcode=NXDOMAIN", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.KindNotFound}},
+		{404, "proxy; error=dns_error", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.KindNotFound}},
+		{504, "proxy; error=connection_timeout", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindStatus}},
+		{502, "proxy; error=tls_certificate_error", policy.Cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}},
 		{502, "proxy; error=proxy_loop_detected", local},
 		{500, "proxy; error=proxy_configuration_error", local},
 		{503, "proxy; error=destination_ip_prohibited", local},
@@ -46,28 +46,28 @@ func TestAnAnswerToCONNECTTellsTheProxyFromTheUpstream(t *testing.T) {
 
 func TestProxyStatusOfAResponseRefinesItsCauseAndNotItsOutcome(t *testing.T) {
 	for said, want := range map[string]policy.Cause{
-		"cdn; error=connection_refused":                       {Phase: policy.PhaseConnect, Kind: policy.Refused},
-		"cdn;error=dns_error":                                 {Phase: policy.PhaseDNS, Kind: policy.NotFound},
-		`"a, b; error=dns_error"; error=http_protocol_error`:  {Phase: policy.PhaseHeaders, Kind: policy.Status},
-		"inner; error=connection_timeout, outer":              {Phase: policy.PhaseConnect, Kind: policy.Status},
-		"inner, outer; next-hop=x ; error=connection_refused": {Phase: policy.PhaseConnect, Kind: policy.Refused},
-		"cdn; error=proxy_configuration_error":                {Kind: policy.Status},
-		"cdn; error=made_up":                                  {Kind: policy.Status}, `cdn; details="error=dns_error`: {Kind: policy.Status}, "error=dns_error": {Kind: policy.Status},
+		"cdn; error=connection_refused":                       {Phase: policy.PhaseConnect, Kind: policy.KindRefused},
+		"cdn;error=dns_error":                                 {Phase: policy.PhaseDNS, Kind: policy.KindNotFound},
+		`"a, b; error=dns_error"; error=http_protocol_error`:  {Phase: policy.PhaseHeaders, Kind: policy.KindStatus},
+		"inner; error=connection_timeout, outer":              {Phase: policy.PhaseConnect, Kind: policy.KindStatus},
+		"inner, outer; next-hop=x ; error=connection_refused": {Phase: policy.PhaseConnect, Kind: policy.KindRefused},
+		"cdn; error=proxy_configuration_error":                {Kind: policy.KindStatus},
+		"cdn; error=made_up":                                  {Kind: policy.KindStatus}, `cdn; details="error=dns_error`: {Kind: policy.KindStatus}, "error=dns_error": {Kind: policy.KindStatus},
 	} {
 		want.Status = 502
 		call := &policy.Call{Request: get(t, somewhere), Response: &http.Response{StatusCode: 502, Header: http.Header{"Proxy-Status": {said}}}}
 		require.Equal(t, want, policy.CauseOf(call), said)
-		require.Equal(t, policy.Failure, policy.Default(call), said)
+		require.Equal(t, policy.Failure, policy.DefaultClassifier(call), said)
 		call.Response.StatusCode = 404
-		require.Equal(t, policy.Success, policy.Default(call), said)
+		require.Equal(t, policy.Success, policy.DefaultClassifier(call), said)
 	}
 }
 
 func TestAProxyThatWantsAPasswordSaysNothingOfTheUpstream(t *testing.T) {
 	call := &policy.Call{Request: get(t, somewhere), Response: &http.Response{StatusCode: 407}}
-	require.Equal(t, policy.Cause{Kind: policy.Local, Status: 407}, policy.CauseOf(call))
+	require.Equal(t, policy.Cause{Kind: policy.KindLocal, Status: 407}, policy.CauseOf(call))
 	call.Request = get(t, elsewhere)
-	require.Equal(t, policy.Success, policy.Default(call), "over https it is the upstream's own")
+	require.Equal(t, policy.Success, policy.DefaultClassifier(call), "over https it is the upstream's own")
 }
 
 // socks is a proxy that answers a greeting and then a request with reply; without one it closes.
@@ -106,8 +106,8 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 }
 
 func TestReplyCodesOfSOCKSTellTheProxyFromTheUpstream(t *testing.T) {
-	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}
-	other := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Other}
+	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}
+	other := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindOther}
 	reply := func(code string) func(net.Conn) {
 		return socks("\x05\x00", "\x05"+code+"\x00\x01\x00\x00\x00\x00\x00\x00")
 	}
@@ -119,7 +119,7 @@ func TestReplyCodesOfSOCKSTellTheProxyFromTheUpstream(t *testing.T) {
 		"not allowed by ruleset":      {reply("\x02"), local},
 		"network unreachable":         {reply("\x03"), other},
 		"host unreachable":            {reply("\x04"), other},
-		"refused":                     {reply("\x05"), policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}},
+		"refused":                     {reply("\x05"), policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}},
 		"TTL expired":                 {reply("\x06"), other},
 		"command not supported":       {reply("\x07"), local},
 		"address type not supported":  {reply("\x08"), local},
@@ -131,7 +131,7 @@ func TestReplyCodesOfSOCKSTellTheProxyFromTheUpstream(t *testing.T) {
 			io.ReadFull(c, make([]byte, 3))
 			io.WriteString(c, "\x05\x00")
 			io.ReadFull(c, make([]byte, 22))
-		}, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Reset}},
+		}, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindReset}},
 	} {
 		for _, target := range []string{somewhere, elsewhere} {
 			base := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: listen(t, test.proxy)})}
@@ -148,14 +148,14 @@ func TestWordsOfAProxyCountOnlyWhereNothingElseIsLeft(t *testing.T) {
 		`invalid proxy address "::": parse "::": missing protocol scheme`: policy.Ignored,
 		"Bad Gateway": policy.Failure, "Service Unavailable": policy.Failure, "Unable to connect": policy.Failure, "OK": policy.Failure,
 	} {
-		require.Equal(t, want, policy.Default(&policy.Call{Request: get(t, elsewhere), Err: errors.New(text)}), text)
-		require.Equal(t, policy.Failure, policy.Default(&policy.Call{Request: get(t, elsewhere), Err: errors.New(text), InBody: true}), text)
+		require.Equal(t, want, policy.DefaultClassifier(&policy.Call{Request: get(t, elsewhere), Err: errors.New(text)}), text)
+		require.Equal(t, policy.Failure, policy.DefaultClassifier(&policy.Call{Request: get(t, elsewhere), Err: errors.New(text), InBody: true}), text)
 	}
 }
 
 func TestAnIdleConnectionThatTheUpstreamClosedIsAReset(t *testing.T) {
 	got := policy.CauseOf(&policy.Call{Request: get(t, somewhere), Err: errors.New("http: server closed idle connection")})
-	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, got)
+	require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, got)
 }
 
 func FuzzProxyStatus(f *testing.F) {
@@ -166,7 +166,7 @@ func FuzzProxyStatus(f *testing.F) {
 		err := policy.NewProxyError(resp)
 		require.Equal(t, "x", err.Error())
 		require.Contains(t, said, err.ProxyStatus)
-		outcome := policy.Default(&policy.Call{Request: get(t, somewhere), Response: resp})
+		outcome := policy.DefaultClassifier(&policy.Call{Request: get(t, somewhere), Response: resp})
 		if status >= 500 {
 			require.Equal(t, policy.Failure, outcome, "whatever a header says")
 		}

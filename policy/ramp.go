@@ -107,21 +107,21 @@ func (p *ramp) Admit(inFlight int) (int, bool) {
 
 func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	if mark < p.counted {
-		return Stay
+		return VerdictStay
 	}
 	if r.Outcome == Failure {
 		p.failures++
 		p.score++
 		if p.score < p.rule.Reopen {
-			return Stay
+			return VerdictStay
 		}
 		early := !p.halved && p.failures+p.successes < fewCalls
 		p.halve()
 		p.halved = !early
 		if p.limit < 1 {
-			return Reopen
+			return VerdictReopen
 		}
-		return Stay
+		return VerdictStay
 	}
 	p.successes++
 	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
@@ -140,9 +140,9 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 		need = calmHalved
 	}
 	if p.score <= -p.rule.Health && p.calm >= need && p.slowness() <= growBelow {
-		return Close
+		return VerdictClose
 	}
-	return Stay
+	return VerdictStay
 }
 
 // Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and

@@ -41,7 +41,7 @@ func rounds(t require.TestingT, ramp policy.Recover, n int, elapsed time.Duratio
 		_, ok := ramp.Admit(len(marks))
 		require.False(t, ok)
 		for _, mark := range marks {
-			require.Equal(t, policy.Stay, ramp.Record(epoch, mark, took(elapsed)))
+			require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, took(elapsed)))
 		}
 	}
 }
@@ -68,9 +68,9 @@ func TestARampBeginsWithTwo(t *testing.T) {
 func TestASuccessAllowsOneMore(t *testing.T) {
 	ramp := started(policy.Ramp{})
 	marks := admit(t, ramp, 2)
-	require.Equal(t, policy.Stay, ramp.Record(epoch, marks[0], success))
+	require.Equal(t, policy.VerdictStay, ramp.Record(epoch, marks[0], success))
 	require.Equal(t, 3, ramp.Limit())
-	require.Equal(t, policy.Stay, ramp.Record(epoch, marks[1], success))
+	require.Equal(t, policy.VerdictStay, ramp.Record(epoch, marks[1], success))
 	require.Equal(t, 4, ramp.Limit())
 	failures, successes := ramp.Counts()
 	require.Equal(t, []int{0, 2}, []int{failures, successes})
@@ -100,7 +100,7 @@ func TestARampNeverMoreThanDoublesInARoundTrip(t *testing.T) {
 				for _, mark := range out[tick-roundTrip] {
 					now--
 					total++
-					if ramp.Record(epoch, mark, took(time.Second)) == policy.Close {
+					if ramp.Record(epoch, mark, took(time.Second)) == policy.VerdictClose {
 						return
 					}
 				}
@@ -128,17 +128,17 @@ func TestARampNeverMoreThanDoublesInARoundTrip(t *testing.T) {
 func TestFailuresHalveALimit(t *testing.T) {
 	ramp := started(policy.Ramp{})
 	rounds(t, ramp, 4, time.Second) // 32, at the best score, -6
-	require.Equal(t, policy.Stay, fail(ramp, 7))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 7))
 	require.Equal(t, 32, ramp.Limit(), "the score is 1")
-	require.Equal(t, policy.Stay, fail(ramp, 1))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
 	require.Equal(t, 16, ramp.Limit(), "the score was 2 and is 0")
-	require.Equal(t, policy.Stay, fail(ramp, 2))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 2))
 	require.Equal(t, 8, ramp.Limit())
 }
 
 func TestAFailureAloneHalvesNothing(t *testing.T) {
 	ramp := started(policy.Ramp{})
-	require.Equal(t, policy.Stay, fail(ramp, 1))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
 	require.Equal(t, 2, ramp.Limit())
 	rounds(t, ramp, 1, time.Second) // the score is -5
 	fail(ramp, 6)
@@ -149,13 +149,13 @@ func TestAFailureAloneHalvesNothing(t *testing.T) {
 
 func TestBelowOneItReopens(t *testing.T) {
 	ramp := started(policy.Ramp{})
-	require.Equal(t, policy.Stay, fail(ramp, 3))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 3))
 	require.Equal(t, 1, ramp.Limit())
-	require.Equal(t, policy.Reopen, fail(ramp, 1))
+	require.Equal(t, policy.VerdictReopen, fail(ramp, 1))
 
 	ramp = started(policy.Ramp{Reopen: 1})
-	require.Equal(t, policy.Stay, fail(ramp, 1))
-	require.Equal(t, policy.Reopen, fail(ramp, 1))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
+	require.Equal(t, policy.VerdictReopen, fail(ramp, 1))
 }
 
 // What the calls that were out when the limit was halved have to say has been heard.
@@ -165,7 +165,7 @@ func TestCallsOfBeforeAHalvingDoNotCount(t *testing.T) {
 	old := admit(t, ramp, 16)
 	failuresBefore, successesBefore := ramp.Counts()
 	for i, mark := range old[:8] { // from -6 to 2
-		require.Equal(t, policy.Stay, ramp.Record(epoch, mark, failure))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, failure))
 		require.Equal(t, i < 7, ramp.Limit() == 16)
 	}
 	require.Equal(t, 8, ramp.Limit())
@@ -174,15 +174,15 @@ func TestCallsOfBeforeAHalvingDoNotCount(t *testing.T) {
 		if i%2 == 0 {
 			result = took(time.Hour)
 		}
-		require.Equal(t, policy.Stay, ramp.Record(epoch, mark, result))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, result))
 		require.Equal(t, 8, ramp.Limit())
 	}
 	failures, successes := ramp.Counts()
 	require.Equal(t, []int{failuresBefore + 8, successesBefore}, []int{failures, successes})
 
-	require.Equal(t, policy.Stay, fail(ramp, 1))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
 	require.Equal(t, 8, ramp.Limit(), "the score is 1, of the one that started since")
-	require.Equal(t, policy.Stay, fail(ramp, 1))
+	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
 	require.Equal(t, 4, ramp.Limit())
 }
 
@@ -224,7 +224,7 @@ func TestAHalvingAmongTheFirstDozenCallsEndsNoSlowStart(t *testing.T) {
 func calm(ramp policy.Recover, most int) int {
 	for n := 1; n <= most; n++ {
 		mark, _ := ramp.Admit(0)
-		if ramp.Record(epoch, mark, took(time.Second)) == policy.Close {
+		if ramp.Record(epoch, mark, took(time.Second)) == policy.VerdictClose {
 			return n
 		}
 	}
@@ -275,11 +275,11 @@ func TestARoundIsCalmIfItNeededHalfOfTheLimit(t *testing.T) {
 	for _, c := range []struct {
 		inFlight int
 		want     policy.Verdict
-	}{{17, policy.Close}, {18, policy.Stay}} { // of 34, with the success that ends the round
+	}{{17, policy.VerdictClose}, {18, policy.VerdictStay}} { // of 34, with the success that ends the round
 		ramp := started(policy.Ramp{})
 		rounds(t, ramp, 4, time.Second)
 		marks := admit(t, ramp, 31) // calls of the round that begins when the first of these is back
-		require.Equal(t, policy.Stay, ramp.Record(epoch, marks[0], took(time.Second)))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, marks[0], took(time.Second)))
 		require.Equal(t, 33, ramp.Limit())
 		marks = admit(t, ramp, c.inFlight)
 		require.Equal(t, c.want, ramp.Record(epoch, marks[0], took(time.Second)), "%d in flight", c.inFlight)
@@ -292,7 +292,7 @@ func TestARefusalAtTheLimitIsNotCalm(t *testing.T) {
 	mark, _ := ramp.Admit(0)
 	_, ok := ramp.Admit(16)
 	require.False(t, ok)
-	require.Equal(t, policy.Stay, ramp.Record(epoch, mark, took(time.Second)))
+	require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, took(time.Second)))
 	require.Equal(t, 1, calm(ramp, 10))
 }
 
@@ -302,7 +302,7 @@ func TestHealthIsNotShownByAMixture(t *testing.T) {
 	for range 1000 {
 		fail(ramp, 1)
 		mark, _ := ramp.Admit(0)
-		require.Equal(t, policy.Stay, ramp.Record(epoch, mark, success))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, success))
 	}
 }
 
@@ -312,7 +312,7 @@ func known(t require.TestingT) policy.Recover {
 	marks := admit(t, ramp, 2)
 	for range 5 {
 		for _, mark := range marks {
-			require.Equal(t, policy.Stay, ramp.Record(epoch, mark, took(10*time.Millisecond)))
+			require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, took(10*time.Millisecond)))
 		}
 	}
 	require.Equal(t, 12, ramp.Limit())
@@ -372,12 +372,12 @@ func TestASlowUpstreamIsNotClosed(t *testing.T) {
 	rounds(t, ramp, 2, 40*time.Millisecond)
 	for range 100 {
 		mark, _ := ramp.Admit(0)
-		require.Equal(t, policy.Stay, ramp.Record(epoch, mark, took(40*time.Millisecond)))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, mark, took(40*time.Millisecond)))
 	}
 	closed := false
 	for range 10 { // fast again
 		mark, _ := ramp.Admit(0)
-		closed = closed || ramp.Record(epoch, mark, took(10*time.Millisecond)) == policy.Close
+		closed = closed || ramp.Record(epoch, mark, took(10*time.Millisecond)) == policy.VerdictClose
 	}
 	require.True(t, closed)
 }
@@ -387,7 +387,7 @@ func TestTimesThatNobodyMeasuredAreIgnored(t *testing.T) {
 		ramp := known(t)
 		for range 30 {
 			old, _ := ramp.Admit(ramp.Limit() - 1)
-			require.Equal(t, policy.Stay, ramp.Record(epoch, old, took(elapsed)))
+			require.Equal(t, policy.VerdictStay, ramp.Record(epoch, old, took(elapsed)))
 		}
 		require.Equal(t, 42, ramp.Limit(), "not slow")
 		old, _ := ramp.Admit(41)
@@ -478,7 +478,7 @@ func TestAnOverloadedUpstreamKeepsALimitThatSuitsIt(t *testing.T) {
 		for now := time.Duration(0); now < end; now += gap {
 			for len(out) > 0 && out[0].end <= now {
 				verdict := ramp.Record(epoch.Add(out[0].end), out[0].mark, took(out[0].end-out[0].start))
-				require.Equal(t, policy.Stay, verdict, "%d servers: %v", servers, now)
+				require.Equal(t, policy.VerdictStay, verdict, "%d servers: %v", servers, now)
 				out = out[1:]
 			}
 			if mark, ok := ramp.Admit(len(out)); ok {
@@ -521,7 +521,8 @@ func TestSenselessRampsPanic(t *testing.T) {
 }
 
 func TestHoldValidated(t *testing.T) {
-	require.Equal(t, policy.Hold{Silence: 0, InFlight: 10}, policy.Hold{}.Validated(), "which holds nothing")
+	require.Equal(t, policy.Hold{Silence: time.Second, InFlight: 10}, policy.Hold{}.Validated(), "which is the default")
+	require.Equal(t, policy.Hold{Off: true, InFlight: 10}, policy.Hold{Off: true, Silence: time.Hour}.Validated(), "which holds nothing")
 	require.Equal(t, policy.Hold{Silence: time.Minute, InFlight: 3}, policy.Hold{Silence: time.Minute, InFlight: 3}.Validated())
 	require.Contains(t, messageOfPanic(t, func() { policy.Hold{Silence: -1}.Validated() }), "Hold.Silence is -1ns; write")
 	require.Contains(t, messageOfPanic(t, func() { policy.Hold{InFlight: -1}.Validated() }), "Hold.InFlight is -1; write a positive value, or 0 for the default of 10")
@@ -530,19 +531,31 @@ func TestHoldValidated(t *testing.T) {
 func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 	require.Equal(t, policy.Rules{
 		Trip:    policy.Evidence{Threshold: 1, Worth: 2},
-		Probe:   policy.Squares{Spacing: 3, Wait: 4, RetryAfterMax: 5, Lease: 6},
-		Recover: policy.Ramp{Reopen: 7, Worth: 2, Health: 8, Lease: 9},
-		Hold:    policy.Hold{Silence: 10, InFlight: 11},
+		Probe:   policy.Squares{Spacing: 3},
+		Recover: policy.Ramp{Reopen: 7},
+		Hold:    &policy.Hold{Silence: 10, InFlight: 11},
+		Limits:  policy.Limits{InFlight: 13},
 
 		SafeWait: 12,
 	}, policy.Adaptive{
-		Evidence: 1, Worth: 2, Spacing: 3, Wait: 4, RetryAfterMax: 5, ProbeLease: 6, Reopen: 7, Health: 8, Lease: 9, Silence: 10, InFlight: 11,
-		SafeWait: 12,
+		Trip: policy.Evidence{Threshold: 1, Worth: 2}, Probe: policy.Squares{Spacing: 3}, Recover: policy.Ramp{Reopen: 7},
+		Hold: policy.Hold{Silence: 10, InFlight: 11}, Limits: policy.Limits{InFlight: 13}, SafeWait: 12,
 	}.Rules())
 	require.Equal(t, policy.Rules{
-		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: policy.Hold{Silence: time.Second},
+		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{Silence: time.Second, InFlight: 10},
 	}, policy.Adaptive{}.Rules())
-	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Silence: -1}.Rules() }), "Adaptive.Silence is -1ns; write")
+	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Hold: policy.Hold{Silence: -1}}.Rules() }), "Hold.Silence is -1ns; write")
+}
+
+func TestAZeroHoldIsTheSameWhereverItStands(t *testing.T) {
+	rules := func(hold *policy.Hold) policy.Hold {
+		return *policy.Rules{Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: hold}.Validated().Hold
+	}
+	adaptive := func(hold policy.Hold) policy.Hold { return *policy.Adaptive{Hold: hold}.Rules().Validated().Hold }
+	require.Equal(t, adaptive(policy.Hold{}), rules(&policy.Hold{}))
+	require.Equal(t, adaptive(policy.Hold{Off: true}), rules(&policy.Hold{Off: true}))
+	require.Equal(t, adaptive(policy.Hold{Off: true}), rules(nil), "which is what classic rules have")
+	require.Equal(t, rules(nil), *policy.Classic{}.Rules().Validated().Hold)
 }
 
 func joint(ramp policy.Recover) policy.Joint { return ramp.(policy.Joint) }
@@ -562,8 +575,8 @@ func TestSuccessesOfOthersDoubleALimitAtMost(t *testing.T) {
 func TestSuccessesOfOthersDoNotCloseARamp(t *testing.T) {
 	ramp := started(policy.Ramp{})
 	joint(ramp).Others(0, 100, 0, 0)
-	require.Equal(t, policy.Stay, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
-	require.Equal(t, policy.Close, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
+	require.Equal(t, policy.VerdictStay, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
+	require.Equal(t, policy.VerdictClose, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
 }
 
 func TestCallsOfOthersArePartOfARound(t *testing.T) {
@@ -575,10 +588,10 @@ func TestCallsOfOthersArePartOfARound(t *testing.T) {
 		joint(ramp).Others(inFlight, 0, 0, 0)
 		return ramp.Record(epoch, mark, success)
 	}
-	require.Equal(t, policy.Stay, one(9))
-	require.Equal(t, policy.Stay, one(9))
-	require.Equal(t, policy.Stay, one(9))
-	require.Equal(t, policy.Close, one(4))
+	require.Equal(t, policy.VerdictStay, one(9))
+	require.Equal(t, policy.VerdictStay, one(9))
+	require.Equal(t, policy.VerdictStay, one(9))
+	require.Equal(t, policy.VerdictClose, one(4))
 }
 
 func TestFailuresOfOthersHalveALimitByHalf(t *testing.T) {
@@ -601,7 +614,7 @@ func TestFailuresOfOthersHalveALimitByHalf(t *testing.T) {
 		require.Equal(t, before/2, ramp.Limit())
 		joint(ramp).Others(0, 0, math.MaxInt, 0)
 		require.Equal(t, before/2, ramp.Limit(), "they may have started before")
-		require.Equal(t, policy.Stay, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
+		require.Equal(t, policy.VerdictStay, ramp.Record(epoch, admit(t, ramp, 1)[0], success))
 		for range 20 {
 			joint(ramp).Others(0, 0, math.MaxInt, 0)
 			ramp.Record(epoch, admit(t, ramp, 1)[0], success)

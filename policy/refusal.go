@@ -1,21 +1,21 @@
 package policy
 
-// Refusal is why a request was refused.
-type Refusal uint8
+// RefusalReason is why a request was refused.
+type RefusalReason uint8
 
 const (
-	NotRefused    Refusal = iota
-	RefusedOpen           // the circuit is open
-	RefusedRamp           // it is half-open, and as many calls are in flight as may be
-	RefusedHeld           // it is closed, and the upstream has fallen silent or behind (Hold)
-	RefusedLimit          // as many calls are in flight as Limits.InFlight lets
-	RefusedForced         // somebody forced it open
+	NotRefused    RefusalReason = iota
+	RefusedOpen                 // the circuit is open
+	RefusedRamp                 // it is half-open, and as many calls are in flight as may be
+	RefusedHeld                 // it is closed, and the upstream has fallen silent or behind (Hold)
+	RefusedLimit                // as many calls are in flight as Limits.InFlight lets
+	RefusedForced               // somebody forced it open
 )
 
 // String returns "open", "half-open", "held", "limit" or "forced open", and "" for NotRefused.
-func (r Refusal) String() string {
+func (r RefusalReason) String() string {
 	return nameOf(r, "", "open", "half-open", "held", "limit", "forced open")
 }
 
 // MarshalText writes what String returns.
-func (r Refusal) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+func (r RefusalReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

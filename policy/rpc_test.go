@@ -67,7 +67,7 @@ func (a answered) judge(t *testing.T, classify policy.Classifier) policy.Outcome
 	}
 	resp := &http.Response{StatusCode: a.status, Header: header, Body: http.NoBody}
 	first := policy.Call{Request: req, Response: resp}
-	outcome := policy.First(classify, policy.Default)(&first)
+	outcome := policy.FirstOf(classify, policy.DefaultClassifier)(&first)
 	tail, asked := first.AskedAtEnd()
 	if outcome != policy.Success || !asked {
 		return outcome

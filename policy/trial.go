@@ -39,13 +39,13 @@ func (t *trial) Admit(inFlight int) (int, bool) { return 0, inFlight < t.Limit()
 
 func (t *trial) Record(_ time.Time, _ int, r Result) Verdict {
 	if r.Outcome == Failure {
-		return Reopen
+		return VerdictReopen
 	}
 	t.successes++
 	if t.successes >= t.rule.Successes {
-		return Close
+		return VerdictClose
 	}
-	return Stay
+	return VerdictStay
 }
 
 func (t *trial) Lease() time.Duration { return t.rule.Lease }

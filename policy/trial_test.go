@@ -17,13 +17,13 @@ func TestVerdictsOfTrial(t *testing.T) {
 		verdicts []policy.Verdict
 		limits   []int // at the start and after each call
 	}{
-		{"default: one decides", policy.Trial{}, "S", []policy.Verdict{policy.Close}, []int{1, 0}},
-		{"default: one failure reopens", policy.Trial{}, "F", []policy.Verdict{policy.Reopen}, []int{1, 1}},
-		{"all probes must succeed", policy.Trial{Probes: 3}, "SSS", []policy.Verdict{policy.Stay, policy.Stay, policy.Close}, []int{3, 2, 1, 0}},
-		{"the last one fails", policy.Trial{Probes: 3}, "SSF", []policy.Verdict{policy.Stay, policy.Stay, policy.Reopen}, []int{3, 2, 1, 1}},
-		{"fewer successes than probes", policy.Trial{Probes: 3, Successes: 2}, "SS", []policy.Verdict{policy.Stay, policy.Close}, []int{3, 2, 1}},
-		{"more successes than probes", policy.Trial{Probes: 2, Successes: 4}, "SSSS", []policy.Verdict{policy.Stay, policy.Stay, policy.Stay, policy.Close}, []int{2, 2, 2, 1, 0}},
-		{"one at a time, three to close", policy.Trial{Successes: 3}, "SSS", []policy.Verdict{policy.Stay, policy.Stay, policy.Close}, []int{1, 1, 1, 0}},
+		{"default: one decides", policy.Trial{}, "S", []policy.Verdict{policy.VerdictClose}, []int{1, 0}},
+		{"default: one failure reopens", policy.Trial{}, "F", []policy.Verdict{policy.VerdictReopen}, []int{1, 1}},
+		{"all probes must succeed", policy.Trial{Probes: 3}, "SSS", []policy.Verdict{policy.VerdictStay, policy.VerdictStay, policy.VerdictClose}, []int{3, 2, 1, 0}},
+		{"the last one fails", policy.Trial{Probes: 3}, "SSF", []policy.Verdict{policy.VerdictStay, policy.VerdictStay, policy.VerdictReopen}, []int{3, 2, 1, 1}},
+		{"fewer successes than probes", policy.Trial{Probes: 3, Successes: 2}, "SS", []policy.Verdict{policy.VerdictStay, policy.VerdictClose}, []int{3, 2, 1}},
+		{"more successes than probes", policy.Trial{Probes: 2, Successes: 4}, "SSSS", []policy.Verdict{policy.VerdictStay, policy.VerdictStay, policy.VerdictStay, policy.VerdictClose}, []int{2, 2, 2, 1, 0}},
+		{"one at a time, three to close", policy.Trial{Successes: 3}, "SSS", []policy.Verdict{policy.VerdictStay, policy.VerdictStay, policy.VerdictClose}, []int{1, 1, 1, 0}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStartBeginsATrialAnew(t *testing.T) {
 	trial := policy.Trial{Probes: 2}.NewRecover()
 	for range 3 {
 		trial.Start(epoch, policy.Result{})
-		require.Equal(t, policy.Stay, trial.Record(epoch, 0, success))
+		require.Equal(t, policy.VerdictStay, trial.Record(epoch, 0, success))
 		failures, successes := trial.Counts()
 		require.Equal(t, []int{0, 1}, []int{failures, successes})
 	}
@@ -80,7 +80,7 @@ func TestClassicDefaultsArePybreakers(t *testing.T) {
 	trial := rules.Recover.NewRecover()
 	trial.Start(epoch, policy.Result{})
 	require.Equal(t, 1, trial.Limit())
-	require.Equal(t, policy.Close, trial.Record(epoch, 0, success))
+	require.Equal(t, policy.VerdictClose, trial.Record(epoch, 0, success))
 }
 
 func TestClassicPassesItsFieldsOn(t *testing.T) {

@@ -15,9 +15,6 @@ func (c Consecutive) NewTrip() Trip {
 	return &consecutive{limit: positiveOr(c.Failures, 5, "Consecutive.Failures")}
 }
 
-// Timed reports false: the time of a call makes no difference.
-func (Consecutive) Timed() bool { return false }
-
 type consecutive struct{ limit, failures int }
 
 func (c *consecutive) Start(time.Time, int) { c.failures = 0 }
@@ -49,9 +46,6 @@ func (f FailureShare) NewTrip() Trip {
 	return newShareTrip("FailureShare", f, func(r Result) bool { return r.Outcome == Failure })
 }
 
-// Timed reports false: the time of a call makes no difference.
-func (FailureShare) Timed() bool { return false }
-
 // SlowShare trips when at least Percent of the calls in view took longer than Slower to their headers or error,
 // whether they succeeded or not. The view is that of FailureShare.
 type SlowShare struct {
@@ -68,11 +62,12 @@ func (s SlowShare) NewTrip() Trip {
 		panic(invalid("SlowShare.Slower is %v; write how long a good call may take", s.Slower))
 	}
 	view := FailureShare{Percent: s.Percent, Calls: s.Calls, Window: s.Window, Minimum: s.Minimum}
-	return newShareTrip("SlowShare", view, func(r Result) bool { return r.Elapsed > s.Slower })
+	return slowTrip{newShareTrip("SlowShare", view, func(r Result) bool { return r.Elapsed > s.Slower })}
 }
 
-// Timed reports true: calls are judged by their time.
-func (SlowShare) Timed() bool { return true }
+type slowTrip struct{ *shareTrip }
+
+func (slowTrip) Timed() bool { return true }
 
 type shareTrip struct {
 	view    view
@@ -142,15 +137,6 @@ func (a anyOf) NewTrip() Trip {
 	return trips
 }
 
-func (a anyOf) Timed() bool {
-	for _, rule := range a {
-		if rule.Timed() {
-			return true
-		}
-	}
-	return false
-}
-
 type anyTrip []Trip
 
 func (a anyTrip) Start(now time.Time, failedProbes int) {
@@ -177,6 +163,13 @@ func (a anyTrip) Record(now time.Time, r Result) bool {
 }
 
 func (a anyTrip) Counts() (int, int) { return a[0].Counts() }
+
+func (a anyTrip) Timed() bool {
+	return slices.ContainsFunc(a, func(t Trip) bool {
+		timed, ok := t.(Timed)
+		return ok && timed.Timed()
+	})
+}
 
 func (a anyTrip) Bad(r Result) bool {
 	return slices.ContainsFunc(a, func(t Trip) bool {

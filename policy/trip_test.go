@@ -13,7 +13,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var (
 	success = policy.Result{Outcome: policy.Success}
-	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 500}}
+	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: 500}}
 )
 
 // results reads a string of S and F; s and f are the same but slow.
@@ -244,11 +244,20 @@ func TestQuietIsWhenASuccessWouldChangeNothing(t *testing.T) {
 }
 
 func TestOnlyRulesThatLookAtTheTimeAreTimed(t *testing.T) {
-	require.False(t, policy.Consecutive{}.Timed())
-	require.False(t, policy.FailureShare{}.Timed())
-	require.True(t, policy.SlowShare{}.Timed())
-	require.False(t, policy.AnyOf(policy.Consecutive{}, policy.FailureShare{}).Timed())
-	require.True(t, policy.AnyOf(policy.Consecutive{}, policy.SlowShare{}).Timed())
+	slow := policy.SlowShare{Slower: time.Second}
+	for _, timed := range []policy.TripRule{slow, policy.AnyOf(policy.Consecutive{}, slow), policy.AnyOf(policy.AnyOf(slow))} {
+		require.True(t, isTimed(timed), timed)
+	}
+	for _, untimed := range []policy.TripRule{
+		policy.Evidence{}, policy.Consecutive{}, policy.FailureShare{}, policy.AnyOf(policy.Consecutive{}, policy.FailureShare{}),
+	} {
+		require.False(t, isTimed(untimed), untimed)
+	}
+}
+
+func isTimed(rule policy.TripRule) bool {
+	timed, ok := rule.NewTrip().(policy.Timed)
+	return ok && timed.Timed()
 }
 
 func TestTheGaugeOfAnyOfIsThatOfTheRuleNearestToTripping(t *testing.T) {

@@ -26,7 +26,6 @@ type gauged struct {
 }
 
 func (g gauged) NewTrip() Trip { return g }
-func (gauged) Timed() bool     { return false }
 
 func (g gauged) Gauge(time.Time) (value, trips int) { return g.value, g.trips }
 

@@ -283,11 +283,11 @@ func (r *three) Record(_ time.Time, _ int, result policy.Result) policy.Verdict 
 	}
 	switch left := r.successes - r.failures; {
 	case left >= 10:
-		return policy.Close
+		return policy.VerdictClose
 	case left < 0:
-		return policy.Reopen
+		return policy.VerdictReopen
 	}
-	return policy.Stay
+	return policy.VerdictStay
 }
 
 type (
@@ -323,10 +323,10 @@ func (r trustsOthers) Others(_, n, _ int, _ time.Duration) { r.more = r.more + n
 func (r countsAll) Counts() (int, int)                     { return r.failures, *r.total }
 func (r neverCloses) Record(now time.Time, mark int, result policy.Result) policy.Verdict {
 	r.three.Record(now, mark, result)
-	return policy.Stay
+	return policy.VerdictStay
 }
 func (r neverReopens) Record(now time.Time, mark int, result policy.Result) policy.Verdict {
-	return min(policy.Close, r.three.Record(now, mark, result))
+	return min(policy.VerdictClose, r.three.Record(now, mark, result))
 }
 func (r knowsItsMarks) Admit(inFlight int) (int, bool) {
 	mark, ok := r.three.Admit(inFlight)

@@ -137,7 +137,7 @@ func (w *world) result() policy.Result {
 	}
 	r := policy.Result{Outcome: policy.Success, Elapsed: w.elapsed()}
 	if w.Float64() < w.failing {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Status, Status: 500}
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindStatus, Status: 500}
 		if w.IntN(20) == 0 {
 			r.RetryAfter = w.upTo(time.Minute)
 		}

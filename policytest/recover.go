@@ -42,7 +42,7 @@ func newRecovery(rule policy.RecoverRule, seed uint64, wild bool) *recovery {
 func (r *recovery) start() {
 	probe := policy.Result{Outcome: policy.Success, Elapsed: r.elapsed(), Usual: r.elapsed(), Asked: r.number()}
 	r.Start(r.pass(), probe)
-	r.out, r.verdict, r.failures, r.successes = nil, policy.Stay, 0, 0
+	r.out, r.verdict, r.failures, r.successes = nil, policy.VerdictStay, 0, 0
 }
 
 // ask lets a call start if it may, and reports whether it did.
@@ -75,7 +75,7 @@ func (r *recovery) record(mark int, result policy.Result) policy.Verdict {
 
 // step is one that a circuit takes by chance. Some callers come while others are waited for.
 func (r *recovery) step() {
-	if r.verdict != policy.Stay {
+	if r.verdict != policy.VerdictStay {
 		r.start()
 	}
 	if joint, ok := r.Recover.(policy.Joint); ok && r.wild && r.IntN(10) == 0 {
@@ -146,7 +146,7 @@ func startBeginsAnew(t testing.TB, rule policy.RecoverRule) {
 			if want, got := fresh.see(), used.see(); got != want {
 				t.Fatalf("step %d after Start is not as of a circuit that has seen no calls:\nwant %+v\ngot  %+v", i, want, got)
 			}
-			if fresh.verdict != policy.Stay {
+			if fresh.verdict != policy.VerdictStay {
 				break
 			}
 			fresh.step()
@@ -187,7 +187,7 @@ func eachRecovery(rule policy.RecoverRule, wild bool, look func(i int, r *recove
 		r := newRecovery(rule, seed, wild)
 		r.start()
 		for i := range steps {
-			if r.verdict == policy.Stay {
+			if r.verdict == policy.VerdictStay {
 				look(i, r)
 			}
 			r.step()
@@ -197,19 +197,19 @@ func eachRecovery(rule policy.RecoverRule, wild bool, look func(i int, r *recove
 
 var (
 	success = policy.Result{Outcome: policy.Success, Elapsed: 10 * time.Millisecond}
-	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 500}}
+	failure = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: 500}}
 )
 
 // ends has callers come at a time, as many as that, until the recovery is over, and returns what it came to.
 func (r *recovery) ends(callers int, result policy.Result) policy.Verdict {
 	r.start()
-	for n := 0; n < patience && r.verdict == policy.Stay; {
+	for n := 0; n < patience && r.verdict == policy.VerdictStay; {
 		for len(r.out) < callers && r.ask() {
 		}
 		if len(r.out) == 0 {
-			return policy.Stay
+			return policy.VerdictStay
 		}
-		for r.verdict == policy.Stay && len(r.out) > 0 {
+		for r.verdict == policy.VerdictStay && len(r.out) > 0 {
 			r.end(result)
 			n++
 		}
@@ -220,7 +220,7 @@ func (r *recovery) ends(callers int, result policy.Result) policy.Verdict {
 // Where some calls fail and others do not, a rule may well keep a limit that suits the upstream for as long as that lasts.
 func successesClose(t testing.TB, rule policy.RecoverRule) {
 	for _, callers := range []int{1, 2, 10, 100} {
-		if verdict := newRecovery(rule, 1, false).ends(callers, success); verdict != policy.Close {
+		if verdict := newRecovery(rule, 1, false).ends(callers, success); verdict != policy.VerdictClose {
 			t.Errorf("after %d successes of %d callers at a time the verdict is %d and not Close", patience, callers, verdict)
 		}
 	}
@@ -228,7 +228,7 @@ func successesClose(t testing.TB, rule policy.RecoverRule) {
 
 func failuresReopen(t testing.TB, rule policy.RecoverRule) {
 	for _, callers := range []int{1, 2, 10, 100} {
-		if verdict := newRecovery(rule, 1, false).ends(callers, failure); verdict != policy.Reopen {
+		if verdict := newRecovery(rule, 1, false).ends(callers, failure); verdict != policy.VerdictReopen {
 			t.Errorf("after %d failures of %d callers at a time the verdict is %d and not Reopen", patience, callers, verdict)
 		}
 	}
@@ -246,7 +246,7 @@ func anyMarkIsTaken(t testing.TB, rule policy.RecoverRule) {
 				marks = append(marks, r.out...)
 				marks = marks[max(0, len(marks)-100):]
 			}
-			if r.verdict == policy.Stay && r.IntN(3) == 0 {
+			if r.verdict == policy.VerdictStay && r.IntN(3) == 0 {
 				r.record(append(marks, 0)[r.IntN(len(marks)+1)], r.result())
 			}
 			r.sound(t, i)
@@ -258,7 +258,7 @@ func anyMarkIsTaken(t testing.TB, rule policy.RecoverRule) {
 func (r *recovery) sound(t testing.TB, i int) {
 	t.Helper()
 	seen := r.see()
-	if seen.verdict > policy.Reopen || seen.verdict == policy.Stay && seen.limit < 1 ||
+	if seen.verdict > policy.VerdictReopen || seen.verdict == policy.VerdictStay && seen.limit < 1 ||
 		seen.failures < 0 || seen.successes < 0 || seen.lease <= 0 {
 		t.Fatalf("step %d: %+v", i, seen)
 	}
@@ -294,13 +294,13 @@ func recoverTakesAnything(t testing.TB, rule policy.RecoverRule) {
 	})
 	r := newRecovery(rule, 1, true)
 	for range steps {
-		if r.verdict != policy.Stay || len(r.out) == 0 && r.IntN(100) == 0 {
+		if r.verdict != policy.VerdictStay || len(r.out) == 0 && r.IntN(100) == 0 {
 			r.start()
 		}
 		r.step()
 	}
 	r.world = newWorld(2, false)
-	if verdict := r.ends(10, success); verdict != policy.Close {
+	if verdict := r.ends(10, success); verdict != policy.VerdictClose {
 		t.Errorf("after times that jump and numbers that are huge, successes do not close: the verdict is %d", verdict)
 	}
 }

@@ -70,13 +70,13 @@ func call(t *testing.T, rt http.RoundTripper) (*http.Response, error) {
 }
 
 // because is the reason for which a GET is refused, if it is.
-func because(t *testing.T, rt http.RoundTripper) policy.Refusal {
+func because(t *testing.T, rt http.RoundTripper) policy.RefusalReason {
 	t.Helper()
 	resp, _ := call(t, rt)
 	return transport.RefusedBecause(resp)
 }
 
-func circuit(t *testing.T, rt *transport.Transport, k transport.Key) transport.Circuit {
+func circuit(t *testing.T, rt *transport.Transport, k transport.Key) transport.Snapshot {
 	t.Helper()
 	c, ok := rt.Circuit(k)
 	require.True(t, ok, "no circuit of %v", k)
@@ -639,8 +639,8 @@ func TestARefusedCallTakesNoPlace(t *testing.T) {
 }
 
 func TestARefusalByTheLimitIsToldApart(t *testing.T) {
-	var told []transport.Refusal
-	observer := transport.WithObserver(transport.Observer{OnRefusal: func(r transport.Refusal) { told = append(told, r) }})
+	var told []transport.RefusalEvent
+	observer := transport.WithObserver(transport.Observer{OnRefusal: func(r transport.RefusalEvent) { told = append(told, r) }})
 	limit := transport.WithPolicy(policy.Classic{Failures: 3, Limits: policy.Limits{InFlight: 1}})
 	var status atomic.Int32
 	status.Store(500)
@@ -691,7 +691,7 @@ func TestARefusalByTheLimitIsToldApart(t *testing.T) {
 	_, err = byError.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
 	require.ErrorIs(t, err, transport.ErrLimit)
 	require.NotErrorIs(t, err, transport.ErrOpen)
-	var open *transport.OpenError
+	var open *transport.RefusedError
 	require.ErrorAs(t, err, &open)
 	require.Equal(t, policy.RefusedLimit, open.Reason)
 }
@@ -779,7 +779,7 @@ func TestToHoldRefusalsByTheLimitAreNoQueue(t *testing.T) {
 			out.Go(func() { rt.RoundTrip(newRequest(t, http.MethodGet, context.Background())) })
 		}
 		synctest.Wait()
-		var reasons []policy.Refusal
+		var reasons []policy.RefusalReason
 		for range 100 {
 			time.Sleep(50 * time.Millisecond)
 			reasons = append(reasons, because(t, rt))
@@ -851,7 +851,7 @@ func TestACallThatGetsNoAnswerInTimeIsAFailure(t *testing.T) {
 		c := rt.Circuits()[0]
 		require.Equal(t, policy.Open, c.State)
 		require.Equal(t, "headers: timeout (limit)", c.Cause.String())
-		require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Timeout, Deadline: policy.LimitDeadline}, c.Cause)
+		require.Equal(t, policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindTimeout, Deadline: policy.DeadlineLimit}, c.Cause)
 		for ctx.children.Load() != 0 { // the timer's goroutine ends the context, and then leaves its parent
 			runtime.Gosched()
 		}
@@ -913,7 +913,7 @@ func TestABodyIsCutOnlyByTimeoutBody(t *testing.T) {
 	}
 }
 
-func circuitOfAll(t *testing.T, rt *transport.Transport) transport.Circuit {
+func circuitOfAll(t *testing.T, rt *transport.Transport) transport.Snapshot {
 	t.Helper()
 	all := rt.Circuits()
 	require.Len(t, all, 1)
@@ -1006,7 +1006,7 @@ func TestTheCallersOwnEndComesAsWithoutALimit(t *testing.T) {
 	} {
 		for _, inBody := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				outcome := func(limits policy.Limits) (transport.Circuit, error) {
+				outcome := func(limits policy.Limits) (transport.Snapshot, error) {
 					upstream := slow(time.Hour, 0)
 					if inBody {
 						upstream = slow(0, time.Hour)
@@ -1060,8 +1060,8 @@ func TestTheLimitOfATransportOutsideIsADeadlineOfTheCallerInside(t *testing.T) {
 				require.ErrorAs(t, err, &limit)
 				require.Len(t, ends, calls+1)
 				require.Equal(t, policy.Failure, ends[calls].Outcome)
-				require.Equal(t, policy.Timeout, ends[calls].Cause.Kind)
-				require.Equal(t, policy.CallerDeadline, ends[calls].Cause.Deadline)
+				require.Equal(t, policy.KindTimeout, ends[calls].Cause.Kind)
+				require.Equal(t, policy.DeadlineCaller, ends[calls].Cause.Deadline)
 			}
 			require.Equal(t, policy.Open, inner.Circuits()[0].State, "in the body: %v", inBody)
 		})

@@ -196,7 +196,7 @@ func (b *body) inVain() bool {
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
 	if !b.over.Swap(true) {
-		b.last().call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: b.resp.StatusCode}, nil, nil)
+		b.last().call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: b.resp.StatusCode}, nil, nil)
 	}
 }
 
@@ -275,7 +275,7 @@ func (b *body) conclude(l *lasting, err error, well bool) {
 	judged := false
 	defer func() {
 		if !judged { // a classifier panicked
-			k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
+			k.done(policy.Ignored, policy.Cause{Kind: policy.KindPanic}, nil, nil)
 		}
 	}()
 	var outcome policy.Outcome

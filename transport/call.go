@@ -31,7 +31,7 @@ type call struct {
 }
 
 // gaveUp is the Reason if the caller went away while a health check was made for it.
-const gaveUp policy.Refusal = math.MaxUint8
+const gaveUp policy.RefusalReason = math.MaxUint8
 
 // acquire gets the call a place among those in flight and a permit, or says why not.
 func (k *call) acquire() (refusal statemachine.Refusal) {
@@ -208,8 +208,8 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	if outcome == policy.Undecided {
 		outcome = cause.Outcome()
 	} else if outcome == policy.Failure {
-		if cause.Kind == policy.NoKind {
-			cause.Kind = policy.Judged
+		if cause.Kind == policy.KindNone {
+			cause.Kind = policy.KindJudged
 		}
 		cause.Reason = reason
 	}
@@ -265,7 +265,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 		k.tell(outcome, cause)
 	}
 	switch {
-	case outcome == policy.Ignored && cause.Kind == policy.Local:
+	case outcome == policy.Ignored && cause.Kind == policy.KindLocal:
 		k.t.local.ails(k.t, k.c, cause)
 	case outcome == policy.Success && k.t.local.ailing.Load() == k.c:
 		k.t.local.heals(k.t, k.c)
@@ -305,7 +305,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
 	give := k.permit.Done
-	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.Timeout && k.c.again(err, k.started, now) {
+	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout && k.c.again(err, k.started, now) {
 		give = k.permit.DoneAgain
 	}
 	tripped, gone := give(now, result)
@@ -362,6 +362,6 @@ func (k *call) abandon() {
 		closeBody(k.req)
 	}
 	if k.permit.Granted() || k.shadow {
-		k.done(policy.Ignored, policy.Cause{Kind: policy.Panic}, nil, nil)
+		k.done(policy.Ignored, policy.Cause{Kind: policy.KindPanic}, nil, nil)
 	}
 }

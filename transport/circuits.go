@@ -69,7 +69,7 @@ type circuits struct {
 }
 
 func (cs *circuits) find(k Key) *circuit {
-	k, ok := k.short()
+	k, ok := short(k)
 	if !ok {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (cs *circuits) place(k Key) (in *sync.Map, name any) {
 // get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or if the
 // key is too long for one.
 func (cs *circuits) get(k Key) *circuit {
-	k, ok := k.short()
+	k, ok := short(k)
 	if !ok {
 		return nil
 	}
@@ -143,7 +143,7 @@ func (cs *circuits) get(k Key) *circuit {
 
 // add is get with a search under the lock, where no circuit is found that is just being forgotten.
 func (cs *circuits) add(k Key) *circuit {
-	k, ok := k.short()
+	k, ok := short(k)
 	if !ok {
 		return nil
 	}
@@ -251,7 +251,7 @@ func (t *Transport) findOrMake(req *http.Request) (c *circuit) {
 	key := keyOf(req)
 	c = t.circuits.get(key)
 	if forced := t.overrides.now.Load(); c == nil && forced != nil {
-		key, _ = key.short()
+		key, _ = short(key)
 		if forced.of(key.String()).State == policy.Open {
 			c = t.passing(key)
 		}
@@ -262,7 +262,7 @@ func (t *Transport) findOrMake(req *http.Request) (c *circuit) {
 
 // passing makes a circuit for one call, where there is no room to keep it. Observers hear of refusals and of no state.
 func (t *Transport) passing(k Key) *circuit {
-	k, _ = k.short()
+	k, _ = short(k)
 	c := t.newCircuit(k)
 	c.Tell()
 	return c

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
@@ -51,7 +52,7 @@ func TestAPatternThatIsTooLongIsAnError(t *testing.T) {
 	rt := circuitsOf(1)
 	for _, long := range []string{strings.Repeat("a", 8193), strings.Repeat("*", 8193), strings.Repeat("*", 1<<20)} {
 		for _, take := range []func(string) (int, error){
-			func(p string) (int, error) { return rt.Force(p, policy.Open) }, func(p string) (int, error) { return rt.ForceUnsaved(p, policy.Closed) }, rt.Reset,
+			func(p string) (int, error) { return rt.Force(p, policy.Open) }, func(p string) (int, error) { return own.ForceUnsaved(rt, p, policy.Closed) }, rt.Reset,
 		} {
 			matched, err := take(long)
 			require.EqualError(t, err, fmt.Sprintf("fusebox: a pattern has 8192 bytes at most, and this one %d", len(long)))

@@ -73,7 +73,7 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 	switch asked.outcome {
 	case policy.Ignored:
 	case policy.Failure:
-		cause.Kind, cause.Reason, k.wait = policy.Judged, asked.reason, asked.wait
+		cause.Kind, cause.Reason, k.wait = policy.KindJudged, asked.reason, asked.wait
 		k.trace = k.t.traceOf(k.req)
 	default:
 		asked.outcome = policy.Success

@@ -84,7 +84,7 @@ func TestACallIsJudgedAtItsEnd(t *testing.T) {
 			require.NoError(t, seen[1].Err)
 			require.Len(t, told, 2, "once a call")
 			require.Equal(t, policy.Failure, told[1].Outcome)
-			require.Equal(t, policy.Cause{Kind: policy.Judged, Status: 200}, told[1].Cause)
+			require.Equal(t, policy.Cause{Kind: policy.KindJudged, Status: 200}, told[1].Cause)
 			require.True(t, opened(rt, requestTo(t, "GET", server.URL)))
 		})
 	}
@@ -242,7 +242,7 @@ func TestWhatIsAskedAtTheEnd(t *testing.T) {
 		"the longest view of two":               {[]policy.Classifier{look, guilty(3), guilty(2)}, policy.Failure, 1, []int{3}},
 		"and OnBody":                            {[]policy.Classifier{onlyFirst, guilty(0)}, policy.Success, 0, nil},
 		"OnBody is not asked at the end":        {[]policy.Classifier{guilty(0), onlyFirst}, policy.Failure, 1, nil},
-		"within First":                          {[]policy.Classifier{policy.First(slow, policy.First(guilty(0)))}, policy.Failure, 1, nil},
+		"within First":                          {[]policy.Classifier{policy.FirstOf(slow, policy.FirstOf(guilty(0)))}, policy.Failure, 1, nil},
 		"by hand": {[]policy.Classifier{func(c *policy.Call) policy.Outcome {
 			if c.AtEnd && string(c.Tail) == "lo" {
 				return policy.Ignored
@@ -348,7 +348,7 @@ func TestACallerWhoGivesUpWaitingSaysNothingAtTheEndEither(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, policy.Ignored, told[0].Outcome)
-		require.Equal(t, policy.Canceled, told[0].Cause.Kind)
+		require.Equal(t, policy.KindCanceled, told[0].Cause.Kind)
 		close(ends)
 	})
 }
@@ -372,7 +372,7 @@ func TestAJudgeThatPanicsAtTheEndLosesNoPermit(t *testing.T) {
 			})
 			require.Len(t, told, 1)
 			require.Equal(t, policy.Ignored, told[0].Outcome)
-			require.Equal(t, policy.Panic, told[0].Cause.Kind)
+			require.Equal(t, policy.KindPanic, told[0].Cause.Kind)
 			c, _ := rt.Circuit(transport.Upstream(req))
 			require.Zero(t, c.InFlight)
 		})

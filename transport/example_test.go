@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"time"
 
@@ -70,7 +71,7 @@ func ExampleWithRefusalError() {
 	)}
 	for range 3 {
 		resp, err := client.Get("http://api.example.com/status/500")
-		var open *transport.OpenError
+		var open *transport.RefusedError
 		switch {
 		case errors.As(err, &open): // or errors.Is(err, transport.ErrOpen)
 			fmt.Println("refused:", open.Key, "is", open.State, "after", open.Cause)
@@ -109,6 +110,153 @@ func ExampleWithRefusal() {
 	// Output:
 	// 500 Internal Server Error refused: false
 	// 503 Service Unavailable application/json {"error":"try again later"}
+}
+
+func ExampleWithPolicy() {
+	upstream := newUpstream()
+	defer upstream.Close()
+
+	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
+		transport.WithPolicy(policy.Adaptive{
+			Trip:   policy.Evidence{Threshold: 2},                          // opens sooner
+			Limits: policy.Limits{InFlight: 100, Timeout: 3 * time.Second}, // of an attempt
+		}),
+	)}
+	for range 3 {
+		fetch(client, "http://api.example.com/status/500")
+	}
+	// Output:
+	// 500 Internal Server Error refused: false
+	// 500 Internal Server Error refused: false
+	// 503 Service Unavailable refused: true
+}
+
+func ExampleResponse() {
+	breaker := transport.New(nil, transport.WithRefusal(transport.Response(http.StatusTooManyRequests, nil, "")))
+	breaker.Force("*", policy.Open) // in place of an outage
+
+	resp, err := (&http.Client{Transport: breaker}).Get("http://api.example.com/users/7")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	io.Copy(os.Stdout, resp.Body)
+	fmt.Println(resp.Status, "Retry-After:", resp.Header.Get("Retry-After"))
+	// Output:
+	// fusebox: circuit forced open for http://api.example.com
+	// 429 Too Many Requests Retry-After: 1
+}
+
+func ExampleRefused() {
+	breaker := transport.New(nil)
+	breaker.Force("*", policy.Open) // in place of an outage
+
+	resp, err := (&http.Client{Transport: breaker}).Get("http://api.example.com/users/7")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	if transport.Refused(resp) {
+		fmt.Println("never sent:", transport.RefusedBecause(resp))
+	}
+	// Output: never sent: forced open
+}
+
+func ExampleRefusedError() {
+	upstream := newUpstream()
+	defer upstream.Close()
+
+	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
+		transport.WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}),
+		transport.WithRefusalError(),
+	)}
+	fetch(client, "http://api.example.com/status/500")
+
+	_, err := client.Get("http://api.example.com/status/200")
+	var refused *transport.RefusedError
+	if errors.As(err, &refused) {
+		fmt.Println(refused.Key, "is", refused.State, "for", refused.RetryAfter.Round(time.Minute), "after", refused.Cause)
+	}
+	// Output:
+	// 500 Internal Server Error refused: false
+	// http://api.example.com is open for 1m0s after status 500
+}
+
+func ExampleKeyFunc_perMethod() {
+	byMethod := func(req *http.Request) transport.Key {
+		k := transport.Upstream(req)
+		k.Detail = req.Method
+		return k
+	}
+	breaker := transport.New(nil, transport.WithKey(byMethod))
+	breaker.Force("* POST", policy.Open)
+
+	resp, err := (&http.Client{Transport: breaker}).Post("http://api.example.com/users", "text/plain", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	io.Copy(os.Stdout, resp.Body)
+	// Output: fusebox: circuit forced open for http://api.example.com POST
+}
+
+func ExampleKeyFunc_perTenant() {
+	byTenant := func(req *http.Request) transport.Key {
+		k := transport.Upstream(req)
+		k.Detail = req.Header.Get("X-Tenant") // of which there are few, each of them a circuit
+		return k
+	}
+	breaker := transport.New(nil, transport.WithKey(byTenant))
+	breaker.Force("* blue", policy.Open)
+
+	req, err := http.NewRequest(http.MethodGet, "http://api.example.com/users", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	req.Header.Set("X-Tenant", "blue")
+	resp, err := (&http.Client{Transport: breaker}).Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	io.Copy(os.Stdout, resp.Body)
+	// Output: fusebox: circuit forced open for http://api.example.com blue
+}
+
+func ExampleUpstream() {
+	for _, url := range []string{"http://Example.com./a?b", "HTTP://example.com:80/", "https://example.com:8443"} {
+		req, err := http.NewRequest(http.MethodGet, url, nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(transport.Upstream(req))
+	}
+	// Output:
+	// http://example.com
+	// http://example.com
+	// https://example.com:8443
+}
+
+func ExampleTransport_SetPolicy() {
+	upstream := newUpstream()
+	defer upstream.Close()
+
+	breaker := transport.New(upstream.Client().Transport)
+	client := &http.Client{Transport: breaker}
+	fetch(client, "http://api.example.com/status/500")
+	breaker.SetPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}, nil) // nil: no policy of a key's own
+	fetch(client, "http://api.example.com/status/500")
+	fetch(client, "http://api.example.com/status/500")
+	// Output:
+	// 500 Internal Server Error refused: false
+	// 500 Internal Server Error refused: false
+	// 503 Service Unavailable refused: true
 }
 
 func ExampleWithPolicyFor() {
@@ -257,7 +405,7 @@ func ExampleTransport_Circuits() {
 	// http://users.example.com is closed failed: 0 refused: 0
 }
 
-func ExampleTransport_Save() {
+func ExampleTransport_SaveTo() {
 	upstream := newUpstream()
 	defer upstream.Close()
 
@@ -265,12 +413,12 @@ func ExampleTransport_Save() {
 	old := transport.New(upstream.Client().Transport, classic)
 	fetch(&http.Client{Transport: old}, "http://api.example.com/status/500")
 	var file bytes.Buffer // in place of one that outlives the process
-	if err := old.Save(&file); err != nil {
+	if err := old.SaveTo(&file); err != nil {
 		fmt.Println(err)
 	}
 
 	breaker := transport.New(upstream.Client().Transport, classic)
-	opened, err := breaker.Restore(&file, 5*time.Minute) // what is older is left out
+	opened, err := breaker.RestoreFrom(&file, 5*time.Minute) // what is older is left out
 	fmt.Println("opened:", opened, err)
 	fetch(&http.Client{Transport: breaker}, "http://api.example.com/status/200")
 	// Output:

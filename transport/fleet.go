@@ -29,10 +29,10 @@ type seat struct {
 	left atomic.Bool
 
 	mu      sync.Mutex
-	waiting map[*circuit]struct{}                             // that have evidence to send
-	known   *bounded.Map[fleet.Key, map[string]openElsewhere] // by key and member
-	entries int                                               // of all members together
-	full    time.Time                                         // nothing is over before
+	waiting map[*circuit]struct{}                       // that have evidence to send
+	known   *bounded.Map[Key, map[string]openElsewhere] // by key and member
+	entries int                                         // of all members together
+	full    time.Time                                   // nothing is over before
 }
 
 type openElsewhere struct {
@@ -65,7 +65,7 @@ func (t *Transport) LeaveFleet() {
 		withdraw := false
 		c.WithPeers(func(p peers.Peers) { withdraw = p.(*peers.Member).Leave() })
 		if withdraw {
-			s.link.Send(fleet.Message{Key: fleet.Key(c.key), Kind: fleet.Withdrawn, Known: c.Known()})
+			s.link.Send(fleet.Message{Key: c.key, Kind: fleet.Withdrawn, Known: c.Known()})
 		}
 	}
 }
@@ -74,7 +74,7 @@ func (t *Transport) joinFleet() {
 	if t.bus == nil {
 		return
 	}
-	t.seat = &seat{t: t, waiting: make(map[*circuit]struct{}), known: bounded.New[fleet.Key, map[string]openElsewhere](mostKnown)}
+	t.seat = &seat{t: t, waiting: make(map[*circuit]struct{}), known: bounded.New[Key, map[string]openElsewhere](mostKnown)}
 	ready := make(chan struct{}) // hear may be called before Join returns
 	link := t.bus.Join(rand.Text(), func(m fleet.Message) {
 		<-ready
@@ -93,17 +93,17 @@ func survive() {
 
 func (s *seat) hear(m fleet.Message) {
 	defer survive()
-	if k, ok := Key(m.Key).short(); !ok || k != Key(m.Key) {
+	if k, ok := short(m.Key); !ok || k != m.Key {
 		return // no circuit has this key
 	}
 	now := time.Now()
-	c := s.t.circuits.find(Key(m.Key))
+	c := s.t.circuits.find(m.Key)
 	if c != nil {
 		c.hear(now, m)
 		return
 	}
 	s.remember(now, m)
-	if c = s.t.circuits.find(Key(m.Key)); c != nil {
+	if c = s.t.circuits.find(m.Key); c != nil {
 		s.introduce(c) // it was made in the meantime
 	}
 }
@@ -129,7 +129,7 @@ func (s *seat) remember(now time.Time, m fleet.Message) {
 	}
 }
 
-func (s *seat) forget(key fleet.Key, members map[string]openElsewhere, name string) {
+func (s *seat) forget(key Key, members map[string]openElsewhere, name string) {
 	delete(members, name)
 	s.entries--
 	if len(members) == 0 {
@@ -163,9 +163,9 @@ func (s *seat) introduce(c *circuit) {
 		return
 	}
 	s.mu.Lock()
-	members, _ := s.known.Get(fleet.Key(c.key))
+	members, _ := s.known.Get(c.key)
 	s.entries -= len(members)
-	s.known.Delete(fleet.Key(c.key))
+	s.known.Delete(c.key)
 	s.mu.Unlock()
 	now := time.Now()
 	for _, open := range members {
@@ -194,7 +194,7 @@ func (c *circuit) share(m fleet.Message) {
 	if s == nil || s.left.Load() {
 		return
 	}
-	m.Key, m.Known = fleet.Key(c.key), c.Known()
+	m.Key, m.Known = c.key, c.Known()
 	if m.Kind != fleet.Evidence {
 		s.link.Send(m)
 		return
@@ -224,7 +224,7 @@ func (s *seat) sendEvidence(c *circuit) {
 	ok := false
 	c.WithPeers(func(p peers.Peers) { m, ok = p.(*peers.Member).TakeEvidence() })
 	if ok && !s.left.Load() {
-		m.Key, m.Known = fleet.Key(c.key), c.Known()
+		m.Key, m.Known = c.key, c.Known()
 		s.link.Send(m)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -44,7 +45,7 @@ func (s *shop) RoundTrip(req *http.Request) (*http.Response, error) {
 
 const shopHost = "shop.example"
 
-var shopKey = fleet.Key{Scheme: "http", Host: shopHost}
+var shopKey = transport.Key{Scheme: "http", Host: shopHost}
 
 // member is a process with a Transport of its own.
 type member struct {
@@ -65,7 +66,7 @@ func newMember(base http.RoundTripper, bus fleet.Bus, seed uint64, opts ...trans
 	}
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
-	opts = append(opts, transport.WithoutLocalTrouble(), transport.WithRandom(func() float64 {
+	opts = append(opts, transport.WithoutLocalTrouble(), withRandom(func() float64 {
 		mu.Lock()
 		defer mu.Unlock()
 		return random.Float64()
@@ -96,7 +97,7 @@ func (m *member) call() (refused bool) {
 	return false
 }
 
-func (m *member) circuit() transport.Circuit {
+func (m *member) circuit() transport.Snapshot {
 	c, _ := m.rt.Circuit(transport.Key(shopKey))
 	return c
 }
@@ -286,7 +287,7 @@ func TestAMemberThatJoinsLateOpensByWhatItHears(t *testing.T) {
 		before := upstream.calls.Load()
 		require.True(t, late.call(), "its first request is refused")
 		require.Equal(t, before, upstream.calls.Load())
-		require.Equal(t, "tripped by fleet", late.changes[0].Reason)
+		require.Equal(t, policy.ChangeTrippedByFleet, late.changes[0].Reason)
 	})
 }
 
@@ -460,7 +461,7 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 		"many keys":    func(i int) fleet.Message { return fleet.Message{From: "a", Key: madeUp(i)} },
 		"many members": func(i int) fleet.Message { return fleet.Message{From: fmt.Sprint("member", i), Key: madeUp(i % 32)} },
 		"long keys": func(i int) fleet.Message {
-			return fleet.Message{From: "a", Key: fleet.Key{Scheme: "http", Host: "a.test", Detail: fmt.Sprint(i, strings.Repeat("x", 1<<13))}}
+			return fleet.Message{From: "a", Key: transport.Key{Scheme: "http", Host: "a.test", Detail: fmt.Sprint(i, strings.Repeat("x", 1<<13))}}
 		},
 		"many of both": func(i int) fleet.Message {
 			return fleet.Message{From: fmt.Sprint("member", i/4096), Key: madeUp(i % 4096)}
@@ -487,8 +488,8 @@ func TestWhatIsKnownOfOthersIsBounded(t *testing.T) {
 	}
 }
 
-func madeUp(i int) fleet.Key {
-	return fleet.Key{Scheme: "http", Host: fmt.Sprintf("made-up-%d.test", i)}
+func madeUp(i int) transport.Key {
+	return transport.Key{Scheme: "http", Host: fmt.Sprintf("made-up-%d.test", i)}
 }
 
 // What does not hold any more makes room.
@@ -553,7 +554,7 @@ func TestLiarsDoNotHoldTheCircuitsOfOthersOpen(t *testing.T) {
 		},
 	}
 	withoutHold := policy.Adaptive{}.Rules()
-	withoutHold.Hold = policy.Hold{}
+	withoutHold.Hold = nil
 	for _, c := range []struct {
 		name    string
 		policy  policy.Policy
@@ -752,13 +753,13 @@ func TestAnObserverThatPanicsAtAMessageIsLogged(t *testing.T) {
 func TestWhatIsForcedFromElsewhereIsNotSaved(t *testing.T) {
 	before := transport.New(nil)
 	before.Force("http://mine", policy.Closed)
-	before.ForceUnsaved("http://*", policy.Open)
+	own.ForceUnsaved(before, "http://*", policy.Open)
 	require.Len(t, before.Overrides(), 2)
-	require.Panics(t, func() { before.ForceUnsaved("", policy.Open) })
+	require.Panics(t, func() { own.ForceUnsaved(before, "", policy.Open) })
 	var file bytes.Buffer
-	require.NoError(t, before.Save(&file))
+	require.NoError(t, before.SaveTo(&file))
 	after := transport.New(nil)
-	_, err := after.Restore(&file, 0)
+	_, err := after.RestoreFrom(&file, 0)
 	require.NoError(t, err)
 	require.Len(t, after.Overrides(), 1)
 	require.Equal(t, "http://mine", after.Overrides()[0].Pattern)

@@ -75,7 +75,7 @@ func TestAFloodOfMadeUpHostsForgetsNoCircuitInTrouble(t *testing.T) {
 
 				flood(t, rt, hosts, times)
 
-				for _, before := range []transport.Circuit{open, halfOpen} {
+				for _, before := range []transport.Snapshot{open, halfOpen} {
 					after, ok := rt.Circuit(before.Key)
 					require.True(t, ok, "%v is forgotten", before.Key)
 					require.Equal(t, before, after, "its history too is what it was")

@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"crypto/sha256"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -13,97 +11,19 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"github.com/fusebox-go/fusebox/internal/visible"
+	"github.com/fusebox-go/fusebox/internal/keys"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Key tells circuits apart. Keys can be compared.
-//
-// A circuit's key weighs at most 1024 bytes: a Detail longer than 512 is one that begins as it does and ends with a SHA-256 of it all, so that
-// it has a circuit of its own still, and that is what observers, policies and storages get. A request whose scheme and host are longer than 512
-// bytes together, which no resolver knows, has no circuit and passes unwatched, unless it is forced open by what they begin with.
-type Key struct {
-	Scheme string // in lower case
-	Host   string // canonical, with a port unless it is the scheme's own
-	Detail string // what a KeyFunc adds: a method, a route, a tenant; empty by default
-}
-
-// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail, or as its Detail if that
-// is all there is of it, and never as "". No two keys have the same text: what cannot be seen is escaped as in a Go string, and so are backslashes, and spaces
-// that nobody would see or that would be taken for the one before the Detail. A Detail alone that has "://" in it stands behind ":// ".
-func (k Key) String() string {
-	if k.Scheme == "" && k.Host == "" && k.Detail != "" && !strings.Contains(k.Detail, "://") {
-		return escape(k.Detail, unseen)
-	}
-	text := escape(k.Scheme, spaceOrColon) + "://" + escape(k.Host, anySpace)
-	if k.Detail != "" {
-		text += " " + escape(k.Detail, unseen)
-	}
-	return text
-}
-
-// unseen reports whether a byte is a space at an end of the text, or after another.
-func unseen(text string, at int) bool {
-	return text[at] == ' ' && (at == 0 || at == len(text)-1 || text[at-1] == ' ')
-}
-
-func anySpace(text string, at int) bool     { return text[at] == ' ' }
-func spaceOrColon(text string, at int) bool { return text[at] == ' ' || text[at] == ':' }
-
-// escape writes out what cannot be seen, backslashes, and what also is to be.
-func escape(text string, also func(text string, at int) bool) string {
-	var escaped []byte // nil as long as it is the text itself
-	from := 0
-	for at := 0; at < len(text); {
-		r, size := utf8.DecodeRuneInString(text[at:])
-		broken := r == utf8.RuneError && size == 1
-		if broken || r == '\\' || !visible.Rune(r) || also(text, at) {
-			escaped = append(escaped, text[from:at]...)
-			if broken || visible.Rune(r) && r != '\\' {
-				escaped = append(escaped, '\\', 'x', hex[text[at]>>4], hex[text[at]&0xf])
-			} else {
-				quoted := strconv.AppendQuoteRuneToASCII(nil, r)
-				escaped = append(escaped, quoted[1:len(quoted)-1]...)
-			}
-			from = at + size
-		}
-		at += size
-	}
-	if from == 0 {
-		return text
-	}
-	return string(append(escaped, text[from:]...))
-}
-
-const hex = "0123456789abcdef"
-
-const (
-	// mostHost is longer than the scheme and any name that can be looked up (RFC 1035).
-	mostHost   = 512
-	mostDetail = 512
-)
+// Key tells circuits apart: by the scheme, the host and what a KeyFunc adds, its Detail. It is the Key of package policy, which has its methods.
+type Key = policy.Key
 
 // short returns the key that a circuit has for this one, and false if it has none because the host is too long. Then the key is
 // what is looked at for states that are forced.
-func (k Key) short() (short Key, ok bool) {
-	if len(k.Scheme)+len(k.Host) > mostHost {
-		scheme := k.Scheme[:min(len(k.Scheme), mostHost)]
-		return Key{Scheme: scheme, Host: k.Host[:min(len(k.Host), mostHost-len(scheme))]}, false
-	}
-	if len(k.Detail) > mostDetail {
-		sum := "... sha256:" + fmt.Sprintf("%x", sha256.Sum256([]byte(k.Detail)))
-		end := mostDetail - len(sum)
-		for range utf8.UTFMax - 1 { // text stays text
-			if !utf8.RuneStart(k.Detail[end]) {
-				end--
-			}
-		}
-		k.Detail = k.Detail[:end] + sum
-	}
-	return k, true
+func short(k Key) (Key, bool) {
+	scheme, host, detail, ok := keys.Short(k.Scheme, k.Host, k.Detail)
+	return Key{Scheme: scheme, Host: host, Detail: detail}, ok
 }
-
-// MarshalText writes the key as String does.
-func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // KeyFunc returns the key of a request's circuit. It is called by many goroutines at once, gets requests whose URL is
 // not nil, and must not change them. A request's own data can be part of a key, but not without bound: every key is
@@ -119,13 +39,6 @@ func Upstream(req *http.Request) Key { return upstream(req.URL) }
 func upstream(u *url.URL) Key {
 	scheme := lower(u.Scheme)
 	return Key{Scheme: scheme, Host: canonicalHost(scheme, u.Host)}
-}
-
-// PerMethod gives every method of an upstream a circuit of its own.
-func PerMethod(req *http.Request) Key {
-	k := Upstream(req)
-	k.Detail = methodOf(req)
-	return k
 }
 
 // PerRoute gives every route of an upstream a circuit of its own. The patterns have the syntax of http.ServeMux, so
@@ -163,18 +76,6 @@ func methodOf(req *http.Request) string {
 		return http.MethodHead
 	}
 	return req.Method
-}
-
-// PerTenant gives every tenant of an upstream a circuit of its own. Tenant is called by many goroutines at once.
-func PerTenant(tenant func(*http.Request) string) KeyFunc {
-	if tenant == nil {
-		panic("fusebox/transport: PerTenant got a nil function; write one that returns the request's tenant")
-	}
-	return func(req *http.Request) Key {
-		k := Upstream(req)
-		k.Detail = tenant(req)
-		return k
-	}
 }
 
 // canonicalHost returns the one spelling that all spellings of a host and port have in common. What is no valid host

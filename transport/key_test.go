@@ -242,13 +242,6 @@ func keyOf(t *testing.T, keyFunc transport.KeyFunc, method, target string) trans
 	return keyFunc(&http.Request{Method: method, URL: parsed, Host: "the.host.header.example", Header: http.Header{}})
 }
 
-func TestPerMethod(t *testing.T) {
-	for method, detail := range map[string]string{"": "GET", "GET": "GET", "POST": "POST", "get": "get"} {
-		require.Equal(t, transport.Key{Scheme: "http", Host: "a.example", Detail: detail},
-			keyOf(t, transport.PerMethod, method, "HTTP://A.example:80/x"))
-	}
-}
-
 func TestPerRoute(t *testing.T) {
 	route := transport.PerRoute(
 		"GET /users/{id}", "POST /users/{id}", "/files/{path...}", "/dir/{name}/", "api.example/users/{id}", "/exact/{$}", "PUT b.example/x",
@@ -305,11 +298,4 @@ func TestPerRoutePanicsOverBadPatterns(t *testing.T) {
 	for _, patterns := range [][]string{{"/a/{"}, {"users"}, {""}, {"/{x}/b", "/a/{y}"}, {"/a", "/a"}} {
 		require.Panics(t, func() { transport.PerRoute(patterns...) }, "%q", patterns)
 	}
-}
-
-func TestPerTenant(t *testing.T) {
-	byHeader := transport.PerTenant(func(r *http.Request) string { return r.URL.Query().Get("tenant") })
-	require.Equal(t, transport.Key{Scheme: "http", Host: "a.example", Detail: "blue"}, keyOf(t, byHeader, "GET", "http://A.example/?tenant=blue"))
-	require.Equal(t, transport.Key{Scheme: "http", Host: "a.example"}, keyOf(t, byHeader, "GET", "http://a.example/"))
-	require.PanicsWithValue(t, "fusebox/transport: PerTenant got a nil function; write one that returns the request's tenant", func() { transport.PerTenant(nil) })
 }

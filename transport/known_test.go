@@ -65,9 +65,9 @@ func TestWhatIsSavedAndRestoredIsStillMadeUp(t *testing.T) {
 		trip(t, rt, upstream, "real.test")
 		flood(t, rt, 4, 6)
 		var text bytes.Buffer
-		require.NoError(t, rt.Save(&text))
+		require.NoError(t, rt.SaveTo(&text))
 		next := transport.New(upstream)
-		opened, err := next.Restore(&text, 0)
+		opened, err := next.RestoreFrom(&text, 0)
 		require.NoError(t, err)
 		require.Equal(t, 5, opened)
 		for _, c := range next.Circuits() {

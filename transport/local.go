@@ -56,9 +56,9 @@ type local struct {
 func (l *local) observe(t *Transport, c *circuit, change statemachine.Change) {
 	switch {
 	case l.off:
-	case change.Reason == statemachine.Tripped:
+	case change.Reason == policy.ChangeTripped:
 		l.trip(t, c, change.At)
-	case change.Reason == statemachine.ProbeSucceeded, change.Reason == statemachine.Recovered:
+	case change.Reason == policy.ChangeProbeSucceeded, change.Reason == policy.ChangeRecovered:
 		l.leave(t, c, change.At, true)
 	case change.To == policy.Closed:
 		l.leave(t, c, change.At, false)
@@ -151,7 +151,7 @@ func (together company) others(all *circuits, since time.Time) (well upstreams, 
 	return well, known
 }
 
-// upstreams are those of some circuits, of which one can have several (PerTenant).
+// upstreams are those of some circuits, of which one can have several (Key.Detail).
 type upstreams map[Key]struct{}
 
 func (u upstreams) add(c *circuit) { u[Key{Scheme: c.key.Scheme, Host: c.key.Host}] = struct{}{} }

@@ -152,10 +152,12 @@ func TestMadeUpHostsAreNoLocalTrouble(t *testing.T) {
 func TestCircuitsOfOneUpstreamAreNoLocalTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tenants := 0
-		key := transport.PerTenant(func(req *http.Request) string {
+		key := func(req *http.Request) transport.Key {
+			k := transport.Upstream(req)
 			tenants++
-			return fmt.Sprint(tenants % 4)
-		})
+			k.Detail = fmt.Sprint(tenants % 4)
+			return k
+		}
 		s := newSite(t, 3, policy.Classic{OpenFor: time.Minute, Failures: 2}, transport.WithKey(func(req *http.Request) transport.Key {
 			if req.URL.Host == "host0.example" {
 				return key(req)

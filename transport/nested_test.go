@@ -24,15 +24,15 @@ func TestARefusalOfACircuitInsideSaysNothingWhateverItsForm(t *testing.T) {
 	own := errors.New("not now")
 	timeout := &net.DNSError{Err: "too slow", IsTimeout: true}
 	for name, refuse := range map[string]transport.RefusalFunc{
-		"its own error":    func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, own },
-		"one like a fault": func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
-		"a timeout":        func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, timeout },
-		"not comparable":   func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, many{"a", "b"} },
-		"with the facts": func(_ *http.Request, e *transport.OpenError) (*http.Response, error) {
+		"its own error":    func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, own },
+		"one like a fault": func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
+		"a timeout":        func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, timeout },
+		"not comparable":   func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, many{"a", "b"} },
+		"with the facts": func(_ *http.Request, e *transport.RefusedError) (*http.Response, error) {
 			return nil, fmt.Errorf("no: %w", e)
 		},
-		"the facts":         func(_ *http.Request, e *transport.OpenError) (*http.Response, error) { return nil, e },
-		"nothing":           func(*http.Request, *transport.OpenError) (*http.Response, error) { return nil, nil },
+		"the facts":         func(_ *http.Request, e *transport.RefusedError) (*http.Response, error) { return nil, e },
+		"nothing":           func(*http.Request, *transport.RefusedError) (*http.Response, error) { return nil, nil },
 		"a response":        transport.Response(503, nil, ""),
 		"one of a good day": transport.Response(200, nil, "cached"),
 	} {
@@ -69,7 +69,7 @@ func TestARefusalOfACircuitInsideSaysNothingWhateverItsForm(t *testing.T) {
 
 func TestTheErrorOfARefusalFuncIsFoundAsItWas(t *testing.T) {
 	call := func(refusal error) error {
-		rt := transport.New(answer(200, ""), transport.WithRefusal(func(*http.Request, *transport.OpenError) (*http.Response, error) {
+		rt := transport.New(answer(200, ""), transport.WithRefusal(func(*http.Request, *transport.RefusedError) (*http.Response, error) {
 			return nil, refusal
 		}))
 		rt.Force("*", policy.Open)

@@ -31,7 +31,7 @@ func TestARequestWithoutAURLIsTheBasesToAnswer(t *testing.T) {
 	require.Error(t, want)
 	require.Equal(t, 1, body.closed)
 	for name, opts := range map[string][]transport.Option{
-		"by upstream": nil, "by method": {transport.WithKey(transport.PerMethod)}, "by error": {transport.WithRefusalError()},
+		"by upstream": nil, "by route": {transport.WithKey(transport.PerRoute("/"))}, "by error": {transport.WithRefusalError()},
 	} {
 		rt := transport.New(new(http.Transport), opts...)
 		rt.Force("*", policy.Open)

@@ -21,7 +21,7 @@ func TestObserversComeAndGo(t *testing.T) {
 			OnCall:        func(transport.CallStart) { told = append(told, name+" call") },
 			OnOutcome:     func(transport.CallEnd) { told = append(told, name+" outcome") },
 			OnStateChange: func(transport.StateChange) { told = append(told, name+" change") },
-			OnRefusal:     func(transport.Refusal) { told = append(told, name+" refusal") },
+			OnRefusal:     func(transport.RefusalEvent) { told = append(told, name+" refusal") },
 		}
 	}
 	expect := func(want ...string) {
@@ -103,7 +103,7 @@ func TestObserversComeAndGoWhileCallsAreUnderWay(t *testing.T) {
 	stopSteady := rt.Observe(transport.Observer{
 		OnCall:    func(transport.CallStart) { starts.Add(1) },
 		OnOutcome: func(transport.CallEnd) { ends.Add(1) },
-		OnRefusal: func(transport.Refusal) { steady.Add(1) },
+		OnRefusal: func(transport.RefusalEvent) { steady.Add(1) },
 	})
 	const callers, calls = 4, 500
 	var all sync.WaitGroup
@@ -122,7 +122,7 @@ func TestObserversComeAndGoWhileCallsAreUnderWay(t *testing.T) {
 					OnStateChange: func(transport.StateChange) { told.Add(1) },
 					OnCall:        func(transport.CallStart) { told.Add(1) },
 					OnOutcome:     func(transport.CallEnd) { told.Add(1) },
-					OnRefusal:     func(transport.Refusal) { told.Add(1) },
+					OnRefusal:     func(transport.RefusalEvent) { told.Add(1) },
 				})
 				stop()
 			}
@@ -146,7 +146,7 @@ func TestOnlyWhoIsObservedPays(t *testing.T) {
 	cost := func() float64 { return testing.AllocsPerRun(1000, func() { rt.RoundTrip(req) }) }
 	require.Zero(t, cost())
 	for name, o := range map[string]transport.Observer{
-		"changes": {OnStateChange: func(transport.StateChange) {}}, "refusals": {OnRefusal: func(transport.Refusal) {}},
+		"changes": {OnStateChange: func(transport.StateChange) {}}, "refusals": {OnRefusal: func(transport.RefusalEvent) {}},
 		"storage errors": {OnStorageError: func(transport.StorageError) {}}, "local trouble": {OnLocalTrouble: func(transport.LocalTrouble) {}},
 	} {
 		stop := rt.Observe(o)
@@ -172,7 +172,6 @@ func TestOnlyWhoIsObservedPays(t *testing.T) {
 type elapsed struct{ took *[]time.Duration }
 
 func (e elapsed) NewTrip() policy.Trip { return e }
-func (elapsed) Timed() bool            { return false }
 func (elapsed) Start(time.Time, int)   {}
 func (elapsed) Quiet() bool            { return true }
 func (elapsed) Counts() (int, int)     { return 0, 0 }
@@ -190,7 +189,7 @@ func TestTheClockIsReadOnlyIfSomebodyLooksAtCalls(t *testing.T) {
 			return answer(500, "")(req)
 		}), transport.WithPolicy(policy.Rules{Trip: elapsed{&took}, Probe: policy.OpenTime{}, Recover: policy.Trial{}}))
 		for _, o := range []transport.Observer{
-			{}, {OnStateChange: func(transport.StateChange) {}, OnRefusal: func(transport.Refusal) {}},
+			{}, {OnStateChange: func(transport.StateChange) {}, OnRefusal: func(transport.RefusalEvent) {}},
 			{OnCall: func(transport.CallStart) {}}, {OnOutcome: func(transport.CallEnd) {}}, {},
 		} {
 			stop := rt.Observe(o)

@@ -17,11 +17,17 @@ import (
 // OnStateChange, OnRefusal and OnStorageError are told of one circuit in the order in which things happened, one at
 // a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
 // request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
-// thousand waiting events are kept; then refusals are left out, and changes of state never. OnCall, OnOutcome, OnFailure
+// thousand waiting events are kept; then refusals are left out, and changes of state never. OnRefuse, OnCall, OnOutcome, OnFailure
 // and OnProbe run on the goroutine of their own call, many at once, and after the change of state that the outcome made.
 type Observer struct {
-	OnStateChange  func(StateChange)
-	OnRefusal      func(Refusal)
+	OnStateChange func(StateChange)
+	OnRefusal     func(RefusalEvent)
+
+	// OnRefuse is called for each request that is refused, on its own goroutine and before its answer is made, many at once. It is for
+	// what has to know the request, such as its trace; it changes no answer. In shadow the error's Shadow says that the call is made.
+	// It is called for the call that opens a circuit, too, if that gets the refusal (WithRefusalOnTrip).
+	OnRefuse func(*http.Request, *RefusedError)
+
 	OnCall         func(CallStart) // before the base RoundTripper is called
 	OnOutcome      func(CallEnd)   // when a call's outcome is known, at the end of its body if it has one
 	OnFailure      func(CallEnd)   // the same for calls that failed alone; good ones cost nothing
@@ -38,12 +44,12 @@ type StateChange struct {
 	Key                 Key
 	From, To            policy.State
 	At                  time.Time
-	Reason              string          // "tripped", "open time passed", "probe succeeded", "recovered", "recovery failed", "by hand", "forced", "released", "reset", "restored", "tripped by fleet" or "answered in fleet"
+	Reason              policy.ChangeReason
 	Cause               policy.Cause    // of the failure that changed the state, if one did
 	Failures, Successes int             // what the rule of the state From had in view
 	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
 	Shadow              bool            // the circuit refuses nothing (SetShadow)
-	Known               bool            // as Circuit.Known
+	Known               bool            // as Snapshot.Known
 	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
 }
 
@@ -60,13 +66,13 @@ func (c StateChange) String() string {
 	return text
 }
 
-// Refusal is a request that was refused.
-type Refusal struct {
+// RefusalEvent is a request that was refused.
+type RefusalEvent struct {
 	Key    Key
 	At     time.Time
-	Error  *OpenError
+	Error  *RefusedError
 	Shadow bool // the call was made all the same (SetShadow)
-	Known  bool // as Circuit.Known
+	Known  bool // as Snapshot.Known
 }
 
 // CallStart is a call that is about to be made.
@@ -86,7 +92,7 @@ type CallEnd struct {
 	Cause   policy.Cause
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
 	Trace   string        // id of the trace of a call that failed, if it is known
-	Known   bool          // as Circuit.Known, with this call
+	Known   bool          // as Snapshot.Known, with this call
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.
@@ -100,6 +106,7 @@ type observers struct {
 	mu       sync.Mutex
 	list     atomic.Pointer[[]*Observer] // never changed once it is there
 	refusals atomic.Bool                 // somebody is told of them
+	refuse   atomic.Bool                 // somebody is told of them with their requests
 	attend   atomic.Bool                 // somebody is told of every call
 	timed    atomic.Bool                 // and of the time that it took
 }
@@ -122,6 +129,7 @@ func (os *observers) change(change func([]*Observer) []*Observer) {
 	list := change(slices.Clone(os.all()))
 	os.list.Store(&list)
 	os.refusals.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnRefusal != nil }))
+	os.refuse.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnRefuse != nil }))
 	os.attend.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnCall != nil || o.OnOutcome != nil }))
 	os.timed.Store(slices.ContainsFunc(list, func(o *Observer) bool { return o.OnOutcome != nil && !o.Untimed }))
 }
@@ -133,6 +141,15 @@ func (os *observers) all() []*Observer {
 	return nil
 }
 
+// tellRefuse has facts of its own, so that only who asks for them pays for the memory.
+func (os *observers) tellRefuse(req *http.Request, facts RefusedError) {
+	for _, o := range os.all() {
+		if o.OnRefuse != nil {
+			o.OnRefuse(req, &facts)
+		}
+	}
+}
+
 // Changed, Refused and WantsRefusals make a circuit the statemachine.Observer of itself.
 
 func (c *circuit) Changed(change statemachine.Change) {
@@ -140,7 +157,7 @@ func (c *circuit) Changed(change statemachine.Change) {
 		return
 	}
 	event := StateChange{
-		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: string(change.Reason), Shadow: c.shadow.Load(),
+		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
 		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
 		Known: c.Known(),
 	}
@@ -157,8 +174,9 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 	shadow := r.Reason != policy.RefusedForced && c.shadow.Load()
 	for _, o := range c.t.observers.all() {
 		if o.OnRefusal != nil {
-			facts := openError(c, r)
-			o.OnRefusal(Refusal{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
+			facts := refusedError(c, r)
+			facts.Shadow = shadow
+			o.OnRefusal(RefusalEvent{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
 		}
 	}
 }

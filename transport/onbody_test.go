@@ -40,8 +40,8 @@ func TestWhatBreaksWhileOnBodyLooksIsJudgedAsABodyThatBreaks(t *testing.T) {
 	}
 	stalls := func(ctx context.Context) io.ReadCloser { return stalling{strings.NewReader("some of it"), ctx} }
 	onBody := policy.OnBody(1000, func(*http.Response, []byte) policy.Outcome { return policy.Undecided })
-	timeout := policy.Cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}
-	broke := policy.Cause{Phase: policy.PhaseBody, Kind: policy.Other, Status: 200}
+	timeout := policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller, Status: 200}
+	broke := policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindOther, Status: 200}
 	for name, c := range map[string]struct {
 		body     func(context.Context) io.ReadCloser
 		classify policy.Classifier
@@ -50,11 +50,11 @@ func TestWhatBreaksWhileOnBodyLooksIsJudgedAsABodyThatBreaks(t *testing.T) {
 		cause    policy.Cause
 	}{
 		"a stall until the deadline":     {stalls, onBody, false, policy.Failure, timeout},
-		"the caller goes away":           {stalls, onBody, true, policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.Canceled, Status: 200}},
+		"the caller goes away":           {stalls, onBody, true, policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: 200}},
 		"a break":                        {breaks, onBody, false, policy.Failure, broke},
-		"a break, and Default by itself": {breaks, policy.First(onBody, policy.Default), false, policy.Failure, broke},
-		"others are asked of the error":  {breaks, policy.First(onBody, policy.OnError(policy.Ignored, errReset)), false, policy.Ignored, broke},
-		"who went before has decided":    {breaks, policy.First(policy.OnStatus(policy.Ignored, 200), onBody), false, policy.Ignored, policy.Cause{Status: 200}},
+		"a break, and Default by itself": {breaks, policy.FirstOf(onBody, policy.DefaultClassifier), false, policy.Failure, broke},
+		"others are asked of the error":  {breaks, policy.FirstOf(onBody, policy.OnError(policy.Ignored, errReset)), false, policy.Ignored, broke},
+		"who went before has decided":    {breaks, policy.FirstOf(policy.OnStatus(policy.Ignored, 200), onBody), false, policy.Ignored, policy.Cause{Status: 200}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

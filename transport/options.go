@@ -63,22 +63,22 @@ func WithPolicyFor(policyFor func(Key) policy.Policy) Option {
 	return func(t *Transport) { t.initial.policyFor = policyFor }
 }
 
-// WithKey sets what circuits are told apart by. The default is Upstream; PerMethod, PerRoute and PerTenant divide
-// its circuits further.
+// WithKey sets what circuits are told apart by. The default is Upstream; PerRoute divides its circuits
+// further, and so does a KeyFunc of your own, by method, tenant or whatever its requests have.
 func WithKey(keyOf KeyFunc) Option {
 	mustNotBeNil("WithKey", keyOf == nil)
 	return func(t *Transport) { t.keyOf = keyOf }
 }
 
 // WithClassifier sets what is asked for the outcome of a call: the classifiers in order, the first that is not Undecided
-// decides, and policy.Default if none does.
+// decides, and policy.DefaultClassifier if none does.
 func WithClassifier(classifiers ...policy.Classifier) Option {
-	classify := policy.First(classifiers...) // panics here if one is nil
+	classify := policy.FirstOf(classifiers...) // panics here if one is nil
 	return func(t *Transport) { t.classify.Store(&classify) }
 }
 
-// SetClassifier replaces the classifiers of WithClassifier while calls are under way. With none, policy.Default decides
-// alone.
+// SetClassifier replaces the classifiers of WithClassifier while calls are under way; none means the default, for which
+// policy.DefaultClassifier decides alone. It panics as the option does, and then changes nothing.
 func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
 	if len(classifiers) == 0 {
 		t.classify.Store(nil)
@@ -100,7 +100,7 @@ func WithRefusal(refusal RefusalFunc) Option {
 	return func(t *Transport) { t.refusal = refusal }
 }
 
-// WithRefusalError makes RoundTrip refuse by an error, an *OpenError that is ErrOpen, and not by a response.
+// WithRefusalError makes RoundTrip refuse by an error, an *RefusedError that is ErrOpen, and not by a response.
 func WithRefusalError() Option {
 	return func(t *Transport) { t.refusal = refuseByError }
 }
@@ -168,11 +168,4 @@ func WithoutLocalTrouble() Option {
 func WithTraceID(traceOf func(*http.Request) string) Option {
 	mustNotBeNil("WithTraceID", traceOf == nil)
 	return func(t *Transport) { t.traceOf = func(req *http.Request) string { return traceText(traceOf(req)) } }
-}
-
-// WithRandom sets the source of the jitter of waits, uniform in [0,1); the default is math/rand/v2. It is for simulations
-// that must be repeatable. It is called by many goroutines at once, under a lock.
-func WithRandom(random func() float64) Option {
-	mustNotBeNil("WithRandom", random == nil)
-	return func(t *Transport) { t.random = random }
 }

@@ -3,7 +3,6 @@ package transport
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,12 +122,6 @@ func (s *overrideSet) of(text string) Override {
 // is longer than that of any key, or if 1024 others are forced already. It panics if the pattern is empty or the state is neither.
 func (t *Transport) Force(pattern string, state policy.State) (matched int, err error) {
 	return t.force(Override{Pattern: pattern, State: state})
-}
-
-// ForceUnsaved is Force for what is kept elsewhere and ends there, as what fleetredis.FollowOverrides applies: Save leaves it
-// out, or it would be forced for good in the process that restores it.
-func (t *Transport) ForceUnsaved(pattern string, state policy.State) (matched int, err error) {
-	return t.force(Override{Pattern: pattern, State: state, unsaved: true})
 }
 
 func (t *Transport) force(o Override) (matched int, err error) {
@@ -270,10 +263,4 @@ func (t *Transport) applyOverride(c *circuit) *overrideSet {
 			return s
 		}
 	}
-}
-
-// Pattern returns the pattern for Force, Release and Reset that matches this key alone.
-func (k Key) Pattern() string {
-	k, _ = k.short()
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(k.String())
 }

@@ -105,13 +105,13 @@ func TestForcedOpenRefusesEverythingForGood(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			calls := 0
 			var changes []transport.StateChange
-			var refused []transport.Refusal
+			var refused []transport.RefusalEvent
 			rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
 				calls++
 				return answer(200, "")(req)
 			}), transport.WithPolicy(p), transport.WithObserver(transport.Observer{
 				OnStateChange: func(c transport.StateChange) { changes = append(changes, c) },
-				OnRefusal:     func(r transport.Refusal) { refused = append(refused, r) },
+				OnRefusal:     func(r transport.RefusalEvent) { refused = append(refused, r) },
 			}))
 			call(t, rt)
 			require.Equal(t, 1, force(t, rt, here.String(), policy.Open))
@@ -130,17 +130,17 @@ func TestForcedOpenRefusesEverythingForGood(t *testing.T) {
 			require.EqualValues(t, 960, c.Refusals)
 
 			require.Len(t, changes, 1)
-			require.Equal(t, "forced", changes[0].Reason)
+			require.Equal(t, policy.ChangeForced, changes[0].Reason)
 			require.Zero(t, changes[0].NextProbe)
 			facts := refused[0].Error
 			require.Equal(t, policy.RefusedForced, facts.Reason)
-			require.Zero(t, facts.Wait)
+			require.Zero(t, facts.RetryAfter)
 			require.Equal(t, "fusebox: circuit forced open for http://upstream.test", facts.Error())
 			require.ErrorIs(t, facts, transport.ErrOpen)
 			require.NotErrorIs(t, facts, transport.ErrLimit)
 
 			require.Equal(t, 1, rt.Release(here.String()))
-			require.Equal(t, "released", changes[1].Reason)
+			require.Equal(t, policy.ChangeReleased, changes[1].Reason)
 			require.False(t, circuit(t, rt, here).Forced)
 			require.Equal(t, policy.NotRefused, because(t, rt), "the next request is a probe")
 			require.EqualValues(t, 1, circuit(t, rt, here).Probes)
@@ -227,7 +227,7 @@ func TestWhatIsForcedHoldsForCircuitsThatAreForgottenAndMadeLater(t *testing.T) 
 	}), transport.WithMaxCircuits(4), transport.WithPolicy(policy.Classic{Failures: 1}))
 	require.Zero(t, force(t, rt, "http://open-*", policy.Open))
 	require.Zero(t, force(t, rt, "http://closed-*", policy.Closed))
-	get := func(host string) policy.Refusal {
+	get := func(host string) policy.RefusalReason {
 		resp, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil))
 		require.NoError(t, err)
 		resp.Body.Close()
@@ -367,7 +367,7 @@ func TestCircuitsOfForcedHostsAreForgottenAsTheyAreMade(t *testing.T) {
 	rt := transport.New(answer(200, ""), transport.WithMaxCircuits(2), transport.WithObserver(transport.Observer{
 		OnStateChange: func(c transport.StateChange) {
 			told.Add(1)
-			assert.Equal(t, "forced", c.Reason)
+			assert.Equal(t, policy.ChangeForced, c.Reason)
 		},
 	}))
 	rt.Force("*", policy.Closed)
@@ -457,9 +457,9 @@ func TestResetMakesACircuitNew(t *testing.T) {
 		require.Zero(t, reset(t, rt, "http://nobody*"))
 		require.Equal(t, policy.Open, circuit(t, rt, here).State)
 		require.Equal(t, 1, reset(t, rt, "http://up*"))
-		require.Equal(t, "reset", changes[len(changes)-1].Reason)
+		require.Equal(t, policy.ChangeReset, changes[len(changes)-1].Reason)
 		c := circuit(t, rt, here)
-		require.Equal(t, transport.Circuit{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip, Known: true}, c)
+		require.Equal(t, transport.Snapshot{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip, Known: true}, c)
 		for range 2 {
 			require.Equal(t, policy.NotRefused, because(t, rt))
 		}

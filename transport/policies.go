@@ -13,13 +13,14 @@ type policies struct {
 	forKey func(Key) policy.Policy // nil if that is all
 }
 
-// SetPolicy replaces the policies of WithPolicy and WithPolicyFor (nil for none) while calls are under way. The circuits
+// SetPolicy replaces the policies of WithPolicy and WithPolicyFor while calls are under way; nil means the default, which is
+// policy.Adaptive{} and no policy of a key's own. The circuits
 // kept now go on in their states, with the new rules: a closed one weighs calls afresh, an open one is due for a probe when
 // it was, or sooner if the new rule does not wait as long, and a recovery under way goes on by the rule by which it
-// began. It panics if a policy makes no sense, and then changes nothing.
+// began. It panics as the options do if a policy makes no sense, and then changes nothing.
 func (t *Transport) SetPolicy(p policy.Policy, policyFor func(Key) policy.Policy) {
 	if p == nil {
-		panic("fusebox/transport: SetPolicy got nil; write policy.Adaptive{} for the default")
+		p = policy.Adaptive{}
 	}
 	next := &policies{t.newConfig(p), policyFor}
 	for _, c := range t.circuits.all() {
@@ -62,13 +63,13 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 		panic("fusebox/transport: a policy has a nil rule; write all three of Trip, Probe and Recover")
 	}
 	// Rules look at their parameters when they are used; better now than at the first trouble.
-	rules.Trip.NewTrip()
+	timed, ok := rules.Trip.NewTrip().(policy.Timed)
+	looks := ok && timed.Timed()
 	rules.Probe.NewProbe()
 	rules.Recover.NewRecover()
 	rules = rules.Validated()
-	timed := rules.Trip.Timed()
 	return &statemachine.Config{
 		Rules: rules, Random: t.random,
-		Measured: true, Timed: timed, Attended: timed || rules.Limits != policy.Limits{},
+		Measured: true, Timed: looks, Attended: looks || rules.Limits != policy.Limits{},
 	}
 }

@@ -242,15 +242,14 @@ func TestSetPolicyPanicsOverNonsenseAndChangesNothing(t *testing.T) {
 	rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://other.test/", nil))
 	before := rt.Circuits()
 	for want, bad := range map[string]func(){
-		"SetPolicy got nil":            func() { rt.SetPolicy(nil, nil) },
 		"nil rule":                     func() { rt.SetPolicy(policy.Rules{}, nil) },
 		"Consecutive.Failures is -1":   func() { rt.SetPolicy(policy.Classic{Failures: -1}, nil) },
 		"OpenTime.For is -1":           func() { rt.SetPolicy(policy.Classic{OpenFor: -1}, nil) },
 		"Trial.Probes is -1":           func() { rt.SetPolicy(policy.Classic{Probes: -1}, nil) },
 		"Limits.InFlight is -1":        func() { rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: -1}}, nil) },
-		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{InFlight: -1}, nil) },
-		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Evidence: -1}, nil) },
-		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Health: -1}, nil) },
+		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{Hold: policy.Hold{InFlight: -1}}, nil) },
+		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: -1}}, nil) },
+		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Recover: policy.Ramp{Health: -1}}, nil) },
 		"Limits.TimeoutBody is set":    func() { rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{TimeoutBody: true}}, nil) },
 		"Consecutive.Failures is -100": func() { rt.SetPolicy(policy.Classic{Failures: 100}, badForOther) },
 	} {
@@ -387,4 +386,23 @@ func TestSetPolicyMeetsRequests(t *testing.T) {
 	rt.SetPolicy(policy.Classic{Failures: 1000, Limits: policy.Limits{InFlight: 2}}, nil)
 	rt.Reset("*")
 	requireFree(t, rt, 2)
+}
+
+func TestNilMeansTheDefaultWhateverIsSetWhileCallsAreUnderWay(t *testing.T) {
+	rt := transport.New(answer(500, ""), transport.WithShadow(), transport.WithPolicy(policy.Classic{Failures: 1}),
+		transport.WithPolicyFor(func(transport.Key) policy.Policy { return policy.Classic{Failures: 1} }),
+		transport.WithClassifier(policy.OnStatus(policy.Ignored, 500)))
+	rt.SetPolicy(nil, nil)
+	rt.SetClassifier()
+	rt.SetShadow(nil)
+	for range 5 { // the sixth failure opens a circuit of policy.Adaptive
+		call(t, rt)
+	}
+	require.Equal(t, policy.Closed, circuit(t, rt, here).State)
+	require.EqualValues(t, 5, circuit(t, rt, here).FailedCalls)
+	call(t, rt)
+	require.Equal(t, policy.Open, circuit(t, rt, here).State)
+	resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
+	require.NoError(t, err)
+	require.True(t, transport.Refused(resp))
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // send sends a request made by a function, and returns why it was refused, if it was.
-func send(t *testing.T, rt http.RoundTripper, change func(*http.Request)) policy.Refusal {
+func send(t *testing.T, rt http.RoundTripper, change func(*http.Request)) policy.RefusalReason {
 	t.Helper()
 	req := newRequest(t, http.MethodGet, t.Context())
 	change(req)
@@ -149,7 +149,7 @@ func TestNobodyIsRefusedForEverForWantOfASafeProbe(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				status := http.StatusInternalServerError
 				rt := transport.New(base(func(req *http.Request) (*http.Response, error) { return answer(status, "")(req) }),
-					append([]transport.Option{transport.WithPolicy(c.policy), transport.WithSafeProbes(), transport.WithRandom(func() float64 { return 0 })}, c.opts...)...)
+					append([]transport.Option{transport.WithPolicy(c.policy), transport.WithSafeProbes(), withRandom(func() float64 { return 0 })}, c.opts...)...)
 				for range 20 {
 					send(t, rt, c.change)
 					time.Sleep(50 * time.Millisecond)
@@ -186,9 +186,9 @@ func TestWhoIsRefusedIsToldThatTheCircuitWaitsForARequestThatCanBeLost(t *testin
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var told []transport.Refusal
+				var told []transport.RefusalEvent
 				rt := transport.New(answer(200, ""), transport.WithPolicy(c.policy), transport.WithSafeProbes(),
-					transport.WithObserver(transport.Observer{OnRefusal: func(r transport.Refusal) { told = append(told, r) }}))
+					transport.WithObserver(transport.Observer{OnRefusal: func(r transport.RefusalEvent) { told = append(told, r) }}))
 				rt.SetState(here, c.state)
 				require.Zero(t, circuit(t, rt, here).SafeProbeUntil)
 				time.Sleep(time.Second)
@@ -205,7 +205,7 @@ func TestWhoIsRefusedIsToldThatTheCircuitWaitsForARequestThatCanBeLost(t *testin
 				require.Len(t, told, 2)
 				require.Equal(t, 90*time.Second, told[0].Error.SafeWait)
 				require.Equal(t, until, told[1].At.Add(told[1].Error.SafeWait))
-				require.Zero(t, told[1].Error.Wait)
+				require.Zero(t, told[1].Error.RetryAfter)
 
 				time.Sleep(time.Until(until))
 				require.Equal(t, policy.NotRefused, send(t, rt, post))
@@ -325,7 +325,7 @@ func (c *checked) open() {
 }
 
 func TestAHealthCheckGoesInPlaceOfTheRequest(t *testing.T) {
-	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{Spacing: 0.5}, "classic": policy.Classic{OpenFor: time.Second}} {
+	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{Probe: policy.Squares{Spacing: 0.5}}, "classic": policy.Classic{OpenFor: time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			rt := newChecked(t, transport.WithPolicy(p))
 			require.Equal(t, policy.NotRefused, send(t, rt, post))

@@ -111,7 +111,7 @@ func TestTheCertificateOfAProxyIsNotThatOfTheUpstream(t *testing.T) {
 	for _, target := range []string{"http://a.test", "https://a.test"} {
 		end, err := outcome(t, &http.Transport{Proxy: http.ProxyURL(proxy)}, target)
 		require.ErrorAs(t, err, new(*tls.CertificateVerificationError))
-		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause)
+		require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, end.Cause)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestAProxyFunctionThatFailsSaysNothingOfTheUpstream(t *testing.T) {
 	end, err := outcome(t, base, "http://a.test")
 	require.ErrorIs(t, err, own)
 	require.Equal(t, own.Error(), err.Error())
-	require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}, end.Cause)
+	require.Equal(t, policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, end.Cause)
 }
 
 func TestProxyErrorsKeepTheFunctionsOfTheBase(t *testing.T) {
@@ -237,7 +237,7 @@ func TestTroubleOfTheProxyIsToldOnceAndNotOfEachCall(t *testing.T) {
 			call("b.test")
 			call("direct.test")
 		}
-		cause := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Local}
+		cause := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}
 		require.Equal(t, []transport.LocalTrouble{{At: begin, Since: begin, Cause: cause}}, news())
 		bad.Store(false)
 		call("b.test")

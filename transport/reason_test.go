@@ -37,8 +37,8 @@ func TestAClassifiersReasonIsInTheCauseOfItsFailure(t *testing.T) {
 		"of one that fails by its status":    {503, failsFor("quota used up"), "status 503: quota used up"},
 		"none":                               {200, silent, "judged so"},
 		"of who did not decide":              {503, gossip, "status 503"},
-		"of who did not decide, and another": {200, policy.First(gossip, silent), "judged so"},
-		"of who did not decide, at the end":  {200, policy.AtEnd(0, policy.First(gossip, silent)), "judged so"},
+		"of who did not decide, and another": {200, policy.FirstOf(gossip, silent), "judged so"},
+		"of who did not decide, at the end":  {200, policy.AtEnd(0, policy.FirstOf(gossip, silent)), "judged so"},
 		"of many lines":                      {200, failsFor("a\r\nb\x00\x1b[31mc\u2028d"), "judged so: a  b  [31mc d"},
 		"of no known script":                 {200, failsFor("a\xff\xfeb"), "judged so: a\ufffd\ufffdb"},
 		"too long":                           {200, failsFor(strings.Repeat("x", 65)), "judged so: " + strings.Repeat("x", 64)},
@@ -54,9 +54,9 @@ func TestAClassifiersReasonIsInTheCauseOfItsFailure(t *testing.T) {
 
 			var saved bytes.Buffer
 			rt.SetState(here, policy.Open)
-			require.NoError(t, rt.Save(&saved))
+			require.NoError(t, rt.SaveTo(&saved))
 			restored := transport.New(answer(200, ""))
-			_, err = restored.Restore(&saved, time.Hour)
+			_, err = restored.RestoreFrom(&saved, time.Hour)
 			require.NoError(t, err)
 			require.Equal(t, c.want, circuit(t, restored, here).Samples[0].Cause.String())
 		})
@@ -81,7 +81,7 @@ func TestAClassifierCanSayForHowLongTheUpstreamAsksToBeLeftAlone(t *testing.T) {
 		"the header's is shorter":   {"7", asks(time.Minute), time.Minute},
 		"a negative one":            {"", asks(-time.Minute), time.Second},
 		"more than the policy lets": {"", asks(1 << 62), 5 * time.Minute},
-		"of who did not decide":     {"", policy.First(func(c *policy.Call) policy.Outcome { c.RetryAfter = time.Minute; return policy.Undecided }, asks(0)), time.Second},
+		"of who did not decide":     {"", policy.FirstOf(func(c *policy.Call) policy.Outcome { c.RetryAfter = time.Minute; return policy.Undecided }, asks(0)), time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answers := base(func(req *http.Request) (*http.Response, error) {

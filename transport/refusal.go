@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,25 +20,26 @@ var (
 	ErrLimit = errors.New("fusebox: too many calls in flight") // refused by policy.Limits.InFlight
 )
 
-// OpenError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a RefusalFunc
+// RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a RefusalFunc
 // gets.
-type OpenError struct {
-	Key    Key
-	Reason policy.Refusal
-	State  policy.State  // of the circuit
-	Since  time.Time     // when the circuit took this state
-	Wait   time.Duration // time until the next probe may go; 0 if that does not depend on time alone
+type RefusedError struct {
+	Key        Key
+	Reason     policy.RefusalReason
+	State      policy.State  // of the circuit
+	Since      time.Time     // when the circuit took this state
+	RetryAfter time.Duration // time until the next probe may go; 0 if that does not depend on time alone
 	// SafeWait is how long at most the circuit, which is due for a probe, still waits for a request that can be lost
 	// (WithSafeProbes); 0 if it does not.
 	SafeWait time.Duration
 	Cause    policy.Cause    // of the last failure
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
+	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
 }
 
 // Error returns the facts in one line.
-func (e *OpenError) Error() string { return string(e.append(nil, e.Key.String())) }
+func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
-func (e *OpenError) append(b []byte, key string) []byte {
+func (e *RefusedError) append(b []byte, key string) []byte {
 	switch e.Reason {
 	case policy.RefusedHeld:
 		b = append(b, "fusebox: calls held, no answer in time from "...)
@@ -51,8 +51,8 @@ func (e *OpenError) append(b []byte, key string) []byte {
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
 	b = append(b, key...)
-	if e.Wait > 0 {
-		b = append(append(b, ", next probe in "...), e.Wait.Round(time.Millisecond).String()...)
+	if e.RetryAfter > 0 {
+		b = append(append(b, ", next probe in "...), e.RetryAfter.Round(time.Millisecond).String()...)
 	}
 	if e.SafeWait > 0 {
 		b = append(append(b, ", waits for a request that can be lost, at most "...), e.SafeWait.Round(time.Millisecond).String()...)
@@ -64,7 +64,7 @@ func (e *OpenError) append(b []byte, key string) []byte {
 }
 
 // Is reports whether target is ErrLimit if that is the Reason, and otherwise whether it is ErrOpen.
-func (e *OpenError) Is(target error) bool {
+func (e *RefusedError) Is(target error) bool {
 	if e.Reason == policy.RefusedLimit {
 		return target == ErrLimit
 	}
@@ -73,22 +73,22 @@ func (e *OpenError) Is(target error) bool {
 
 // RetryableError reports false: who tries again at once is refused again. It is the method by which the AWS SDK for Go asks an
 // error whether to.
-func (e *OpenError) RetryableError() bool { return false }
+func (e *RefusedError) RetryableError() bool { return false }
 
-// RetryAfter returns Wait in whole seconds, rounded up and never 0, as the Retry-After header has it.
-func (e *OpenError) RetryAfter() int {
-	seconds := e.Wait / time.Second
-	if e.Wait%time.Second > 0 {
+// header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0.
+func (e *RefusedError) header() string {
+	seconds := e.RetryAfter / time.Second
+	if e.RetryAfter%time.Second > 0 {
 		seconds++
 	}
-	return int(min(max(1, seconds), math.MaxInt)) // an int can have 32 bits
+	return strconv.FormatInt(int64(max(1, seconds)), 10)
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which RoundTrip wraps
 // so that a Transport outside knows it: errors.Is and errors.As find it, and its text is the same. The
 // transport sets the response's Request, and a Body and Header that are nil.
 // It is called by many goroutines at once. The request's body is closed already.
-type RefusalFunc func(*http.Request, *OpenError) (*http.Response, error)
+type RefusalFunc func(*http.Request, *RefusedError) (*http.Response, error)
 
 // markName is the header by which Refused knows a refusal. What counts is not its text, which everyone can send,
 // but the memory that the text is in: a response that came over a network, or was made by anyone else, has its text
@@ -97,7 +97,7 @@ const markName = "X-Fusebox"
 
 var marks = func() (marks [policy.RefusedForced + 1]string) {
 	for reason := range marks {
-		marks[reason] = strings.Clone(policy.Refusal(reason).String())
+		marks[reason] = strings.Clone(policy.RefusalReason(reason).String())
 	}
 	return marks
 }()
@@ -108,7 +108,7 @@ var marks = func() (marks [policy.RefusedForced + 1]string) {
 func Refused(resp *http.Response) bool { return RefusedBecause(resp) != policy.NotRefused }
 
 // RefusedBecause is Refused with the reason, and policy.NotRefused if the response is no refusal.
-func RefusedBecause(resp *http.Response) policy.Refusal {
+func RefusedBecause(resp *http.Response) policy.RefusalReason {
 	if resp == nil {
 		return policy.NotRefused
 	}
@@ -122,9 +122,9 @@ func RefusedBecause(resp *http.Response) policy.Refusal {
 	return policy.NotRefused
 }
 
-func openError(c *circuit, r statemachine.Refusal) OpenError {
-	e := OpenError{
-		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, Wait: max(0, r.Due.Sub(r.At)),
+func refusedError(c *circuit, r statemachine.Refusal) RefusedError {
+	e := RefusedError{
+		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, RetryAfter: max(0, r.Due.Sub(r.At)),
 		Cause: r.Cause, Samples: r.Samples,
 	}
 	if !r.SafeUntil.IsZero() {
@@ -135,7 +135,10 @@ func openError(c *circuit, r statemachine.Refusal) OpenError {
 
 // refuse answers a request without its upstream.
 func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal) (*http.Response, error) {
-	facts := openError(c, r)
+	facts := refusedError(c, r)
+	if t.observers.refuse.Load() {
+		t.observers.tellRefuse(req, facts)
+	}
 	if t.refusal == nil {
 		return serviceUnavailable(req, c, &facts), nil
 	}
@@ -143,7 +146,7 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 }
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
-func (t *Transport) refuseBy(req *http.Request, facts OpenError) (*http.Response, error) {
+func (t *Transport) refuseBy(req *http.Request, facts RefusedError) (*http.Response, error) {
 	resp, err := t.refusal(req, &facts)
 	if err != nil {
 		return nil, marked(err)
@@ -176,11 +179,11 @@ type refusalBody struct{ strings.Reader }
 
 func (*refusalBody) Close() error { return nil }
 
-func serviceUnavailable(req *http.Request, c *circuit, e *OpenError) *http.Response {
+func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Response {
 	var buffer [256]byte
 	text := string(append(e.append(buffer[:0], c.text()), '\n'))
 	r := &defaultRefusal{values: [...]string{
-		"text/plain; charset=utf-8", "nosniff", strconv.Itoa(e.RetryAfter()), marks[e.Reason],
+		"text/plain; charset=utf-8", "nosniff", e.header(), marks[e.Reason],
 	}}
 	r.body.Reset(text)
 	r.resp = http.Response{
@@ -202,7 +205,7 @@ func serviceUnavailable(req *http.Request, c *circuit, e *OpenError) *http.Respo
 type refusalError struct{ error }
 
 func marked(err error) error {
-	if _, known := err.(*OpenError); known {
+	if _, known := err.(*RefusedError); known {
 		return err
 	}
 	return &refusalError{err}
@@ -224,13 +227,13 @@ func (e *refusalError) Temporary() bool {
 // isRefusal reports whether a circuit between here and the upstream refused the request.
 func isRefusal(resp *http.Response, err error) bool {
 	if err != nil {
-		return errors.As(err, new(*OpenError)) || errors.As(err, new(*refusalError))
+		return errors.As(err, new(*RefusedError)) || errors.As(err, new(*refusalError))
 	}
 	return Refused(resp)
 }
 
 // refuseByError is the RefusalFunc of WithRefusalError.
-func refuseByError(_ *http.Request, e *OpenError) (*http.Response, error) { return nil, e }
+func refuseByError(_ *http.Request, e *RefusedError) (*http.Response, error) { return nil, e }
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".
@@ -244,7 +247,7 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	// A key is escaped for a line of text and for nothing else.
 	plain := kind == "" || strings.EqualFold(strings.TrimSpace(kind), "text/plain")
-	return func(req *http.Request, e *OpenError) (*http.Response, error) {
+	return func(req *http.Request, e *RefusedError) (*http.Response, error) {
 		text, header := body, header.Clone()
 		if text == "" && plain {
 			text = e.Error() + "\n"
@@ -262,7 +265,7 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 		}
 		setIfMissing(resp.Header, "Content-Type", "text/plain; charset=utf-8")
 		setIfMissing(resp.Header, "X-Content-Type-Options", "nosniff")
-		setIfMissing(resp.Header, "Retry-After", strconv.Itoa(e.RetryAfter()))
+		setIfMissing(resp.Header, "Retry-After", e.header())
 		if methodOf(req) == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
 			resp.Body = http.NoBody
 			if methodOf(req) != http.MethodHead {

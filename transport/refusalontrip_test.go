@@ -20,7 +20,7 @@ func (strict) AfterProbe() bool                                    { return fals
 func (strict) Start(time.Time, policy.Result)                      {}
 func (strict) Admit(int) (int, bool)                               { return 0, true }
 func (strict) Lease() time.Duration                                { return time.Minute }
-func (strict) Record(time.Time, int, policy.Result) policy.Verdict { return policy.Reopen }
+func (strict) Record(time.Time, int, policy.Result) policy.Verdict { return policy.VerdictReopen }
 func (strict) Counts() (failures, successes int)                   { return 0, 0 }
 func (strict) Limit() int                                          { return 1 }
 

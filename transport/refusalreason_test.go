@@ -18,7 +18,7 @@ import (
 )
 
 // refusals makes one refusal of each reason.
-var refusals = map[policy.Refusal]func(t *testing.T, opts ...transport.Option) *transport.Transport{
+var refusals = map[policy.RefusalReason]func(t *testing.T, opts ...transport.Option) *transport.Transport{
 	policy.RefusedOpen: func(t *testing.T, opts ...transport.Option) *transport.Transport {
 		rt := transport.New(answer(200, ""), opts...)
 		rt.SetState(here, policy.Open)
@@ -72,8 +72,8 @@ func TestEachRefusalSaysWhy(t *testing.T) {
 	for reason, make := range refusals {
 		t.Run(reason.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var told []transport.Refusal
-				rt := make(t, transport.WithObserver(transport.Observer{OnRefusal: func(r transport.Refusal) { told = append(told, r) }}))
+				var told []transport.RefusalEvent
+				rt := make(t, transport.WithObserver(transport.Observer{OnRefusal: func(r transport.RefusalEvent) { told = append(told, r) }}))
 				resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
 				require.NoError(t, err)
 				require.Equal(t, reason, transport.RefusedBecause(resp))
@@ -92,12 +92,11 @@ func TestEachRefusalSaysWhy(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rt := make(t, transport.WithRefusalError())
 				_, err := rt.RoundTrip(newRequest(t, http.MethodGet, t.Context()))
-				var open *transport.OpenError
+				var open *transport.RefusedError
 				require.ErrorAs(t, err, &open)
 				require.Equal(t, reason, open.Reason)
 				require.Equal(t, reason == policy.RefusedLimit, errorsIs(err, transport.ErrLimit))
 				require.Equal(t, reason != policy.RefusedLimit, errorsIs(err, transport.ErrOpen))
-				require.GreaterOrEqual(t, open.RetryAfter(), 1)
 			})
 			synctest.Test(t, func(t *testing.T) {
 				rt := make(t, transport.WithRefusal(transport.Response(429, nil, "busy")))
@@ -133,19 +132,19 @@ func TestRefusalsOfAllReasonsByText(t *testing.T) {
 	require.Equal(t, `"held"`, string(text))
 
 	key := transport.Key{Scheme: "https", Host: "example.com"}
-	cause := policy.Cause{Kind: policy.Status, Status: 503}
+	cause := policy.Cause{Kind: policy.KindStatus, Status: 503}
 	for _, c := range []struct {
-		err  transport.OpenError
+		err  transport.RefusedError
 		want string
 	}{
-		{transport.OpenError{Reason: policy.RefusedOpen, State: policy.Open, Wait: 1500 * time.Millisecond, Cause: cause},
+		{transport.RefusedError{Reason: policy.RefusedOpen, State: policy.Open, RetryAfter: 1500 * time.Millisecond, Cause: cause},
 			"fusebox: circuit open for https://example.com, next probe in 1.5s, last failure: status 503"},
-		{transport.OpenError{Reason: policy.RefusedRamp, State: policy.HalfOpen, Cause: cause},
+		{transport.RefusedError{Reason: policy.RefusedRamp, State: policy.HalfOpen, Cause: cause},
 			"fusebox: circuit half-open for https://example.com, last failure: status 503"},
-		{transport.OpenError{Reason: policy.RefusedHeld, Cause: cause},
+		{transport.RefusedError{Reason: policy.RefusedHeld, Cause: cause},
 			"fusebox: calls held, no answer in time from https://example.com, last failure: status 503"},
-		{transport.OpenError{Reason: policy.RefusedLimit, Cause: cause}, "fusebox: too many calls in flight to https://example.com"},
-		{transport.OpenError{Reason: policy.RefusedForced, State: policy.Open, Cause: cause},
+		{transport.RefusedError{Reason: policy.RefusedLimit, Cause: cause}, "fusebox: too many calls in flight to https://example.com"},
+		{transport.RefusedError{Reason: policy.RefusedForced, State: policy.Open, Cause: cause},
 			"fusebox: circuit forced open for https://example.com"},
 	} {
 		c.err.Key = key
@@ -170,7 +169,9 @@ func TestALimitRefusalBehindThisTransportSaysNothingOfTheUpstream(t *testing.T) 
 }
 
 func TestAnEndlessWaitIsNoShortOne(t *testing.T) {
-	require.EqualValues(t, min(math.MaxInt64/time.Second+1, math.MaxInt), (&transport.OpenError{Wait: math.MaxInt64}).RetryAfter())
-	require.Equal(t, 1, (&transport.OpenError{}).RetryAfter())
-	require.Equal(t, 2, (&transport.OpenError{Wait: time.Second + 1}).RetryAfter())
+	for wait, header := range map[time.Duration]string{math.MaxInt64: "9223372037", 0: "1", time.Second: "1", time.Second + 1: "2"} {
+		resp, err := transport.Response(503, nil, "")(newRequest(t, http.MethodGet, t.Context()), &transport.RefusedError{RetryAfter: wait})
+		require.NoError(t, err)
+		require.Equal(t, header, resp.Header.Get("Retry-After"))
+	}
 }

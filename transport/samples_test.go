@@ -43,14 +43,14 @@ func TestSamplesAreInTheEventTheRefusalAndTheCircuit(t *testing.T) {
 		fail(answer(502, ""), "")
 		fail(answer(503, ""), second)
 		want := []policy.Sample{
-			{Cause: policy.Cause{Kind: policy.Status, Status: 503}, Count: 1, At: began.Add(3 * time.Second), Trace: second},
-			{Cause: policy.Cause{Kind: policy.Status, Status: 502}, Count: 2, At: began.Add(2 * time.Second), Trace: first},
-			{Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}, Count: 1, At: began.Add(time.Second)},
+			{Cause: policy.Cause{Kind: policy.KindStatus, Status: 503}, Count: 1, At: began.Add(3 * time.Second), Trace: second},
+			{Cause: policy.Cause{Kind: policy.KindStatus, Status: 502}, Count: 2, At: began.Add(2 * time.Second), Trace: first},
+			{Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}, Count: 1, At: began.Add(time.Second)},
 		}
 		require.Equal(t, policy.Open, opened.To)
 		require.Equal(t, want, opened.Samples)
 		require.Equal(t, want, circuit(t, rt, here).Samples)
-		var open *transport.OpenError
+		var open *transport.RefusedError
 		require.ErrorAs(t, fail(nil, ""), &open)
 		require.Equal(t, want, open.Samples)
 
@@ -70,7 +70,7 @@ func TestWhatIsNoFailureIsNoSample(t *testing.T) {
 	require.Empty(t, circuit(t, rt, here).Samples)
 	rt.SetClassifier(policy.OnStatus(policy.Failure, 404))
 	call(t, rt)
-	require.Equal(t, policy.Judged, circuit(t, rt, here).Samples[0].Cause.Kind)
+	require.Equal(t, policy.KindJudged, circuit(t, rt, here).Samples[0].Cause.Kind)
 }
 
 func TestSamplesThatWereGivenAwayDoNotChange(t *testing.T) {
@@ -92,13 +92,13 @@ func TestSamplesThatWereGivenAwayDoNotChange(t *testing.T) {
 	}), transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Nanosecond}), transport.WithRefusalError(),
 		transport.WithObserver(transport.Observer{
 			OnStateChange: func(c transport.StateChange) { keep(c.Samples) },
-			OnRefusal:     func(r transport.Refusal) { keep(r.Error.Samples) },
+			OnRefusal:     func(r transport.RefusalEvent) { keep(r.Error.Samples) },
 		}))
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
 			for range 300 {
-				var open *transport.OpenError
+				var open *transport.RefusedError
 				if _, err := rt.RoundTrip(newRequest(t, http.MethodGet, t.Context())); errors.As(err, &open) {
 					keep(open.Samples)
 				}

@@ -11,7 +11,7 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// saved is the format of Save.
+// saved is the format of SaveTo.
 type saved[C, O savedCircuit | savedOverride | json.RawMessage] struct {
 	Version   int       `json:"version"`
 	At        time.Time `json:"at"`
@@ -65,8 +65,8 @@ func saveSamples(seen []policy.Sample) (saved []savedSample) {
 func restoreSamples(saved []savedSample, now time.Time) (seen []policy.Sample) {
 	for _, s := range saved {
 		cause := policy.Cause{
-			Phase: named(s.Cause.Phase, policy.NoPhase), Kind: named(s.Cause.Kind, policy.Other),
-			Deadline: named(s.Cause.Deadline, policy.NoDeadline), Status: s.Cause.Status,
+			Phase: named(s.Cause.Phase, policy.PhaseNone), Kind: named(s.Cause.Kind, policy.KindOther),
+			Deadline: named(s.Cause.Deadline, policy.DeadlineNone), Status: s.Cause.Status,
 			Reason: reasonOf(s.Cause.Reason),
 		}
 		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: believed(s.At, now), Trace: traceText(s.Trace)})
@@ -89,13 +89,13 @@ func named[T interface {
 
 const (
 	savedVersion = 1
-	// mostSaved bounds what Save writes and Restore reads, in bytes: some 40,000 circuits with all that a circuit remembers.
+	// mostSaved bounds what SaveTo writes and RestoreFrom reads, in bytes: some 40,000 circuits with all that a circuit remembers.
 	mostSaved = 64 << 20
 )
 
-// Save writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the Restore of the
+// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the RestoreFrom of the
 // process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond 64 MiB.
-func (t *Transport) Save(w io.Writer) error {
+func (t *Transport) SaveTo(w io.Writer) error {
 	s := saved[json.RawMessage, json.RawMessage]{Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{}}
 	room := mostSaved - 1<<10
 	add := func(to *[]json.RawMessage, record any) {
@@ -110,7 +110,7 @@ func (t *Transport) Save(w io.Writer) error {
 		}
 	}
 	all := t.Circuits()
-	slices.SortStableFunc(all, func(a, b Circuit) int { return knownFirst(a.Known, b.Known) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return knownFirst(a.Known, b.Known) })
 	for _, c := range all {
 		text := c.Key.Scheme + c.Key.Host + c.Key.Detail
 		if c.State != policy.Closed && !c.Forced && utf8.ValidString(text) { // JSON has no other text
@@ -149,12 +149,12 @@ func believed(at, now time.Time) time.Time {
 	return at.Local() // no zone that nobody knows
 }
 
-// Restore takes up what Save wrote: the circuits open that were open or half-open then, due for a probe when they were, and
+// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they were, and
 // knowing what failed; and what was forced is forced again. Circuits that have changed their state here already stay as they are. What was
 // saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. Of more circuits than WithMaxCircuits allows, the first
 // are taken up. It returns how many circuits it opened. If what it reads is malformed, has more than 64 MiB, or has more to force, or longer
 // patterns, than Force allows, it returns an error and changes nothing.
-func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err error) {
+func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, err error) {
 	var s saved[savedCircuit, savedOverride]
 	text, err := io.ReadAll(io.LimitReader(r, mostSaved+1))
 	if err == nil && len(text) > mostSaved {
@@ -201,7 +201,7 @@ func (t *Transport) Restore(r io.Reader, maxAge time.Duration) (opened int, err 
 		if due.IsZero() {
 			due = now
 		}
-		c := t.circuits.get(Key{kept.Scheme, kept.Host, kept.Detail})
+		c := t.circuits.get(Key{Scheme: kept.Scheme, Host: kept.Host, Detail: kept.Detail})
 		if c == nil {
 			continue
 		}

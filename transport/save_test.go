@@ -25,18 +25,18 @@ import (
 func savedBy(t *testing.T, rt *transport.Transport) string {
 	t.Helper()
 	var b strings.Builder
-	require.NoError(t, rt.Save(&b))
+	require.NoError(t, rt.SaveTo(&b))
 	return b.String()
 }
 
 func restoreInto(t *testing.T, rt *transport.Transport, saved string) int {
 	t.Helper()
-	opened, err := rt.Restore(strings.NewReader(saved), 0)
+	opened, err := rt.RestoreFrom(strings.NewReader(saved), 0)
 	require.NoError(t, err)
 	return opened
 }
 
-func circuitAt(t *testing.T, rt *transport.Transport, k transport.Key) transport.Circuit {
+func circuitAt(t *testing.T, rt *transport.Transport, k transport.Key) transport.Snapshot {
 	t.Helper()
 	c, ok := rt.Circuit(k)
 	require.True(t, ok, "%v", k)
@@ -70,7 +70,7 @@ func TestARestartInAnOutageGoesOnWithIt(t *testing.T) {
 		require.Equal(t, policy.Open, c.State)
 		require.True(t, trouble.Equal(c.Trouble), "since %v, and not %v", trouble, c.Trouble)
 		require.True(t, trouble.Add(time.Minute).Equal(c.NextProbe))
-		require.Equal(t, "restored", changes[0].Reason)
+		require.Equal(t, policy.ChangeRestored, changes[0].Reason)
 		require.Zero(t, c.Trips)
 
 		time.Sleep(30*time.Second - 1)
@@ -145,7 +145,7 @@ func TestSamplesThatNobodyHereWroteAreTakenAsTheyCan(t *testing.T) {
 	require.Equal(t, 1, restoreInto(t, rt, saved))
 	c := circuitAt(t, rt, hostKey("a.test"))
 	require.Len(t, c.Samples, 8)
-	require.Equal(t, policy.Cause{Kind: policy.Other, Status: 599}, c.Cause)
+	require.Equal(t, policy.Cause{Kind: policy.KindOther, Status: 599}, c.Cause)
 }
 
 func TestWhatWasDueWhileNobodyRanIsDueAtOnce(t *testing.T) {
@@ -226,7 +226,7 @@ func TestWhatIsOldIsLeftOutButForWhatIsForced(t *testing.T) {
 				saved := fmt.Sprintf(`{"version":1,"at":%q,"circuits":[{"scheme":"http","host":"a.test","state":"open"}],"overrides":[{"pattern":"http://b.test","state":"open"}]}`,
 					time.Now().Add(-c.age).Format(time.RFC3339Nano))
 				rt := transport.New(answer(204, ""))
-				opened, err := rt.Restore(strings.NewReader(saved), c.maxAge)
+				opened, err := rt.RestoreFrom(strings.NewReader(saved), c.maxAge)
 				require.NoError(t, err)
 				require.Equal(t, c.opened, opened)
 				require.Equal(t, []string{"http://b.test"}, patterns(rt))
@@ -276,7 +276,7 @@ func TestWhatIsMalformedChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rt := transport.New(answer(204, ""))
 			rt.Force("http://c.test", policy.Closed)
-			opened, err := rt.Restore(strings.NewReader(saved), 0)
+			opened, err := rt.RestoreFrom(strings.NewReader(saved), 0)
 			require.ErrorContains(t, err, "fusebox: restore circuits: ")
 			require.Zero(t, opened)
 			require.Equal(t, []string{"http://c.test"}, patterns(rt))
@@ -307,7 +307,7 @@ func TestCircuitsThatHaveChangedHereStayAsTheyAre(t *testing.T) {
 		callHost(t, next, "forced.test")
 		callHost(t, next, "called.test")
 		callHost(t, next, "failed.test")
-		before := map[string]transport.Circuit{}
+		before := map[string]transport.Snapshot{}
 		for _, host := range []string{"closed.test", "open.test", "half.test", "forced.test"} {
 			before[host] = circuitAt(t, next, hostKey(host))
 		}
@@ -384,8 +384,8 @@ func (brokenFile) Read([]byte) (int, error)  { return 0, errors.New("the disk is
 
 func TestErrorsOfFilesAreTold(t *testing.T) {
 	rt := transport.New(answer(204, ""))
-	require.ErrorContains(t, rt.Save(brokenFile{}), "fusebox: save circuits: the disk is full")
-	_, err := rt.Restore(brokenFile{}, 0)
+	require.ErrorContains(t, rt.SaveTo(brokenFile{}), "fusebox: save circuits: the disk is full")
+	_, err := rt.RestoreFrom(brokenFile{}, 0)
 	require.ErrorContains(t, err, "fusebox: restore circuits: the disk is gone")
 }
 
@@ -398,7 +398,7 @@ func FuzzRestore(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, saved []byte) {
 		rt := transport.New(answer(204, ""))
-		opened, err := rt.Restore(bytes.NewReader(saved), 1<<62)
+		opened, err := rt.RestoreFrom(bytes.NewReader(saved), 1<<62)
 		if err != nil && (opened > 0 || len(rt.Circuits()) > 0 || len(rt.Overrides()) > 0) {
 			t.Fatalf("%v, and something changed", err)
 		}
@@ -414,7 +414,7 @@ func FuzzRestore(f *testing.F) {
 		if open != opened {
 			t.Fatalf("%d are open, and it says %d", open, opened)
 		}
-		if _, err := rt.Restore(strings.NewReader(savedBy(t, rt)), 0); err != nil {
+		if _, err := rt.RestoreFrom(strings.NewReader(savedBy(t, rt)), 0); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -44,7 +44,7 @@ func TestOfMoreSavedCircuitsThanThereIsRoomForTheFirstAreTakenUp(t *testing.T) {
 		saved.WriteString("]}")
 		rt := transport.New(everyHost(200), transport.WithMaxCircuits(c.max))
 		began := time.Now()
-		opened, err := rt.Restore(strings.NewReader(saved.String()), 0)
+		opened, err := rt.RestoreFrom(strings.NewReader(saved.String()), 0)
 		took := time.Since(began)
 		require.NoError(t, err)
 		require.Equal(t, c.opened, opened, name)
@@ -67,7 +67,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func TestARestoreReadsNoMoreThanASaveWrites(t *testing.T) {
 	e := new(endless)
-	_, err := transport.New(nil).Restore(e, 0)
+	_, err := transport.New(nil).RestoreFrom(e, 0)
 	require.EqualError(t, err, "fusebox: restore circuits: there are more than 67108864 bytes")
 	require.LessOrEqual(t, e.read, 64<<20+1)
 
@@ -105,7 +105,7 @@ func TestARecordOfAFarTimeCostsNobodyElse(t *testing.T) {
 		}
 	}
 	var saved strings.Builder
-	require.NoError(t, rt.Save(&saved))
+	require.NoError(t, rt.SaveTo(&saved))
 	next := transport.New(everyHost(200))
 	require.Equal(t, 2*len(far), restoreInto(t, next, saved.String()))
 	for _, rt := range []*transport.Transport{rt, next} {
@@ -164,7 +164,7 @@ func TestWhatCannotBeForcedIsNotRestored(t *testing.T) {
 		"fusebox: restore circuits: fusebox: a pattern has 8192 bytes at most": `{"pattern":"http://*","state":"open"},{"pattern":"` + strings.Repeat("*", 8193) + `","state":"open"}`,
 		"fusebox: restore circuits: fusebox: no more than 1024 patterns":       `{"pattern":"` + before[7].Pattern + `","state":"closed"},{"pattern":"*","state":"open"}`,
 	} {
-		_, err := rt.Restore(strings.NewReader(`{"version":1,"overrides":[`+overrides+`]}`), 0)
+		_, err := rt.RestoreFrom(strings.NewReader(`{"version":1,"overrides":[`+overrides+`]}`), 0)
 		require.ErrorContains(t, err, text)
 		require.Equal(t, before, rt.Overrides(), "nothing has changed")
 	}

@@ -19,10 +19,10 @@ import (
 // played is what a script made of a transport.
 type played struct {
 	changes  []transport.StateChange
-	refusals []transport.Refusal
+	refusals []transport.RefusalEvent
 	statuses map[int]uint64
 	refused  uint64
-	end      transport.Circuit
+	end      transport.Snapshot
 }
 
 // play makes a call every 20 ms of an upstream that is down, flaky and well in turn, as the clock says and whoever calls.
@@ -40,9 +40,9 @@ func play(t *testing.T, p policy.Policy, opts ...transport.Option) (got played) 
 				return answer(500, "down")(req)
 			}
 			return answer(200, "well")(req)
-		}), append(opts, transport.WithPolicy(p), transport.WithRandom(seeded.Float64), transport.WithObserver(transport.Observer{
+		}), append(opts, transport.WithPolicy(p), withRandom(seeded.Float64), transport.WithObserver(transport.Observer{
 			OnStateChange: func(c transport.StateChange) { got.changes = append(got.changes, c) },
-			OnRefusal:     func(r transport.Refusal) { got.refusals = append(got.refusals, r) },
+			OnRefusal:     func(r transport.RefusalEvent) { got.refusals = append(got.refusals, r) },
 		}))...)
 		for range 4000 {
 			resp, err := call(t, rt)
@@ -80,7 +80,8 @@ func TestShadowDecidesAsTheRealOneAndRefusesNothing(t *testing.T) {
 		require.Equal(t, len(real.refusals), len(shadow.refusals))
 		for i := range shadow.refusals {
 			require.True(t, shadow.refusals[i].Shadow)
-			shadow.refusals[i].Shadow = false
+			require.True(t, shadow.refusals[i].Error.Shadow)
+			shadow.refusals[i].Shadow, shadow.refusals[i].Error.Shadow = false, false
 			require.Equal(t, real.refusals[i], shadow.refusals[i], name)
 		}
 
@@ -130,9 +131,9 @@ func TestShadowIsPutOnAndTakenOffByKeyAtRunTime(t *testing.T) {
 }
 
 func TestForcedOpenRefusesInShadowToo(t *testing.T) {
-	var told []transport.Refusal
+	var told []transport.RefusalEvent
 	rt := transport.New(answer(200, "hello"), transport.WithShadow(), transport.WithObserver(transport.Observer{
-		OnRefusal: func(r transport.Refusal) { told = append(told, r) },
+		OnRefusal: func(r transport.RefusalEvent) { told = append(told, r) },
 	}))
 	rt.Force("*", policy.Open)
 	require.Equal(t, policy.RefusedForced, because(t, rt))

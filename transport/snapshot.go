@@ -8,9 +8,9 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Circuit is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
+// Snapshot is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
 // write them.
-type Circuit struct {
+type Snapshot struct {
 	Key       Key          `json:"key"`
 	State     policy.State `json:"state"`
 	Forced    bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
@@ -68,11 +68,11 @@ type Shadow struct {
 }
 
 // Circuits returns all circuits that are kept, in the order of their keys.
-func (t *Transport) Circuits() []Circuit {
+func (t *Transport) Circuits() []Snapshot {
 	now := time.Now()
 	kept := t.circuits.all()
 	slices.SortFunc(kept, func(a, b *circuit) int { return strings.Compare(a.text(), b.text()) })
-	all := make([]Circuit, len(kept))
+	all := make([]Snapshot, len(kept))
 	for i, c := range kept {
 		all[i] = c.snapshot(now)
 	}
@@ -80,10 +80,10 @@ func (t *Transport) Circuits() []Circuit {
 }
 
 // Circuit returns the circuit of a key, if there is one.
-func (t *Transport) Circuit(k Key) (Circuit, bool) {
+func (t *Transport) Circuit(k Key) (Snapshot, bool) {
 	c := t.circuits.find(k)
 	if c == nil {
-		return Circuit{}, false
+		return Snapshot{}, false
 	}
 	return c.snapshot(time.Now()), true
 }
@@ -103,7 +103,7 @@ func (t *Transport) SetState(k Key, state policy.State) bool {
 	return false
 }
 
-func (c *circuit) snapshot(now time.Time) Circuit {
+func (c *circuit) snapshot(now time.Time) Snapshot {
 	s := c.Snapshot(now)
 	shadow := &Shadow{
 		On: c.shadow.Load(), Refused: c.shadowed.refused.Load(),
@@ -116,7 +116,7 @@ func (c *circuit) snapshot(now time.Time) Circuit {
 	if s.Forced {
 		forcedBy = c.t.overrides.now.Load().of(c.text()).Pattern
 	}
-	return Circuit{
+	return Snapshot{
 		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,

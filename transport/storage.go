@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/bounded"
-	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -18,7 +17,7 @@ type Record struct {
 	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
 	Failures  int          `json:"failures"`            // what the rule had in view when the state changed
 	Successes int          `json:"successes"`
-	Known     bool         `json:"known"` // as Circuit.Known; a Storage makes room by it
+	Known     bool         `json:"known"` // as Snapshot.Known; a Storage makes room by it
 }
 
 // Storage keeps the states of circuits where they outlive a Transport, or where others can read them.
@@ -115,7 +114,7 @@ func (t *Transport) restore(c *circuit) {
 }
 
 func (t *Transport) save(change StateChange) {
-	if t.storage == nil || change.Reason == string(statemachine.Restored) {
+	if t.storage == nil || change.Reason == policy.ChangeRestored {
 		return
 	}
 	err := t.storage.Save(Record{

@@ -117,9 +117,9 @@ func TestABodyCutByItsCallersDeadlineIsTheUpstreamsFaultOnlyIfItHadStalled(t *te
 						require.Len(t, ends, 6)
 						for _, e := range ends {
 							require.Equal(t, c.want, e.Outcome, "%v", e.Cause)
-							want := policy.Cause{Phase: policy.PhaseBody, Kind: policy.Timeout, Deadline: policy.CallerDeadline, Status: 200}
+							want := policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller, Status: 200}
 							if c.want == policy.Ignored {
-								want.Kind = policy.Canceled
+								want.Kind = policy.KindCanceled
 							}
 							require.Equal(t, want, e.Cause)
 						}

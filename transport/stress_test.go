@@ -270,7 +270,7 @@ func (s *stress) observer() transport.Observer {
 			s.rt.Circuits()
 			s.die(byObserver, 20)
 		},
-		OnRefusal: func(transport.Refusal) { s.die(byObserver, 200) },
+		OnRefusal: func(transport.RefusalEvent) { s.die(byObserver, 200) },
 		OnCall: func(c transport.CallStart) {
 			chaosOf(c.Request).probe = c.Probe
 			s.die(byObserverOfCalls, 100)
@@ -377,7 +377,7 @@ func (s *stress) recover() {
 }
 
 // requireHistories checks what observers were told of circuits that were never forgotten, and adds to reasons why they changed.
-func (s *stress) requireHistories(reasons map[string]int) {
+func (s *stress) requireHistories(reasons map[policy.ChangeReason]int) {
 	for _, c := range s.rt.Circuits() {
 		changes := s.histories.of[c.Key]
 		require.NoError(s.t, s.legal.judge(changes))
@@ -435,7 +435,7 @@ func TestUnderStress(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			reasons := map[string]int{}
+			reasons := map[policy.ChangeReason]int{}
 			for attempt := 0; attempt < 5 && len(reasons) < 5; attempt++ { // chance can leave out one in an attempt
 				synctest.Test(t, func(t *testing.T) {
 					s := c.stress()
@@ -509,14 +509,14 @@ func stressByHand(t *testing.T, most int) {
 			s.rt.SetShadow(nil)
 		case 9:
 			var saved bytes.Buffer
-			if err := s.rt.Save(&saved); err != nil {
+			if err := s.rt.SaveTo(&saved); err != nil {
 				s.t.Error(err)
 			}
-			if _, err := s.rt.Restore(&saved, time.Minute); err != nil {
+			if _, err := s.rt.RestoreFrom(&saved, time.Minute); err != nil {
 				s.t.Error(err)
 			}
 		case 10:
-			s.rt.Observe(transport.Observer{OnRefusal: func(transport.Refusal) { s.die(byOthers, 300) }})()
+			s.rt.Observe(transport.Observer{OnRefusal: func(transport.RefusalEvent) { s.die(byOthers, 300) }})()
 		case 11:
 			s.rt.CloseIdleConnections()
 		}
@@ -524,10 +524,10 @@ func stressByHand(t *testing.T, most int) {
 	s.run(most, transport.WithPolicyFor(policyFor), transport.WithStorage(&dyingStorage{s: s}), transport.WithTraceID(func(*http.Request) string {
 		s.die(byOthers, 50)
 		return "trace"
-	}), transport.WithRefusal(func(req *http.Request, e *transport.OpenError) (*http.Response, error) {
+	}), transport.WithRefusal(func(req *http.Request, e *transport.RefusedError) (*http.Response, error) {
 		s.die(byOthers, 50)
 		return transport.Response(503, nil, "")(req, e)
-	}), transport.WithRandom(func() float64 {
+	}), withRandom(func() float64 {
 		s.die(byOthers, 100)
 		return rand.Float64()
 	}), transport.WithHealthCheck(func(k transport.Key) *http.Request {
@@ -675,7 +675,7 @@ func TestTheCallThatTripsASuccessorGetsTheRefusalOfThatOne(t *testing.T) {
 	req, err := http.NewRequest(http.MethodGet, "http://a.test", nil)
 	require.NoError(t, err)
 	_, err = rt.RoundTrip(req)
-	var refusal *transport.OpenError
+	var refusal *transport.RefusedError
 	require.ErrorAs(t, err, &refusal)
 	require.Equal(t, policy.Open, refusal.State, "%v", refusal)
 }

@@ -2,6 +2,12 @@
 // an upstream in trouble, and lets traffic back when the upstream is well.
 //
 //	client := &http.Client{Transport: transport.New(nil)}
+//
+// What circuits know outlives a process in three ways. SaveTo and RestoreFrom hand it from a process that ends to the one that comes after
+// it, through a file or what is like one: the circuits in trouble, with what failed, and the states that somebody forced. A Storage
+// (WithStorage) has the state of each circuit at any time, also if the process ends without a word, and where others can read it; it has
+// nothing that is forced. A fleet (WithFleet) keeps nothing: processes that run tell each other, and one that starts hears from the others what
+// they have open. Each way does without the others, and they can be used together.
 package transport
 
 import (
@@ -28,7 +34,7 @@ type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
 	keyOf       KeyFunc                           // nil for Upstream
-	classify    atomic.Pointer[policy.Classifier] // nil for policy.Default
+	classify    atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
@@ -59,7 +65,7 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *OpenError, if
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *RefusedError, if
 // refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the end of the request's context, if that
 // ended while a health check was waited for. A request without a URL has no circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -121,6 +127,11 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 				return nil, context.Cause(req.Context())
 			}
 			return t.refuse(req, k.c, refusal)
+		}
+		if t.observers.refuse.Load() {
+			facts := refusedError(k.c, refusal)
+			facts.Shadow = true
+			t.observers.tellRefuse(req, facts)
 		}
 	}
 	k.start()

@@ -156,7 +156,7 @@ func TestTheConnectionOfASwitchThatNobodyAskedForEndsWithItsContext(t *testing.T
 
 // Net/http reads the tunnel of a CONNECT as a body, which holds its place; a base that makes a connection of it means it to be the caller's.
 func TestATunnelIsTheCallersIfItCanBeWrittenTo(t *testing.T) {
-	connect := func(t *testing.T, body io.ReadCloser) policy.Refusal {
+	connect := func(t *testing.T, body io.ReadCloser) policy.RefusalReason {
 		rt := transport.New(withBody(200, body), limited(policy.Limits{InFlight: 1}))
 		first, err := rt.RoundTrip(newRequest(t, http.MethodConnect, t.Context()))
 		require.NoError(t, err)

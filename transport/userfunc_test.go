@@ -69,7 +69,7 @@ func TestACircuitGoesOnAfterTheSourceOfJitterPanicked(t *testing.T) {
 				<-req.Context().Done()
 			}
 			return answer(500, "")(req)
-		}), transport.WithPolicy(policy.Adaptive{Evidence: 1}), transport.WithRandom(func() float64 {
+		}), transport.WithPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: 1}}), withRandom(func() float64 {
 			if armed.Swap(false) {
 				panic(errDeath)
 			}
@@ -112,7 +112,7 @@ func TestPoliciesCanBeSetAfterOneCouldNotBeMade(t *testing.T) {
 
 func TestPoliciesCanBeSetAfterTheSourceOfJitterPanicked(t *testing.T) {
 	var armed atomic.Bool
-	rt := transport.New(answer(204, ""), transport.WithRandom(func() float64 {
+	rt := transport.New(answer(204, ""), withRandom(func() float64 {
 		if armed.Swap(false) {
 			panic(errDeath)
 		}
@@ -170,7 +170,7 @@ func TestObserversAreNotToldWhilePoliciesAreSet(t *testing.T) {
 				panic(errDeath)
 			}
 		},
-		OnRefusal: func(transport.Refusal) {
+		OnRefusal: func(transport.RefusalEvent) {
 			refusals++
 			rt.SetShadow(nil)
 			rt.SetPolicy(policy.Classic{}, nil)
@@ -243,7 +243,7 @@ func TestWhereThereIsNoRoomObserversHearOfRefusalsAndOfNoState(t *testing.T) {
 	var changes []transport.Key
 	rt := transport.New(answer(204, ""), transport.WithMaxCircuits(1), transport.WithObserver(transport.Observer{
 		OnStateChange: func(c transport.StateChange) { changes = append(changes, c.Key) },
-		OnRefusal:     func(transport.Refusal) { refusals++ },
+		OnRefusal:     func(transport.RefusalEvent) { refusals++ },
 	}))
 	require.True(t, rt.SetState(hostKey("kept.test"), policy.Open))
 	rt.Force("http://upstream.test", policy.Open)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -38,15 +39,15 @@ func TestAPatternIsKeptAsItCanBeSeen(t *testing.T) {
 	matches(t, 1)(rt.Force(seen, policy.Closed))
 	require.Len(t, rt.Overrides(), 1, "it is the same pattern")
 	require.Equal(t, 1, rt.Release(raw))
-	matches(t, 1)(rt.ForceUnsaved(raw, policy.Open))
+	matches(t, 1)(own.ForceUnsaved(rt, raw, policy.Open))
 	require.Equal(t, 1, rt.Release(seen))
 	matches(t, 1)(rt.Reset(raw))
 
-	_, err := rt.Restore(strings.NewReader(`{"version":1,"overrides":[{"pattern":"`+raw+`","state":"open"}]}`), 0)
+	_, err := rt.RestoreFrom(strings.NewReader(`{"version":1,"overrides":[{"pattern":"`+raw+`","state":"open"}]}`), 0)
 	require.NoError(t, err)
 	require.Equal(t, seen, rt.Overrides()[0].Pattern)
 	var saved bytes.Buffer
-	require.NoError(t, rt.Save(&saved))
+	require.NoError(t, rt.SaveTo(&saved))
 	require.NotContains(t, saved.String(), "\u202e")
 }
 
@@ -61,7 +62,7 @@ func TestAKeyIsWrittenSoThatItCanBeSeen(t *testing.T) {
 			rt := transport.New(nil)
 			rt.SetState(k, policy.Closed)
 			matches(t, 1)(rt.Force(k.Pattern(), policy.Open))
-			require.NotContains(t, (&transport.OpenError{Key: k, Reason: policy.RefusedForced}).Error(), hidden)
+			require.NotContains(t, (&transport.RefusedError{Key: k, Reason: policy.RefusedForced}).Error(), hidden)
 			require.Equal(t, 1, rt.Release(k.Pattern()))
 		}
 	}

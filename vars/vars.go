@@ -18,7 +18,7 @@ func Publish(name string, t *transport.Transport) {
 		panic("fusebox/vars: Publish got a nil Transport; write the one that transport.New returned")
 	}
 	expvar.Publish(name, expvar.Func(func() any {
-		circuits := make(map[string]transport.Circuit)
+		circuits := make(map[string]transport.Snapshot)
 		for _, c := range t.Circuits() {
 			circuits[c.Key.String()] = c
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -20,18 +21,20 @@ var (
 
 // fuseboxFlags adds the parameters of Fusebox's own policies to the flags.
 func fuseboxFlags(fs *flag.FlagSet) {
-	fs.IntVar(&adaptive.Evidence, "adaptive.evidence", 0, "fusebox: policy.Adaptive with this `Evidence`; likewise the next ones")
-	fs.IntVar(&adaptive.Worth, "adaptive.worth", 0, "`Worth`")
-	fs.Float64Var(&adaptive.Spacing, "adaptive.spacing", 0, "`Spacing`")
-	fs.DurationVar(&adaptive.Wait, "adaptive.wait", 0, "`Wait`")
-	fs.DurationVar(&adaptive.RetryAfterMax, "adaptive.retryaftermax", 0, "`RetryAfterMax`")
-	fs.DurationVar(&adaptive.ProbeLease, "adaptive.probelease", 0, "`ProbeLease`")
-	fs.DurationVar(&adaptive.MaxGap, "adaptive.maxgap", 0, "`MaxGap`")
-	fs.IntVar(&adaptive.Reopen, "adaptive.reopen", 0, "`Reopen`")
-	fs.IntVar(&adaptive.Health, "adaptive.health", 0, "`Health`")
-	fs.DurationVar(&adaptive.Lease, "adaptive.lease", 0, "`Lease`")
-	fs.DurationVar(&adaptive.Silence, "adaptive.silence", 0, "`Silence`")
-	fs.IntVar(&adaptive.InFlight, "adaptive.inflight", 0, "`InFlight`")
+	fs.IntVar(&adaptive.Trip.Threshold, "adaptive.trip.threshold", 0, "fusebox: policy.Adaptive with this `Threshold` of its Trip; likewise the next ones")
+	fs.IntVar(&adaptive.Trip.Worth, "adaptive.trip.worth", 0, "`Worth`")
+	fs.Float64Var(&adaptive.Probe.Spacing, "adaptive.probe.spacing", 0, "`Spacing`")
+	fs.DurationVar(&adaptive.Probe.Wait, "adaptive.probe.wait", 0, "`Wait`")
+	fs.DurationVar(&adaptive.Probe.RetryAfterMax, "adaptive.probe.retryaftermax", 0, "`RetryAfterMax`")
+	fs.DurationVar(&adaptive.Probe.Lease, "adaptive.probe.lease", 0, "`Lease`")
+	fs.DurationVar(&adaptive.Probe.MaxGap, "adaptive.probe.maxgap", 0, "`MaxGap`")
+	fs.IntVar(&adaptive.Recover.Reopen, "adaptive.recover.reopen", 0, "`Reopen`")
+	fs.IntVar(&adaptive.Recover.Worth, "adaptive.recover.worth", 0, "`Worth`")
+	fs.IntVar(&adaptive.Recover.Health, "adaptive.recover.health", 0, "`Health`")
+	fs.DurationVar(&adaptive.Recover.Lease, "adaptive.recover.lease", 0, "`Lease`")
+	fs.BoolVar(&adaptive.Hold.Off, "adaptive.hold.off", false, "hold nothing")
+	fs.DurationVar(&adaptive.Hold.Silence, "adaptive.hold.silence", 0, "`Silence`")
+	fs.IntVar(&adaptive.Hold.InFlight, "adaptive.hold.inflight", 0, "`InFlight`")
 
 	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures, "fusebox-classic: `failures` in a row that open the circuit")
 	fs.DurationVar(&classic.OpenFor, "classic.openfor", classic.OpenFor, "fusebox-classic: `time` that the circuit stays open")
@@ -41,7 +44,7 @@ func fuseboxFlags(fs *flag.FlagSet) {
 func init() {
 	register(
 		subject{name: "fusebox", about: "Fusebox with no options, or the flags' policy.Adaptive", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			options := []transport.Option{transport.WithRandom(seeded())}
+			options := []transport.Option{withRandom(seeded())}
 			if adaptive != (policy.Adaptive{}) {
 				options = append(options, transport.WithPolicy(adaptive))
 			}
@@ -50,13 +53,18 @@ func init() {
 		subject{name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms", role: roleOwn, fleet: func() func(http.RoundTripper) http.RoundTripper {
 			bus := &fleet.Memory{Delay: 2 * time.Millisecond}
 			return func(base http.RoundTripper) http.RoundTripper {
-				return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
+				return transport.New(base, withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
 			}
 		}},
 		subject{name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			return transport.New(base, transport.WithRandom(seeded()), transport.WithPolicy(classic))
+			return transport.New(base, withRandom(seeded()), transport.WithPolicy(classic))
 		}},
 	)
+}
+
+// withRandom sets the source of the jitter of waits.
+func withRandom(random func() float64) transport.Option {
+	return own.WithRandom(random).(transport.Option)
 }
 
 // seeded returns a repeatable source of chance. In a bubble the time is repeatable, and no two clients start at once.

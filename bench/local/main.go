@@ -26,6 +26,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/own"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -109,11 +110,11 @@ func regret(t *testing.T, s trouble, p policy.Policy, rule string, seed uint64) 
 		random := rand.New(rand.NewPCG(seed, 7))
 		jitter := rand.New(rand.NewPCG(seed, 8))
 		var mu sync.Mutex
-		options := []transport.Option{transport.WithPolicy(p), transport.WithRandom(func() float64 {
+		options := []transport.Option{transport.WithPolicy(p), own.WithRandom(func() float64 {
 			mu.Lock()
 			defer mu.Unlock()
 			return jitter.Float64()
-		})}
+		}).(transport.Option)}
 		if rule != "LocalTrouble" {
 			options = append(options, transport.WithoutLocalTrouble())
 		}

@@ -7,9 +7,9 @@ import (
 
 	"github.com/fusebox-go/fusebox/dashboard"
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/fuseboxprom"
 	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
-	fuseboxprom "github.com/fusebox-go/fusebox/prometheus"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
@@ -19,7 +19,7 @@ func fuseboxes() []subject {
 		fusebox("fusebox-classic", "Fusebox with policy.Classic", nil, transport.WithPolicy(policy.Classic{})),
 		fusebox("fusebox-observer", "Fusebox with an observer of everything, which does nothing", nil, transport.WithObserver(observer)),
 		watched("fusebox-logs", "Fusebox with logs.Observer", func(t *transport.Transport) { t.Observe(logs.Observer(slog.New(slog.DiscardHandler))) }),
-		watched("fusebox-prometheus", "Fusebox with the Collector of module prometheus", func(t *transport.Transport) { fuseboxprom.NewCollector(t) }),
+		watched("fusebox-prometheus", "Fusebox with the Collector of module fuseboxprom", func(t *transport.Transport) { fuseboxprom.NewCollector(t) }),
 		watched("fusebox-dashboard", "Fusebox with dashboard.Handler, which counts good calls, too", func(t *transport.Transport) { dashboard.Handler(t) }),
 		fusebox("fusebox-fleet", "Fusebox with WithFleet, and another member", []string{"serial", "parallel", "body"}, transport.WithFleet(busOfTwo())),
 		fusebox("fusebox-limits", "Fusebox with Limits of 1000 calls in flight and a minute", []string{"serial", "parallel", "body"},
@@ -54,7 +54,7 @@ func busOfTwo() fleet.Bus {
 
 var observer = transport.Observer{
 	OnStateChange: func(transport.StateChange) {},
-	OnRefusal:     func(transport.Refusal) {},
+	OnRefusal:     func(transport.RefusalEvent) {},
 	OnCall:        func(transport.CallStart) {},
 	OnOutcome:     func(transport.CallEnd) {},
 }

@@ -72,7 +72,7 @@ func (always) NewRecover() policy.Recover                          { return alwa
 func (always) AfterProbe() bool                                    { return true }
 func (always) Start(time.Time, policy.Result)                      {}
 func (always) Admit(int) (mark int, ok bool)                       { return 0, true }
-func (always) Record(time.Time, int, policy.Result) policy.Verdict { return policy.Stay }
+func (always) Record(time.Time, int, policy.Result) policy.Verdict { return policy.VerdictStay }
 func (always) Lease() time.Duration                                { return time.Hour }
 func (always) Limit() int                                          { return 1000 }
 func (always) Counts() (failures, successes int)                   { return 0, 0 }
@@ -126,7 +126,7 @@ func newRequest(t testing.TB, method, url string) *http.Request {
 }
 
 // circuitOf is the only circuit that a transport has.
-func circuitOf(t testing.TB, rt *transport.Transport) transport.Circuit {
+func circuitOf(t testing.TB, rt *transport.Transport) transport.Snapshot {
 	circuits := rt.Circuits()
 	require.Len(t, circuits, 1)
 	return circuits[0]

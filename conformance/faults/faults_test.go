@@ -109,7 +109,7 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 			return rt
 		}
 	}
-	circuit := func() transport.Circuit {
+	circuit := func() transport.Snapshot {
 		all := rt.Circuits()
 		require.Len(t, all, 1)
 		return all[0]
@@ -129,9 +129,9 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 			require.Len(t, outcomes, calls, "one outcome of each call")
 			end := outcomes[calls-1]
 			cause := end.Cause
-			if s.client.Timeout > 0 && end.Cause.Deadline == policy.NoDeadline {
+			if s.client.Timeout > 0 && end.Cause.Deadline == policy.DeadlineNone {
 				unnamed++ // that goroutine, again
-				end.Cause.Deadline = policy.ClientDeadline
+				end.Cause.Deadline = policy.DeadlineClient
 			}
 			if calls == 1 {
 				first = end
@@ -169,7 +169,7 @@ func (f fault) attempt(t *testing.T, wait time.Duration, l *line) (whole bool) {
 
 	// The wait is longer here, so that a machine that stops for a moment does not make a probe of the call that is to be
 	// refused; and nobody is told anything.
-	return play(t, f, wait, fused(transport.WithPolicy(policy.Adaptive{Wait: time.Hour})), func(s *scene) {
+	return play(t, f, wait, fused(transport.WithPolicy(policy.Adaptive{Probe: policy.Squares{Wait: time.Hour}})), func(s *scene) {
 		for range calls {
 			if !same(s) {
 				return

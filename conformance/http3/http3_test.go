@@ -159,7 +159,7 @@ func TestABodyThatFailsAfterTheAnswerBeganIsItsCallersFault(t *testing.T) {
 		require.Error(t, err)
 		resp.Body.Close()
 		require.Equal(t, policy.Ignored, s.last.Outcome, "%v: %v", s.last.Cause, err)
-		require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.BadRequest, Status: 200}, s.last.Cause)
+		require.Equal(t, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindBadRequest, Status: 200}, s.last.Cause)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestARequestAtFaultIsItsCallersFault(t *testing.T) {
 				}
 				require.Error(t, s.err)
 				require.Equal(t, policy.Ignored, s.last.Outcome, "%v: %v", s.last.Cause, s.err)
-				require.Equal(t, policy.BadRequest, s.last.Cause.Kind, "%v: %v", s.last.Cause, s.err)
+				require.Equal(t, policy.KindBadRequest, s.last.Cause.Kind, "%v: %v", s.last.Cause, s.err)
 			}
 		})
 	}

@@ -357,7 +357,7 @@ func (t trouble) line(s *scene) string {
 	}
 	if s.err != nil {
 		text := chance.ReplaceAllString(s.err.Error(), "$1…$2")
-		if cause.Kind == policy.BadRequest { // chance has it which is seen first, the client's end or what the server makes of it
+		if cause.Kind == policy.KindBadRequest { // chance has it which is seen first, the client's end or what the server makes of it
 			text = cutUpload.ReplaceAllString(text, "H3_INCOMPLETE_REQUEST or H3_INTERNAL_ERROR")
 		}
 		got = strings.TrimPrefix(got+", then `"+text+"`", ", then ")

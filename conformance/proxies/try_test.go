@@ -170,7 +170,7 @@ func TestForwardProxies(t *testing.T) {
 					require.Equal(t, f.want(scheme, name).String(), got.end.Outcome.String(), "%s, %s: %s", scheme, name, got.said)
 					require.Equal(t, bare.said, got.said, "the caller gets the same")
 					told := 0
-					if got.end.Cause.Kind == policy.Local {
+					if got.end.Cause.Kind == policy.KindLocal {
 						told = 1
 					}
 					require.Equal(t, told, got.told, "%s, %s: OnLocalTrouble", scheme, name)

@@ -120,7 +120,7 @@ func TestElasticsearchDoesNotRepeatARefusal(t *testing.T) {
 			e := newElastic(t)
 			refusals := 0
 			rt := transport.New(overHTTP1(t), append(c.breaker, transport.WithObserver(transport.Observer{
-				OnRefusal: func(transport.Refusal) { refusals++ },
+				OnRefusal: func(transport.RefusalEvent) { refusals++ },
 			}))...)
 			rt.Force("*", policy.Open)
 			_, err := post(t, e.client(t, rt, c.client...))
@@ -138,7 +138,7 @@ func TestElasticsearchThatIsDownIsRefused(t *testing.T) {
 	refusals := 0
 	rt := transport.New(overHTTP1(t), transport.WithClassifier(policy.ElasticBulk()), transport.WithRefusalError(),
 		transport.WithPolicy(policy.Classic{Failures: 6, OpenFor: time.Hour}),
-		transport.WithObserver(transport.Observer{OnRefusal: func(transport.Refusal) { refusals++ }}))
+		transport.WithObserver(transport.Observer{OnRefusal: func(transport.RefusalEvent) { refusals++ }}))
 	client := e.client(t, rt, elastictransport.WithRetryOnError(func(_ *http.Request, err error) bool {
 		return !errors.Is(err, transport.ErrOpen) && !errors.Is(err, transport.ErrLimit)
 	}))
@@ -158,7 +158,7 @@ func TestTheBulkIndexerOfElasticsearchIsRefused(t *testing.T) {
 	e := newElastic(t)
 	refusals := 0
 	rt := transport.New(overHTTP1(t), transport.WithRefusalError(), transport.WithObserver(transport.Observer{
-		OnRefusal: func(transport.Refusal) { refusals++ },
+		OnRefusal: func(transport.RefusalEvent) { refusals++ },
 	}))
 	rt.Force("*", policy.Open)
 	var seen []error

@@ -236,7 +236,7 @@ func TestEveryCodeOfEveryProtocolIsJudged(t *testing.T) {
 					require.Equal(t, code, got, "what the client sees of %s", shape)
 					require.Len(t, c.ends, 1, "%v, %s", code, shape)
 					require.Equal(t, want, c.ends[0].Outcome, "%v, %s: %v", code, shape, c.ends[0].Cause)
-					if cause := c.ends[0].Cause; want == policy.Failure && cause.Kind != policy.Status {
+					if cause := c.ends[0].Cause; want == policy.Failure && cause.Kind != policy.KindStatus {
 						require.Equal(t, "judged so: grpc code "+connect.Code(code).String(), cause.String())
 					}
 				}

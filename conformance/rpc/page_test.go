@@ -22,7 +22,7 @@ var write = flag.Bool("write", false, "write docs/rpc.md and do not compare it")
 const head = `# What every code of every protocol comes to
 
 Each cell is calls that were really made, on loopback, by connect's client to a server of grpc-go or of connect, in each of the forms: unary, a stream
-of no message and one of three. It has the outcome under ` + "`policy.GRPC()`" + `, and after "was" that under ` + "`policy.Default`" + `, where that is another, of the unary form first. The page is
+of no message and one of three. It has the outcome under ` + "`policy.GRPC()`" + `, and after "was" that under ` + "`policy.DefaultClassifier`" + `, where that is another, of the unary form first. The page is
 written by ` + "`cd conformance && go test ./rpc -run TestPage -write`" + ` and by no hand; without ` + "`-write`" + ` the test compares it with what it sees.
 
 `

@@ -18,7 +18,7 @@ import (
 func TestRefusalsAreUnderstoodByClientsOfEveryProtocol(t *testing.T) {
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
-			for _, reason := range []policy.Refusal{policy.RefusedForced, policy.RefusedOpen} {
+			for _, reason := range []policy.RefusalReason{policy.RefusedForced, policy.RefusedOpen} {
 				c := newCaller(p.base(t), "http://upstream.test", p.opts, transport.WithRefusal(transport.RPCUnavailable),
 					transport.WithPolicy(policy.Classic{OpenFor: time.Hour}))
 				req, err := http.NewRequest("GET", c.url, nil)

@@ -303,9 +303,9 @@ func TestWhatWasRestoredSaysSo(t *testing.T) {
 	sick.status.Store(http.StatusInternalServerError)
 	old.get(sick.url, 3)
 	var saved strings.Builder
-	require.NoError(t, old.breaker.Save(&saved))
+	require.NoError(t, old.breaker.SaveTo(&saved))
 	w := newWorld(t, classic)
-	_, err := w.breaker.Restore(strings.NewReader(strings.Replace(saved.String(), `"circuits":[`, `"circuits":[{"scheme":"http","host":"unknown.test","state":"open"},`, 1)), 0)
+	_, err := w.breaker.RestoreFrom(strings.NewReader(strings.Replace(saved.String(), `"circuits":[`, `"circuits":[{"scheme":"http","host":"unknown.test","state":"open"},`, 1)), 0)
 	require.NoError(t, err)
 	b := open(t, w.url)
 	b.awaitState(sick.url, "open")
@@ -322,10 +322,10 @@ func TestWhatNobodyAsksForIsNotSaidToBeOut(t *testing.T) {
 	before.status.Store(http.StatusInternalServerError)
 	old.get(before.url, 3)
 	var saved strings.Builder
-	require.NoError(t, old.breaker.Save(&saved))
+	require.NoError(t, old.breaker.SaveTo(&saved))
 
 	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: time.Hour}))
-	_, err := w.breaker.Restore(strings.NewReader(saved.String()), 0)
+	_, err := w.breaker.RestoreFrom(strings.NewReader(saved.String()), 0)
 	require.NoError(t, err)
 	w.upstream("before.test").status.Store(http.StatusInternalServerError)
 	idle, sick := w.upstream("idle.test"), w.upstream("sick.test")
@@ -497,7 +497,11 @@ func TestThreeThousandHosts(t *testing.T) {
 
 func TestWhatAnAttackerNamesIsText(t *testing.T) {
 	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}),
-		transport.WithKey(transport.PerTenant(func(r *http.Request) string { return r.Header.Get("Tenant") })))
+		transport.WithKey(func(r *http.Request) transport.Key {
+			k := transport.Upstream(r)
+			k.Detail = r.Header.Get("Tenant")
+			return k
+		}))
 	u := w.upstream("u.test")
 	u.status.Store(http.StatusInternalServerError)
 	evil := `"><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>`

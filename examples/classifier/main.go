@@ -53,7 +53,7 @@ func run() error {
 				if resp.StatusCode == http.StatusOK && bytes.Contains(prefix, []byte(`"error"`)) {
 					return policy.Failure
 				}
-				return policy.Undecided // left to policy.Default, as all else
+				return policy.Undecided // left to policy.DefaultClassifier, as all else
 			}),
 		),
 		transport.WithObserver(transport.Observer{OnOutcome: func(end transport.CallEnd) { last = end }}),
@@ -92,7 +92,7 @@ func run() error {
 		}
 	}
 
-	fmt.Println("Now SetClassifier leaves all to policy.Default:")
+	fmt.Println("Now SetClassifier leaves all to policy.DefaultClassifier:")
 	breaker.SetClassifier()
 	if err := expect("/too-many", policy.Success); err != nil {
 		return err

@@ -31,7 +31,7 @@ type lastGood struct{ bodies sync.Map }
 func (l *lastGood) keep(url, body string) { l.bodies.Store(url, body) }
 
 // refusal is a transport.RefusalFunc: the last good answer if there is one, and a plain 503 if not.
-func (l *lastGood) refusal(req *http.Request, open *transport.OpenError) (*http.Response, error) {
+func (l *lastGood) refusal(req *http.Request, open *transport.RefusedError) (*http.Response, error) {
 	body, ok := l.bodies.Load(req.URL.String())
 	if !ok || req.Method != http.MethodGet {
 		return transport.Response(http.StatusServiceUnavailable, nil, "")(req, open)

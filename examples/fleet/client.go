@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/fusebox-go/fusebox/fleet"
-	fleetredis "github.com/fusebox-go/fusebox/fleet/redis"
+	"github.com/fusebox-go/fusebox/fleet/fleetredis"
 	"github.com/fusebox-go/fusebox/transport"
 )
 

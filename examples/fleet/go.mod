@@ -4,12 +4,12 @@ go 1.26.0
 
 replace (
 	github.com/fusebox-go/fusebox => ../..
-	github.com/fusebox-go/fusebox/fleet/redis => ../../fleet/redis
+	github.com/fusebox-go/fusebox/fleet/fleetredis => ../../fleet/fleetredis
 )
 
 require (
 	github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
-	github.com/fusebox-go/fusebox/fleet/redis v0.0.0-00010101000000-000000000000
+	github.com/fusebox-go/fusebox/fleet/fleetredis v0.0.0-00010101000000-000000000000
 	github.com/redis/go-redis/v9 v9.23.0
 )
 

@@ -37,7 +37,7 @@ func main() {
 }
 
 // refuse is the default refusal, noted in the caller's span.
-func refuse(req *http.Request, open *transport.OpenError) (*http.Response, error) {
+func refuse(req *http.Request, open *transport.RefusedError) (*http.Response, error) {
 	trace.SpanFromContext(req.Context()).SetAttributes(
 		attribute.Bool("fusebox.refused", true),
 		attribute.String("fusebox.cause", open.Cause.String()),

@@ -82,7 +82,7 @@ func reason(change transport.StateChange) string {
 	case change.To == policy.Closed:
 		return fmt.Sprintf("%s, %d probes went well", change.Reason, change.Successes)
 	}
-	return change.Reason + ", probes may go"
+	return string(change.Reason) + ", probes may go"
 }
 
 // begin starts a part. It is called with the lock.

@@ -66,7 +66,7 @@ func TestAWSTriesAResponseAgain(t *testing.T) {
 		breaker := transport.New(nil, options...)
 		t.Cleanup(breaker.CloseIdleConnections)
 		refusals := 0
-		breaker.Observe(transport.Observer{OnRefusal: func(transport.Refusal) { refusals++ }})
+		breaker.Observe(transport.Observer{OnRefusal: func(transport.RefusalEvent) { refusals++ }})
 		breaker.Force("*", policy.Open)
 		_, err := newSTS(aws.Config{HTTPClient: &http.Client{Transport: breaker}}, server.URL).GetCallerIdentity(t.Context(), nil)
 		require.Error(t, err)

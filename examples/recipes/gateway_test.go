@@ -69,7 +69,7 @@ func TestGatewayRefusalIsAStatus(t *testing.T) {
 
 	// recipe: gateway-status
 	breaker := transport.New(nil, transport.WithRefusal(
-		func(req *http.Request, open *transport.OpenError) (*http.Response, error) {
+		func(req *http.Request, open *transport.RefusedError) (*http.Response, error) {
 			body, err := protojson.Marshal(&status.Status{Code: int32(code.Code_UNAVAILABLE), Message: open.Error()})
 			if err != nil {
 				return nil, err

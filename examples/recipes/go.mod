@@ -4,7 +4,7 @@ go 1.26.0
 
 replace (
 	github.com/fusebox-go/fusebox => ../..
-	github.com/fusebox-go/fusebox/otel => ../../otel
+	github.com/fusebox-go/fusebox/fuseboxotel => ../../fuseboxotel
 )
 
 require (
@@ -14,7 +14,7 @@ require (
 	github.com/elastic/elastic-transport-go/v8 v8.9.0
 	github.com/elastic/go-elasticsearch/v9 v9.5.2
 	github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
-	github.com/fusebox-go/fusebox/otel v0.0.0-00010101000000-000000000000
+	github.com/fusebox-go/fusebox/fuseboxotel v0.0.0-00010101000000-000000000000
 	github.com/gorilla/rpc v1.2.0
 	github.com/hashicorp/go-retryablehttp v0.7.8
 	github.com/machinebox/graphql v0.2.2

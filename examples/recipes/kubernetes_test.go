@@ -88,7 +88,7 @@ func TestKubernetesRetriesRefusalsByResponse(t *testing.T) {
 	client, err := rest.RESTClientFor(config)
 	require.NoError(t, err)
 	refusals := 0
-	breaker.Observe(transport.Observer{OnRefusal: func(transport.Refusal) {
+	breaker.Observe(transport.Observer{OnRefusal: func(transport.RefusalEvent) {
 		if refusals++; refusals == 2 { // waiting for it has shown what is to be shown
 			breaker.Release("*")
 		}

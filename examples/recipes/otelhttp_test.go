@@ -11,7 +11,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	fuseboxotel "github.com/fusebox-go/fusebox/otel"
+	"github.com/fusebox-go/fusebox/fuseboxotel"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
@@ -25,7 +25,7 @@ func TestOtelhttp(t *testing.T) {
 	t.Cleanup(func() { otel.SetTracerProvider(original) })
 
 	// recipe: otelhttp
-	breaker := transport.New(nil, fuseboxotel.WithTracing(nil))
+	breaker := transport.New(nil, fuseboxotel.WithTracing())
 	client := &http.Client{Transport: otelhttp.NewTransport(breaker)}
 	// end
 

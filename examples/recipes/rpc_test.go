@@ -146,7 +146,7 @@ func TestElasticsearchPostsARefusalFourTimes(t *testing.T) {
 		breaker := transport.New(nil, options...)
 		breaker.Force("*", policy.Open)
 		refusals := 0
-		breaker.Observe(transport.Observer{OnRefusal: func(transport.Refusal) { refusals++ }})
+		breaker.Observe(transport.Observer{OnRefusal: func(transport.RefusalEvent) { refusals++ }})
 		//lint:ignore SA1019 it is what most programs have
 		cfg := elasticsearch.Config{Addresses: []string{"http://upstream.test"}, Transport: breaker}
 		//lint:ignore SA1019 the same

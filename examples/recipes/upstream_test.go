@@ -55,7 +55,7 @@ func untilRefused(t *testing.T, breaker *transport.Transport, server *upstream, 
 
 	server.down.Store(true)
 	var refusals atomic.Int64
-	stop := breaker.Observe(transport.Observer{OnRefusal: func(transport.Refusal) { refusals.Add(1) }})
+	stop := breaker.Observe(transport.Observer{OnRefusal: func(transport.RefusalEvent) { refusals.Add(1) }})
 	defer stop()
 	for range 100 {
 		refused := call()

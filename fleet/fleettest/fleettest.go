@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/policy"
 )
 
 // patience is how long a message may take; a Bus that keeps its promises never makes a test wait that long.
@@ -91,7 +92,7 @@ func (m *member) hears(t *testing.T, enough int, ok func(fleet.Message) bool) []
 // meet returns when each of the members hears all the others.
 func meet(t *testing.T, members ...*member) {
 	t.Helper()
-	key := fleet.Key{Scheme: "meeting"}
+	key := policy.Key{Scheme: "meeting"}
 	for _, m := range members {
 		others := make(map[string]bool)
 		deadline := time.After(patience)
@@ -118,11 +119,11 @@ func meet(t *testing.T, members ...*member) {
 	}
 }
 
-func of(k fleet.Key) func(fleet.Message) bool {
+func of(k policy.Key) func(fleet.Message) bool {
 	return func(m fleet.Message) bool { return m.Key == k }
 }
 
-var key = fleet.Key{Scheme: "https", Host: "api.example.com"}
+var key = policy.Key{Scheme: "https", Host: "api.example.com"}
 
 func allOthersHear(t *testing.T, connect func() fleet.Bus) {
 	var members []*member
@@ -151,7 +152,7 @@ func allOthersHear(t *testing.T, connect func() fleet.Bus) {
 func nothingIsLostOfAMessage(t *testing.T, connect func() fleet.Bus) {
 	a, b := join(t, connect(), "a"), join(t, connect(), "b")
 	meet(t, a, b)
-	for i, k := range []fleet.Key{
+	for i, k := range []policy.Key{
 		key, {Scheme: "http", Host: "[::1]:8080", Detail: "GET /users/{id}"}, {Host: strings.Repeat("long.", 200)},
 		{Scheme: "s", Host: "h\r\nx: y", Detail: "ünïcödé \x00 \" \\ * {}"}, {Detail: "tenant|a:b"},
 	} {
@@ -209,7 +210,7 @@ func oneGoroutineHears(t *testing.T, connect func() fleet.Bus) {
 	t.Cleanup(l.Close)
 	a, b := join(t, connect(), "a"), join(t, connect(), "b")
 	meet(t, a, b)
-	opened := fleet.Message{Key: fleet.Key{Scheme: "ready"}, Kind: fleet.Opened, For: time.Minute}
+	opened := fleet.Message{Key: policy.Key{Scheme: "ready"}, Kind: fleet.Opened, For: time.Minute}
 	a.Send(opened)
 	var sending sync.WaitGroup
 	for _, m := range []*member{a, b} {
@@ -280,7 +281,7 @@ func latecomersDoNotHearWhatIsTakenBack(kind fleet.Kind) func(*testing.T, func()
 	}
 }
 
-func (m *member) hearsNothing(t *testing.T, k fleet.Key) {
+func (m *member) hearsNothing(t *testing.T, k policy.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, msg := range m.heard {
@@ -364,7 +365,7 @@ func aSlowMemberHoldsNobodyUp(t *testing.T, connect func() fleet.Bus) {
 	case <-time.After(patience):
 		t.Fatal("Send blocks")
 	}
-	last := fleet.Key{Scheme: "last"}
+	last := policy.Key{Scheme: "last"}
 	deadline := time.After(patience)
 	for { // what was sent in such a burst may be dropped, but not what is sent after it
 		a.Send(fleet.Message{Key: last, Kind: fleet.Answered})

@@ -345,31 +345,31 @@ func (p *Member) Leave() (withdraw bool) {
 }
 
 // Changed tells the others. What they have seen is no reason to wait for long before having a look.
-func (p *Member) Changed(to policy.State, at time.Time, reason Reason, failures int) (soon time.Time) {
+func (p *Member) Changed(to policy.State, at time.Time, reason policy.ChangeReason, failures int) (soon time.Time) {
 	s, led := &p.share, p.led
 	*s = share{Others: s.Others, failed: s.failed, again: s.again, listed: s.listed, vouched: s.vouched, Joint: s.Joint}
-	s.wary = reason == RecoveryFailed && (led || p.machine.RecoversAfterProbe())
+	s.wary = reason == policy.ChangeRecoveryFailed && (led || p.machine.RecoversAfterProbe())
 	s.led = led && to == policy.HalfOpen
-	if reason == TrippedByFleet && failures == 0 {
+	if reason == policy.ChangeTrippedByFleet && failures == 0 {
 		if _, probe, _ := p.machine.Memories(); at.Add(TrySoon).Before(probe.Due()) {
 			soon = at.Add(TrySoon)
 		}
 	}
 	switch {
-	case reason == Restored:
-	case to == policy.Closed && reason == Recovered:
+	case reason == policy.ChangeRestored:
+	case to == policy.Closed && reason == policy.ChangeRecovered:
 		p.tell(fleet.Message{Kind: fleet.Recovered})
 		s.again, s.listed, s.vouched = time.Time{}, false, at.Add(VouchFor)
-	case to == policy.Closed, reason == Forced:
+	case to == policy.Closed, reason == policy.ChangeForced:
 		p.withdraw()
-	case to == policy.Open && (reason == ByHand || reason == Released):
+	case to == policy.Open && (reason == policy.ChangeByHand || reason == policy.ChangeReleased):
 		s.silent = true // until it has tried the upstream itself
 	case to == policy.HalfOpen:
 		s.Joint.begin(at)
-		if reason == ProbeSucceeded {
+		if reason == policy.ChangeProbeSucceeded {
 			p.tell(fleet.Message{Kind: fleet.Answered})
 		}
-	case to == policy.Open && reason == RecoveryFailed:
+	case to == policy.Open && reason == policy.ChangeRecoveryFailed:
 		p.tell(fleet.Message{Kind: fleet.RecoveryFailed})
 		p.StillOpen(at)
 	case to == policy.Open:

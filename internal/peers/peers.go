@@ -34,7 +34,7 @@ type Peers interface {
 	Recovering(r policy.Result)
 	// Changed says that the own circuit changes its state, with that many failures of its own in view. It returns when a probe is
 	// due at the latest, for one that opens by the word of others; zero if that is as the rule says.
-	Changed(to policy.State, at time.Time, reason Reason, failures int) (soon time.Time)
+	Changed(to policy.State, at time.Time, reason policy.ChangeReason, failures int) (soon time.Time)
 }
 
 // Machine is what Peers can ask of the machine of their circuit, and have it do.
@@ -60,39 +60,20 @@ type Machine interface {
 	Later(func())
 }
 
-// Reason says why a circuit changed its state.
-type Reason string
-
-// The reasons for which a circuit changes its state.
-const (
-	Tripped        Reason = "tripped"
-	TrippedByFleet Reason = "tripped by fleet"
-	FleetAnswered  Reason = "answered in fleet"
-	OpenTimePassed Reason = "open time passed"
-	ProbeSucceeded Reason = "probe succeeded"
-	Recovered      Reason = "recovered"
-	RecoveryFailed Reason = "recovery failed"
-	ByHand         Reason = "by hand"
-	Forced         Reason = "forced"
-	Released       Reason = "released"
-	Reset          Reason = "reset"
-	Restored       Reason = "restored"
-)
-
 // Alone is what a circuit has that has no peers.
 type Alone struct{}
 
 // The methods of Peers.
-func (Alone) Quiet() bool                                                   { return true }
-func (Alone) Ended(time.Time, policy.Result) bool                           { return false }
-func (Alone) Requested(time.Time)                                           {}
-func (Alone) MayProbe(time.Time) bool                                       { return true }
-func (Alone) Probes(time.Duration)                                          {}
-func (Alone) ProbeFailed()                                                  {}
-func (Alone) StillOpen(time.Time)                                           {}
-func (Alone) Join() bool                                                    { return false }
-func (Alone) InFlight(_ time.Time, own int) int                             { return own }
-func (Alone) Admitted(time.Time)                                            {}
-func (Alone) Freed()                                                        {}
-func (Alone) Recovering(policy.Result)                                      {}
-func (Alone) Changed(policy.State, time.Time, Reason, int) (soon time.Time) { return soon }
+func (Alone) Quiet() bool                                                                { return true }
+func (Alone) Ended(time.Time, policy.Result) bool                                        { return false }
+func (Alone) Requested(time.Time)                                                        {}
+func (Alone) MayProbe(time.Time) bool                                                    { return true }
+func (Alone) Probes(time.Duration)                                                       {}
+func (Alone) ProbeFailed()                                                               {}
+func (Alone) StillOpen(time.Time)                                                        {}
+func (Alone) Join() bool                                                                 { return false }
+func (Alone) InFlight(_ time.Time, own int) int                                          { return own }
+func (Alone) Admitted(time.Time)                                                         {}
+func (Alone) Freed()                                                                     {}
+func (Alone) Recovering(policy.Result)                                                   {}
+func (Alone) Changed(policy.State, time.Time, policy.ChangeReason, int) (soon time.Time) { return soon }

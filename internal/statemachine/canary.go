@@ -124,7 +124,7 @@ func (c *canary) admit(now, deadline time.Time, hold policy.Hold) (call *watched
 
 // lost takes notice of a call that ended by its caller's deadline.
 func (c *canary) lost(r policy.Result) {
-	if c.phase == watching && r.Outcome == policy.Failure && r.Cause.Kind == policy.Timeout {
+	if c.phase == watching && r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout {
 		c.vigil.lost = true
 	}
 }

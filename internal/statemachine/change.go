@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -12,34 +11,15 @@ import (
 type Change struct {
 	From, To            policy.State
 	At                  time.Time
-	Reason              Reason
+	Reason              policy.ChangeReason
 	Cause               policy.Cause    // of the failure that changed the state, if one did
 	Failures, Successes int             // what the rule of the state From had in view
 	Due                 time.Time       // the earliest time of the next probe, if To is Open
 	Samples             []policy.Sample // if To is Open; not to be changed
 }
 
-// Reason says why a circuit changed its state.
-type Reason = peers.Reason
-
-// The reasons for which a circuit changes its state.
-const (
-	Tripped        = peers.Tripped
-	TrippedByFleet = peers.TrippedByFleet
-	FleetAnswered  = peers.FleetAnswered
-	OpenTimePassed = peers.OpenTimePassed
-	ProbeSucceeded = peers.ProbeSucceeded
-	Recovered      = peers.Recovered
-	RecoveryFailed = peers.RecoveryFailed
-	ByHand         = peers.ByHand
-	Forced         = peers.Forced
-	Released       = peers.Released
-	Reset          = peers.Reset
-	Restored       = peers.Restored
-)
-
 // change is the one place where a state changes.
-func (m *machine) change(to policy.State, now time.Time, reason Reason, r policy.Result) {
+func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
 	at := now
 	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
 		at = m.since
@@ -56,7 +36,7 @@ func (m *machine) change(to policy.State, now time.Time, reason Reason, r policy
 		m.recover, m.recoverOf = m.recoverRule().NewRecover(), m.config
 	}
 	m.leases.end()
-	m.forced, m.hastened = reason == Forced, false
+	m.forced, m.hastened = reason == policy.ChangeForced, false
 	m.hints = hints{}
 	if to != policy.HalfOpen { // which a trial is, with the same doubts
 		m.connections = connections{stale: to == policy.Open && silent(r)}
@@ -94,11 +74,11 @@ func (m *machine) change(to policy.State, now time.Time, reason Reason, r policy
 	m.events.later(func() { m.events.observer.Changed(change) })
 }
 
-func (m *machine) close(now time.Time, reason Reason) {
+func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 	switch reason {
-	case ByHand, Forced, Released:
+	case policy.ChangeByHand, policy.ChangeForced, policy.ChangeReleased:
 		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
-	case Reset:
+	case policy.ChangeReset:
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
 		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, time.Time{}
 	}
@@ -106,15 +86,15 @@ func (m *machine) close(now time.Time, reason Reason) {
 	m.trouble = nil
 }
 
-func (m *machine) open(now time.Time, reason Reason, r policy.Result) {
+func (m *machine) open(now time.Time, reason policy.ChangeReason, r policy.Result) {
 	m.opened++
 	switch {
-	case reason == Restored:
+	case reason == policy.ChangeRestored:
 		m.failedProbes = 0
 		m.probe.Resume(now, now.Add(r.RetryAfter))
-	case reason == Released:
+	case reason == policy.ChangeReleased:
 		m.probe.Resume(now, now)
-	case m.state == policy.Closed, reason == ByHand, reason == Forced:
+	case m.state == policy.Closed, reason == policy.ChangeByHand, reason == policy.ChangeForced:
 		m.failedProbes = 0
 		m.counts.Trips++
 		m.probe.Trip(now, r, m.config.Random())

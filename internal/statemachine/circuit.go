@@ -27,6 +27,14 @@ type Config struct {
 	Measured bool // calls are timed now and then, also if there is no Hold
 }
 
+// hold returns the rule by which calls are held. One that holds nothing has no Silence.
+func (c *Config) hold() policy.Hold {
+	if c.Rules.Hold == nil {
+		return policy.Hold{}
+	}
+	return *c.Rules.Hold
+}
+
 // Observer is told what happened to a circuit: in order, by one goroutine at a time, and outside every lock, so that
 // it can call anything, the circuit included.
 type Observer interface {
@@ -166,7 +174,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 }
 
 // Refuse counts a request that is refused for a reason that is not the circuit's.
-func (c *Circuit) Refuse(now time.Time, reason policy.Refusal) Refusal {
+func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	c.mu.Lock()
 	defer c.unlock()
 	c.machine.came(now)

@@ -59,7 +59,7 @@ func newRig(rules policy.Rules) *rig {
 	return &rig{New(&Config{Rules: rules, Random: func() float64 { return 0 }}, o, nil), o, map[string]Permit{}}
 }
 
-var statusOf = policy.Cause{Kind: policy.Status, Status: 500}
+var statusOf = policy.Cause{Kind: policy.KindStatus, Status: 500}
 
 // do carries out one operation and returns what came of it and the state after it.
 func (r *rig) do(at time.Duration, operation string) string {
@@ -97,7 +97,7 @@ func (r *rig) do(at time.Duration, operation string) string {
 	case "fail":
 		came = done(permit.Done(now, policy.Result{Outcome: policy.Failure, Cause: statusOf}))
 	case "ignore":
-		came = done(permit.Done(now, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}))
+		came = done(permit.Done(now, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindCanceled}}))
 	case "headers":
 		permit.Headers(now)
 	case "look":
@@ -462,7 +462,7 @@ func (r *tolerantTrial) Record(_ time.Time, _ int, result policy.Result) policy.
 	if result.Outcome == policy.Failure {
 		r.failures++
 	}
-	return policy.Stay
+	return policy.VerdictStay
 }
 
 func TestALeaseThatEndedAndTheFailureAfterItAreOneFailure(t *testing.T) {
@@ -593,10 +593,10 @@ func TestWhatIsToldOfAChange(t *testing.T) {
 	r.do(15*time.Second, "set closed")
 	at := func(d time.Duration) time.Time { return epoch.Add(d) }
 	require.Equal(t, []Change{
-		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: Tripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second), Samples: samplesOf(2, at(2*time.Second))},
-		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: OpenTimePassed},
-		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: RecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second), Samples: samplesOf(3, at(14*time.Second))},
-		{From: policy.Open, To: policy.Closed, At: at(15 * time.Second), Reason: ByHand},
+		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: policy.ChangeTripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second), Samples: samplesOf(2, at(2*time.Second))},
+		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: policy.ChangeOpenTimePassed},
+		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: policy.ChangeRecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second), Samples: samplesOf(3, at(14*time.Second))},
+		{From: policy.Open, To: policy.Closed, At: at(15 * time.Second), Reason: policy.ChangeByHand},
 	}, r.told.changes)
 }
 
@@ -700,7 +700,7 @@ func TestACircuitThatOthersTripIsNotAskedForHere(t *testing.T) {
 	f.hear(0, "a", fleet.Opened)
 	f.call(0, failed)
 	f.call(0, failed)
-	require.Equal(t, TrippedByFleet, f.told.changes[0].Reason)
+	require.Equal(t, policy.ChangeTrippedByFleet, f.told.changes[0].Reason)
 	require.Equal(t, epoch, f.Snapshot(epoch).Asked, "by an own call after all")
 }
 
@@ -709,9 +709,9 @@ func TestAnExpiredLeaseIsTheCauseOfWhatFollows(t *testing.T) {
 	r.do(0, "set half-open")
 	r.do(0, "ask p")
 	s := lookAt(r, epoch.Add(time.Minute))
-	require.Equal(t, policy.Cause{Kind: policy.Lease}, s.Cause)
+	require.Equal(t, policy.Cause{Kind: policy.KindLease}, s.Cause)
 	require.Equal(t, epoch.Add(time.Minute), s.FailedAt)
-	require.Equal(t, policy.Cause{Kind: policy.Lease}, r.told.changes[1].Cause)
+	require.Equal(t, policy.Cause{Kind: policy.KindLease}, r.told.changes[1].Cause)
 }
 
 // The rule's random numbers, Retry-After and elapsed times get where they are used.

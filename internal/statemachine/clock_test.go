@@ -105,7 +105,7 @@ func TestNoJumpOfTheClockHoldsCallsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for seed := range uint64(20) {
 			random := rand.New(rand.NewPCG(seed, 1))
-			rules := policy.Adaptive{InFlight: 1 + int(seed%10)}.Rules()
+			rules := policy.Adaptive{Hold: policy.Hold{InFlight: 1 + int(seed%10)}}.Rules()
 			c := New(&Config{Rules: validated(rules), Random: random.Float64}, nil, nil)
 			skewed := func() time.Time {
 				if random.IntN(4) > 0 {
@@ -175,7 +175,7 @@ func TestTimesWithoutAMonotonicClockAreTimesToo(t *testing.T) {
 func TestRestoreTakesAnyTime(t *testing.T) {
 	const years = 365 * 24 * time.Hour
 	for _, rules := range []policy.Rules{classic, probing, policy.Adaptive{}.Rules()} {
-		rules.Hold = policy.Hold{}
+		rules.Hold = nil
 		for _, due := range []time.Time{{}, time.Unix(0, 0), time.Unix(math.MaxInt64, 0), time.Unix(math.MinInt64, 0), epoch.Add(290 * years), epoch.Add(-290 * years)} {
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
 			c.Restore(epoch, due, time.Time{}, true)
@@ -194,7 +194,7 @@ func TestFourHundredDays(t *testing.T) {
 		"adaptive": policy.Adaptive{}.Rules(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			rules.Hold = policy.Hold{}
+			rules.Hold = nil
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil, nil)
 			now := epoch
 			for day := range 400 {
@@ -221,7 +221,7 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 		"adaptive":    policy.Adaptive{}.Rules(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			rules.Hold = policy.Hold{}
+			rules.Hold = nil
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
 			now := epoch
 			requests, probes := 0, 0

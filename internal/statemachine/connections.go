@@ -55,7 +55,7 @@ func (m *machine) cameToNothing(p *place, r policy.Result) bool {
 // silent reports whether a call failed as it does if the other end of its connection is not there any more.
 func silent(r policy.Result) bool {
 	switch r.Cause.Kind {
-	case policy.Timeout, policy.Lease, policy.Reset, policy.NoAnswer:
+	case policy.KindTimeout, policy.KindLease, policy.KindReset, policy.KindNoAnswer:
 		return r.Outcome == policy.Failure
 	}
 	return false

@@ -228,11 +228,11 @@ func TestWithoutAnObserverNothingIsKept(t *testing.T) {
 }
 
 // ways are the changes of state that a circuit makes by itself, and why.
-var ways = map[[2]policy.State][]Reason{
-	{policy.Closed, policy.Open}:     {Tripped},
-	{policy.Open, policy.HalfOpen}:   {OpenTimePassed, ProbeSucceeded},
-	{policy.HalfOpen, policy.Open}:   {RecoveryFailed},
-	{policy.HalfOpen, policy.Closed}: {Recovered},
+var ways = map[[2]policy.State][]policy.ChangeReason{
+	{policy.Closed, policy.Open}:     {policy.ChangeTripped},
+	{policy.Open, policy.HalfOpen}:   {policy.ChangeOpenTimePassed, policy.ChangeProbeSucceeded},
+	{policy.HalfOpen, policy.Open}:   {policy.ChangeRecoveryFailed},
+	{policy.HalfOpen, policy.Closed}: {policy.ChangeRecovered},
 }
 
 // requireOneHistory checks that every change starts where the one before it ended, for a reason that leads there.
@@ -241,7 +241,7 @@ func requireOneHistory(t *testing.T, changes []Change, end policy.State) {
 	state := policy.Closed
 	for i, c := range changes {
 		require.Equal(t, state, c.From, "change %d of %d: %+v", i, len(changes), c)
-		if c.Reason != ByHand {
+		if c.Reason != policy.ChangeByHand {
 			require.Contains(t, ways[[2]policy.State{c.From, c.To}], c.Reason, "change %d of %d: %+v", i, len(changes), c)
 		}
 		state = c.To

@@ -9,17 +9,21 @@ import (
 )
 
 // Set puts the circuit into a state by hand; its rules go on from there. One that is forced stays as it is.
-func (c *Circuit) Set(to policy.State, now time.Time) (gone bool) { return c.byHand(to, now, ByHand) }
+func (c *Circuit) Set(to policy.State, now time.Time) (gone bool) {
+	return c.byHand(to, now, policy.ChangeByHand)
+}
 
 // Force puts the circuit into a state, Closed or Open, and keeps it there whatever happens.
-func (c *Circuit) Force(to policy.State, now time.Time) (gone bool) { return c.byHand(to, now, Forced) }
+func (c *Circuit) Force(to policy.State, now time.Time) (gone bool) {
+	return c.byHand(to, now, policy.ChangeForced)
+}
 
-func (c *Circuit) byHand(to policy.State, now time.Time, reason Reason) (gone bool) {
+func (c *Circuit) byHand(to policy.State, now time.Time, reason policy.ChangeReason) (gone bool) {
 	c.mu.Lock()
 	defer c.unlock()
 	m := &c.machine
-	if !m.gone && (!m.forced || reason == Forced && m.state != to) {
-		m.known = m.known || reason == ByHand // what is forced is forced again if it comes back
+	if !m.gone && (!m.forced || reason == policy.ChangeForced && m.state != to) {
+		m.known = m.known || reason == policy.ChangeByHand // what is forced is forced again if it comes back
 		m.change(to, now, reason, policy.Result{})
 	}
 	return m.gone
@@ -31,7 +35,7 @@ func (c *Circuit) Release(now time.Time) {
 	c.mu.Lock()
 	defer c.unlock()
 	if m := &c.machine; m.forced && !m.gone {
-		m.change(m.state, now, Released, policy.Result{})
+		m.change(m.state, now, policy.ChangeReleased, policy.Result{})
 	}
 }
 
@@ -44,7 +48,7 @@ func (c *Circuit) Reset(now time.Time) bool {
 		return false
 	}
 	m.canary.pace = pace{}
-	m.change(policy.Closed, now, Reset, policy.Result{})
+	m.change(policy.Closed, now, policy.ChangeReset, policy.Result{})
 	return true
 }
 
@@ -96,7 +100,7 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 		m.trouble = &trouble{since: since}
 	}
 	m.known = m.known || known
-	m.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
+	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
 	return true
 }
 

@@ -221,7 +221,7 @@ func TestRestoredTroubleBeganWhereItDid(t *testing.T) {
 	require.Equal(t, epoch.Add(time.Second), s.Due)
 	require.Zero(t, s.Counts.Trips)
 	require.False(t, r.Restore(epoch, epoch.Add(time.Second), epoch.Add(-time.Hour), true), "it has changed")
-	require.Equal(t, Restored, r.told.changes[0].Reason)
+	require.Equal(t, policy.ChangeRestored, r.told.changes[0].Reason)
 
 	r = newRig(classic)
 	require.True(t, r.Restore(epoch, epoch, time.Time{}, true))

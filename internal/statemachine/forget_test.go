@@ -19,7 +19,7 @@ func forgets(c *Circuit, now time.Time, spare Spare) bool {
 // A circuit is known by an answer of its upstream, or because somebody set its state; a failure without an answer leaves it
 // unknown.
 func TestUnknownCircuitsAreSparedInAnyStateAndKnownOnesNever(t *testing.T) {
-	noAnswer := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.NotFound}}
+	noAnswer := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindNotFound}}
 	for _, c := range []struct {
 		name  string
 		known bool
@@ -42,7 +42,7 @@ func TestUnknownCircuitsAreSparedInAnyStateAndKnownOnesNever(t *testing.T) {
 		{"a success", true, func(r *rig) { call(r.Circuit, epoch, well) }},
 		{"a failure that is an answer", true, func(r *rig) { call(r.Circuit, epoch, failed) }},
 		{"an ignored call with an answer", true, func(r *rig) {
-			call(r.Circuit, epoch, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Status, Status: 401}})
+			call(r.Circuit, epoch, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindStatus, Status: 401}})
 		}},
 		{"tripped by answers", true, func(r *rig) { call(r.Circuit, epoch, failed); call(r.Circuit, epoch, failed) }},
 		{"an answer, then trouble without one", true, func(r *rig) {

@@ -91,10 +91,10 @@ func newRulesDuel(trip, probe, recovery byte, fail func(string, ...any)) *duel {
 				r.Trace = []string{"", "a", "b"}[int(arg)%3]
 			}
 			if r.Cause.Status%16 == 15 {
-				r.Cause = policy.Cause{Kind: policy.Timeout} // an upstream that has not answered
+				r.Cause = policy.Cause{Kind: policy.KindTimeout} // an upstream that has not answered
 			}
 			if r.Outcome == policy.Ignored && arg%2 == 0 {
-				r.Cause = policy.Cause{Kind: policy.Canceled}
+				r.Cause = policy.Cause{Kind: policy.KindCanceled}
 			}
 			return r
 		},

@@ -31,12 +31,12 @@ func (m *machine) hint(p *Permit, now time.Time, r policy.Result) policy.Result 
 	}
 	waited, known := m.canary.waited(p.watched, now, r)
 	switch kind, whose := r.Cause.Kind, r.Cause.Deadline; {
-	case r.Outcome == policy.Failure && kind == policy.Timeout && waited < usual/2 && (known || m.hints.failing) &&
-		whose != policy.TransportDeadline && whose != policy.LimitDeadline: // which are for all calls, and somebody chose them
+	case r.Outcome == policy.Failure && kind == policy.KindTimeout && waited < usual/2 && (known || m.hints.failing) &&
+		whose != policy.DeadlineTransport && whose != policy.DeadlineLimit: // which are for all calls, and somebody chose them
 		if m.hints.sum += hintHasty; m.state != policy.Closed {
 			m.hints.sum += hintGaveUp - hintHasty // there is reason to believe it
 		}
-	case r.Outcome == policy.Ignored && kind == policy.Canceled && known && waited >= max(leastGone, manyTimes*usual, m.canary.longest) &&
+	case r.Outcome == policy.Ignored && kind == policy.KindCanceled && known && waited >= max(leastGone, manyTimes*usual, m.canary.longest) &&
 		!m.wellSince(now.Add(-waited)): // others were answered while it waited, and it is of another kind
 		m.hints.sum += hintGaveUp
 	default:
@@ -45,7 +45,7 @@ func (m *machine) hint(p *Permit, now time.Time, r policy.Result) policy.Result 
 	r.Outcome, m.hints.failing = policy.Ignored, true
 	if m.hints.sum >= hintsEnough {
 		m.hints.sum -= hintsEnough
-		r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.NoAnswer}}
+		r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindNoAnswer}}
 		m.failed(now, r)
 	}
 	return r

@@ -124,7 +124,7 @@ func (m *machine) expire(now time.Time) {
 		case m.good(now, p):
 			m.settle(now, p, policy.Result{Outcome: policy.Success, Elapsed: p.took})
 		default:
-			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
+			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindLease}}
 			m.failed(now, r)
 			if !m.cameToNothing(p, r) {
 				m.settle(now, p, r)

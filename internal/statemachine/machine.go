@@ -66,7 +66,7 @@ const (
 // Refusal is what there is to say of a request that was refused.
 type Refusal struct {
 	Gone      bool // nothing was decided: the circuit was forgotten, ask the one that took its place
-	Reason    policy.Refusal
+	Reason    policy.RefusalReason
 	State     policy.State
 	At        time.Time
 	Since     time.Time       // when the circuit took this state
@@ -93,7 +93,7 @@ func (m *machine) decide(now, deadline time.Time, good Use) (Permit, Refusal) {
 }
 
 func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
-	hold := m.config.Rules.Hold
+	hold := m.config.hold()
 	if m.forced {
 		hold = policy.Hold{}
 	}
@@ -109,7 +109,7 @@ func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
 		return Permit{}, m.refuse(now, policy.RefusedForced)
 	}
 	if m.peers.Join() {
-		m.change(policy.HalfOpen, now, FleetAnswered, policy.Result{})
+		m.change(policy.HalfOpen, now, policy.ChangeAnsweredInFleet, policy.Result{})
 		return m.decideHalfOpen(now, good)
 	}
 	m.peers.Requested(now)
@@ -123,12 +123,12 @@ func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
 	if !m.recoverRule().AfterProbe() { // the first of the calls of a trial
 		m.peers.Probes(0)
 		withheld := m.trouble.withheld
-		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
+		m.change(policy.HalfOpen, now, policy.ChangeOpenTimePassed, policy.Result{})
 		m.trouble.withheld = withheld // until it goes, which it does now
 		return m.decideHalfOpen(now, good)
 	}
 	lease := m.probe.Lease()
-	if m.config.Rules.Hold.Silence > 0 {
+	if m.config.hold().Silence > 0 {
 		lease = m.Shortened(lease)
 	}
 	m.peers.Probes(lease)
@@ -203,7 +203,7 @@ func (m *machine) came(now time.Time) {
 	}
 }
 
-func (m *machine) refuse(now time.Time, reason policy.Refusal) Refusal {
+func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	m.counts.Refusals++
 	r := Refusal{
 		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Cause: m.failures.cause, Samples: m.failures.list(),

@@ -120,13 +120,13 @@ func (t textbookRecover) Counts() (int, int)             { return 0, t.well }
 func (t textbookRecover) Limit() int                     { return min(t.probes, max(t.probes, t.successes)-t.well) }
 func (t textbookRecover) Record(_ time.Time, _ int, r policy.Result) policy.Verdict {
 	if r.Outcome == policy.Failure {
-		return policy.Reopen
+		return policy.VerdictReopen
 	}
 	t.well++
 	if t.well == t.successes {
-		return policy.Close
+		return policy.VerdictClose
 	}
-	return policy.Stay
+	return policy.VerdictStay
 }
 
 type modelCall struct {
@@ -187,7 +187,7 @@ func (m *model) ask(now time.Time, by Use) (*modelCall, string) {
 			call.expiry = now.Add(m.probe.Lease()) // no policy here has a Hold
 			break
 		}
-		m.change(policy.HalfOpen, now, OpenTimePassed, policy.Result{})
+		m.change(policy.HalfOpen, now, policy.ChangeOpenTimePassed, policy.Result{})
 	}
 	if m.state == policy.HalfOpen {
 		if call.trial = !m.recoverOf.probeFirst; call.trial && m.generation == before {
@@ -250,7 +250,7 @@ func (m *model) came(now time.Time) {
 	}
 }
 
-func (m *model) refuse(now time.Time, reason policy.Refusal) string {
+func (m *model) refuse(now time.Time, reason policy.RefusalReason) string {
 	m.counts.Refusals++
 	due := now
 	if m.state == policy.Open && !m.forced {
@@ -302,7 +302,7 @@ func (m *model) expire(now time.Time) {
 		} else if call.headers && (call.bytes || !now.Before(m.hollow)) {
 			m.probeEnded(now, call, policy.Result{Outcome: policy.Success, Elapsed: call.took})
 		} else {
-			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
+			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindLease}}
 			m.failed(now, r)
 			m.probeEnded(now, call, r)
 		}
@@ -405,7 +405,7 @@ func (m *model) learn(now time.Time, call *modelCall, r policy.Result) policy.Re
 
 // answers is that an upstream of an open circuit does.
 func (m *model) answers(now time.Time, r policy.Result) string {
-	m.change(policy.HalfOpen, now, ProbeSucceeded, r)
+	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.probeFirst {
 		return ""
 	}
@@ -451,9 +451,9 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 // hint makes a failure of enough that are none by themselves.
 func (m *model) hint(now time.Time, r policy.Result) policy.Result {
 	c := r.Cause
-	hasty := r.Outcome == policy.Failure && c.Kind == policy.Timeout && r.Elapsed < m.usual/2 && (r.Elapsed > 0 || m.failing) &&
-		c.Deadline != policy.TransportDeadline && c.Deadline != policy.LimitDeadline
-	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.Canceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest) &&
+	hasty := r.Outcome == policy.Failure && c.Kind == policy.KindTimeout && r.Elapsed < m.usual/2 && (r.Elapsed > 0 || m.failing) &&
+		c.Deadline != policy.DeadlineTransport && c.Deadline != policy.DeadlineLimit
+	gaveUp := r.Outcome == policy.Ignored && c.Kind == policy.KindCanceled && r.Elapsed >= max(time.Second, 8*m.usual, m.longest) &&
 		(m.well.IsZero() || m.well.Before(now.Add(-r.Elapsed)))
 	if m.usual == 0 || c.Phase == policy.PhaseBody || !hasty && !gaveUp {
 		return r
@@ -468,7 +468,7 @@ func (m *model) hint(now time.Time, r policy.Result) policy.Result {
 		return policy.Result{Outcome: policy.Ignored}
 	}
 	m.hints--
-	r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.NoAnswer}}
+	r = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindNoAnswer}}
 	m.failed(now, r)
 	return r
 }
@@ -483,7 +483,7 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 	if !m.trip.Record(now, r) {
 		return ""
 	}
-	m.change(policy.Open, now, Tripped, r)
+	m.change(policy.Open, now, policy.ChangeTripped, r)
 	return "opened"
 }
 
@@ -496,7 +496,7 @@ func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) stri
 	}
 	r = m.learn(now, call, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
 		m.failed(now, r)
 	}
 	switch {
@@ -512,10 +512,10 @@ func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) stri
 
 func (m *model) tellRecover(now time.Time, mark int, r policy.Result) string {
 	switch m.recover.Record(now, mark, r) {
-	case policy.Close:
-		m.change(policy.Closed, now, Recovered, r)
-	case policy.Reopen:
-		m.change(policy.Open, now, RecoveryFailed, r)
+	case policy.VerdictClose:
+		m.change(policy.Closed, now, policy.ChangeRecovered, r)
+	case policy.VerdictReopen:
+		m.change(policy.Open, now, policy.ChangeRecoveryFailed, r)
 		return "opened"
 	}
 	return ""
@@ -577,7 +577,7 @@ func (m *model) probeFailed() { m.failedProbes++ }
 // asIfManyFailed is a number of failed probes after which no trip was a false alarm.
 const asIfManyFailed = math.MaxInt / 2
 
-func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.Result) {
+func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
 	at := now
 	if at.Before(m.since) {
 		at = m.since
@@ -587,7 +587,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 		c.Cause = r.Cause
 	}
 	c.Failures, c.Successes = m.inView()
-	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == Forced, false, 0, false, time.Time{}
+	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == policy.ChangeForced, false, 0, false, time.Time{}
 	m.well = time.Time{}
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
@@ -595,9 +595,9 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	switch to {
 	case policy.Closed:
 		switch reason {
-		case ByHand, Forced, Released:
+		case policy.ChangeByHand, policy.ChangeForced, policy.ChangeReleased:
 			m.failedProbes = asIfManyFailed // it was no false alarm
-		case Reset:
+		case policy.ChangeReset:
 			m.failedProbes, m.usual, m.longest, m.slowest = asIfManyFailed, 0, 0, time.Time{}
 			m.hollow = time.Time{}
 			m.trip = m.rules.trip()
@@ -610,16 +610,16 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	case policy.Open:
 		m.opened++
 		switch reason {
-		case Tripped, ByHand, Forced:
+		case policy.ChangeTripped, policy.ChangeByHand, policy.ChangeForced:
 			m.counts.Trips++
 			m.failedProbes = 0
 			m.probe.Trip(now, r, m.random())
-		case Restored:
+		case policy.ChangeRestored:
 			m.failedProbes = 0
 			m.probe.Resume(now, now.Add(r.RetryAfter))
-		case Released:
+		case policy.ChangeReleased:
 			m.probe.Resume(now, now)
-		case RecoveryFailed:
+		case policy.ChangeRecoveryFailed:
 			m.probeFailed()
 			m.probe.Fail(now, r, m.random())
 		}
@@ -631,7 +631,7 @@ func (m *model) change(to policy.State, now time.Time, reason Reason, r policy.R
 	if to != policy.Closed && m.trouble.IsZero() {
 		m.trouble = at
 	}
-	if reason == Tripped {
+	if reason == policy.ChangeTripped {
 		m.asked = at
 	}
 	if to == policy.Closed {
@@ -656,21 +656,21 @@ func (m *model) inView() (failures, successes int) {
 func (m *model) set(to policy.State, now time.Time) (gone bool) {
 	if !m.gone && !m.forced {
 		m.known = true
-		m.change(to, now, ByHand, policy.Result{})
+		m.change(to, now, policy.ChangeByHand, policy.Result{})
 	}
 	return m.gone
 }
 
 func (m *model) force(to policy.State, now time.Time) (gone bool) {
 	if !m.gone && !(m.forced && m.state == to) {
-		m.change(to, now, Forced, policy.Result{})
+		m.change(to, now, policy.ChangeForced, policy.Result{})
 	}
 	return m.gone
 }
 
 func (m *model) release(now time.Time) {
 	if !m.gone && m.forced {
-		m.change(m.state, now, Released, policy.Result{})
+		m.change(m.state, now, policy.ChangeReleased, policy.Result{})
 	}
 }
 
@@ -678,7 +678,7 @@ func (m *model) reset(now time.Time) bool {
 	if m.gone || m.forced {
 		return false
 	}
-	m.change(policy.Closed, now, Reset, policy.Result{})
+	m.change(policy.Closed, now, policy.ChangeReset, policy.Result{})
 	return true
 }
 
@@ -704,7 +704,7 @@ func (m *model) restore(now, due, since time.Time) bool {
 		return false
 	}
 	m.known, m.trouble = true, since
-	m.change(policy.Open, now, Restored, policy.Result{RetryAfter: due.Sub(now)})
+	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
 	return true
 }
 
@@ -923,7 +923,7 @@ func (d *duel) step(o operation) {
 		d.last = "Done with " + outcome.String()
 		r := policy.Result{Outcome: outcome}
 		if outcome == policy.Failure {
-			r.Cause = policy.Cause{Kind: policy.Status, Status: 500 + int(o.Arg)}
+			r.Cause = policy.Cause{Kind: policy.KindStatus, Status: 500 + int(o.Arg)}
 		}
 		if d.more != nil {
 			r = d.more(r, o.Arg)
@@ -1034,7 +1034,7 @@ func (d *duel) step(o operation) {
 			break
 		}
 		d.last = "Blame"
-		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 500 + int(o.Arg)}}
+		r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: 500 + int(o.Arg)}}
 		d.same("came", done(c.Blame(d.now, r), false), m.blame(d.now, r))
 	case 20:
 		if d.last = "Well"; c.Well(time.Time{}) && (m.gone || m.state != policy.Closed) {

@@ -25,7 +25,9 @@ func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
 	return m.trip, m.probe, m.recover
 }
 
-func (m *machine) Trip(now time.Time) { m.change(policy.Open, now, TrippedByFleet, policy.Result{}) }
+func (m *machine) Trip(now time.Time) {
+	m.change(policy.Open, now, policy.ChangeTrippedByFleet, policy.Result{})
+}
 
 func (m *machine) FailProbe(now time.Time) {
 	m.failedProbes++

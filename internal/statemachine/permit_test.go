@@ -30,7 +30,7 @@ func TestACallThatIsToBeNoProbeLeavesItToTheNext(t *testing.T) {
 }
 
 func TestItIsARequestThatProbesAreCountedBy(t *testing.T) {
-	rules := policy.Adaptive{Spacing: 5}.Rules() // the fifth request is a probe
+	rules := policy.Adaptive{Probe: policy.Squares{Spacing: 5}}.Rules() // the fifth request is a probe
 	r := newRig(rules)
 	r.do(0, "set open")
 	for range 4 {

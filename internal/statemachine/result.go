@@ -20,7 +20,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		m.expire(now)
 	}
 	well := r.Outcome == policy.Success
-	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.Timeout
+	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.KindTimeout
 	expired := p.place != nil && p.place.expired
 	switch current := p.generation == m.generation; {
 	case again && (!well || p.place == nil): // what holds a place has not counted
@@ -50,7 +50,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		m.canary.lost(r)
 	}
-	m.canary.cameBack(now, p.watched, heard, well, m.config.Rules.Hold)
+	m.canary.cameBack(now, p.watched, heard, well, m.config.hold())
 	return m.record(now, r)
 }
 
@@ -67,7 +67,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 	case p.generation != m.generation:
 	case place == nil:
 		m.wentWell(now)
-		m.canary.headersCame(now, p.watched, m.config.Rules.Hold)
+		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now)
 	case place.index >= 0 && !place.weighed:
 		place.headers, place.took = true, now.Sub(place.started)
@@ -93,7 +93,7 @@ func (m *machine) returned(now time.Time, p *Permit) {
 		if place != nil {
 			m.free(place)
 		}
-		m.canary.cameBack(now, p.watched, false, false, m.config.Rules.Hold)
+		m.canary.cameBack(now, p.watched, false, false, m.config.hold())
 		return
 	}
 	if place.index >= 0 {
@@ -120,7 +120,7 @@ func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
 
 // answered takes notice of whether there is such an upstream at all.
 func (m *machine) answered(r policy.Result) {
-	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0 && r.Cause.Kind != policy.Local && !connecting(r.Cause.Phase)
+	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0 && r.Cause.Kind != policy.KindLocal && !connecting(r.Cause.Phase)
 }
 
 // connecting reports whether a phase is before the upstream can say anything. A status of then is that of a proxy.
@@ -143,11 +143,11 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 		m.hints.sum = 0
 	}
 	if m.trip.Record(now, r) {
-		m.change(policy.Open, now, Tripped, r)
+		m.change(policy.Open, now, policy.ChangeTripped, r)
 		return true
 	}
 	if m.peers.Ended(now, r) {
-		m.change(policy.Open, now, TrippedByFleet, r)
+		m.change(policy.Open, now, policy.ChangeTrippedByFleet, r)
 		return true
 	}
 	return false
@@ -164,7 +164,7 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	}
 	r = m.learn(now, p, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.Slow, Status: r.Cause.Status}
+		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
 		m.failed(now, r)
 	}
 	switch {
@@ -194,7 +194,7 @@ func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result 
 
 // wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
 func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
-	m.change(policy.HalfOpen, now, ProbeSucceeded, r)
+	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.Rules.Recover.AfterProbe() {
 		return false
 	}
@@ -205,10 +205,10 @@ func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
 func (m *machine) conclude(now time.Time, mark int, r policy.Result) (opened bool) {
 	m.peers.Recovering(r)
 	switch m.recover.Record(now, mark, r) {
-	case policy.Close:
-		m.change(policy.Closed, now, Recovered, r)
-	case policy.Reopen:
-		m.change(policy.Open, now, RecoveryFailed, r)
+	case policy.VerdictClose:
+		m.change(policy.Closed, now, policy.ChangeRecovered, r)
+	case policy.VerdictReopen:
+		m.change(policy.Open, now, policy.ChangeRecoveryFailed, r)
 		return true
 	}
 	return false

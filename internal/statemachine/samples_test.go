@@ -12,7 +12,7 @@ import (
 )
 
 func failedBy(status int, trace string) policy.Result {
-	return policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: status}, Trace: trace}
+	return policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: status}, Trace: trace}
 }
 
 func TestSamplesAreTheLatestEightCauses(t *testing.T) {
@@ -40,8 +40,8 @@ func TestSamplesAreTheLatestEightCauses(t *testing.T) {
 func TestCausesThatDifferInAnythingAreSamplesOfTheirOwn(t *testing.T) {
 	var s samples
 	for _, cause := range []policy.Cause{
-		{Kind: policy.Timeout}, {Kind: policy.Timeout, Phase: policy.PhaseBody},
-		{Kind: policy.Timeout, Deadline: policy.LimitDeadline}, {Kind: policy.Timeout, Status: 200},
+		{Kind: policy.KindTimeout}, {Kind: policy.KindTimeout, Phase: policy.PhaseBody},
+		{Kind: policy.KindTimeout, Deadline: policy.DeadlineLimit}, {Kind: policy.KindTimeout, Status: 200},
 	} {
 		s.add(epoch, policy.Result{Cause: cause})
 	}
@@ -98,5 +98,5 @@ func TestALeaseThatEndsIsASample(t *testing.T) {
 	lookAt(r, epoch.Add(time.Hour))
 	samples := r.told.changes[len(r.told.changes)-1].Samples
 	require.Len(t, samples, 1)
-	require.Equal(t, policy.Lease, samples[0].Cause.Kind)
+	require.Equal(t, policy.KindLease, samples[0].Cause.Kind)
 }

@@ -125,7 +125,7 @@ func TestEvidenceOfOthersCountsHalfAndThatOfOneHalfAtMost(t *testing.T) {
 					opened := 2*own+min(a, 4)+min(b, 4) >= 8
 					require.Equal(t, opened, f.machine.state == policy.Open, what)
 					if opened {
-						require.Equal(t, TrippedByFleet, f.told.changes[0].Reason, what)
+						require.Equal(t, policy.ChangeTrippedByFleet, f.told.changes[0].Reason, what)
 					}
 				}
 			}
@@ -293,7 +293,7 @@ func TestAnOwnFailureEndsThat(t *testing.T) {
 	require.Equal(t, policy.Closed, f.machine.state)
 	f.call(0, failed)
 	require.Equal(t, policy.Open, f.machine.state)
-	require.Equal(t, TrippedByFleet, f.told.changes[0].Reason)
+	require.Equal(t, policy.ChangeTrippedByFleet, f.told.changes[0].Reason)
 	require.Equal(t, statusOf, f.told.changes[0].Cause)
 
 	f = newFellow(probingOften)
@@ -442,7 +442,7 @@ func TestNobodyHoldsTheProbesOfOthersForLong(t *testing.T) {
 }
 
 func TestProbesAreAsOftenAsIfAllRequestsWereOwnOnes(t *testing.T) {
-	rules := policy.Adaptive{Spacing: 1, Wait: 1}.Rules()
+	rules := policy.Adaptive{Probe: policy.Squares{Spacing: 1, Wait: 1}}.Rules()
 	probes := func(others int) (n int) {
 		f := openFellow(rules)
 		f.random = 0.5
@@ -503,11 +503,11 @@ func TestWhoseRecoveryFailedFollowsNobodyWithoutAnOwnProbe(t *testing.T) {
 	const s = time.Second
 	f.hear(s, "a", fleet.Answered)
 	require.True(t, f.call(s, failed))
-	require.Equal(t, RecoveryFailed, f.told.changes[2].Reason)
+	require.Equal(t, policy.ChangeRecoveryFailed, f.told.changes[2].Reason)
 	f.hear(2*s, "a", fleet.Answered)
 	require.False(t, f.call(11*s-1, well))
 	require.True(t, f.call(11*s, well))
-	require.Equal(t, ProbeSucceeded, f.told.changes[3].Reason)
+	require.Equal(t, policy.ChangeProbeSucceeded, f.told.changes[3].Reason)
 }
 
 func TestARuleWithoutAProbeFirstIsHastenedByAnAnswer(t *testing.T) {
@@ -517,7 +517,7 @@ func TestARuleWithoutAProbeFirstIsHastenedByAnAnswer(t *testing.T) {
 	p, _ := f.Acquire(epoch.Add(time.Second), time.Time{}, ToProbe)
 	require.True(t, p.Probe())
 	require.Equal(t, policy.HalfOpen, f.machine.state)
-	require.Equal(t, OpenTimePassed, f.told.changes[1].Reason)
+	require.Equal(t, policy.ChangeOpenTimePassed, f.told.changes[1].Reason)
 }
 
 func TestAForcedCircuitNeitherTellsNorHears(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 )
 
 var (
-	leaseEnded = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Lease}}
-	wasReset   = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.Reset}}
-	refused    = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseConnect, Kind: policy.Refused}}
+	leaseEnded = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindLease}}
+	wasReset   = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindReset}}
+	refused    = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}}
 	with500    = policy.Result{Outcome: policy.Failure, Cause: statusOf}
 )
 

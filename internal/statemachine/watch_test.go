@@ -16,11 +16,14 @@ import (
 
 // holding trips never, so that what is refused is held, and holds as policy.Adaptive does.
 var holding = policy.Rules{
-	Trip: policy.Evidence{Threshold: 1e9}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: policy.Hold{Silence: time.Second},
+	Trip: policy.Evidence{Threshold: 1e9}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{},
 }
 
 func validated(rules policy.Rules) policy.Rules {
-	rules.Hold = rules.Hold.Validated()
+	if rules.Hold != nil {
+		hold := rules.Hold.Validated()
+		rules.Hold = &hold
+	}
 	return rules
 }
 
@@ -52,7 +55,7 @@ type world struct {
 	giveUp policy.Result                        // what a call says whose caller waits no longer
 }
 
-var timedOut = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Timeout}}
+var timedOut = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindTimeout}}
 
 func newWorld(t *testing.T, takes func(at time.Duration) time.Duration) *world {
 	return &world{Circuit: held(holding), t: t, start: time.Now(), takes: takes, giveUp: timedOut}
@@ -227,7 +230,7 @@ func TestHoldRefusesCallsToABlackHoleAfterASecond(t *testing.T) {
 		"for ever":             {told: 2 * sec, begin: sec},
 		"timeouts of 300 ms":   {300 * ms, timedOut, 0, sec},
 		"timeouts of 3 s":      {3 * sec, timedOut, 0, 1500 * ms},
-		"callers that give up": {400 * ms, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}, 0, sec},
+		"callers that give up": {400 * ms, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindCanceled}}, 0, sec},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -410,8 +413,8 @@ func TestSilenceForHoldIsThreeTimesTheUsualTime(t *testing.T) {
 
 func TestTheFirstAnswerEndsAHold(t *testing.T) {
 	for name, result := range map[string]policy.Result{
-		"success": succeeded, "refused": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Refused}},
-		"status": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.Status, Status: 503}},
+		"success": succeeded, "refused": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindRefused}},
+		"status": {Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindStatus, Status: 503}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -442,7 +445,7 @@ func TestTheFirstAnswerEndsAHold(t *testing.T) {
 
 func TestCallersThatGiveUpDoNotEndAHold(t *testing.T) {
 	for name, result := range map[string]policy.Result{
-		"ignored": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}}, "timeout": timedOut,
+		"ignored": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindCanceled}}, "timeout": timedOut,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -527,7 +530,7 @@ func TestHoldOfAnUpstreamThatBecomesSlowerThanTheSilenceIsForCallersWithoutTheTi
 // An upstream answers fifty calls a second, and a hundred come.
 func TestHoldKeepsAQueueShortEnoughForItsCallers(t *testing.T) {
 	for name, giveUp := range map[string]policy.Result{
-		"timeouts": timedOut, "callers that give up": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.Canceled}},
+		"timeouts": timedOut, "callers that give up": {Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindCanceled}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -699,7 +702,7 @@ func TestAHostThatIsCalledOnceHasNoTimerOfHold(t *testing.T) {
 func TestWithoutHoldNothingIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rules := holding
-		rules.Hold = policy.Hold{}
+		rules.Hold = nil
 		w := newWorld(t, lost(10*ms, 5*sec, 50*sec))
 		w.Circuit = held(rules)
 		w.offer(0, 60*sec, 20*ms)

@@ -30,7 +30,7 @@ func (m *machine) word() uint64 {
 	if m.state != policy.Closed {
 		return word
 	}
-	if m.config.Rules.Hold.Silence > 0 || m.config.Measured {
+	if m.config.hold().Silence > 0 || m.config.Measured {
 		switch m.canary.phase {
 		case wanting:
 			word |= canaryBit

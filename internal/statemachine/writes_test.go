@@ -61,7 +61,6 @@ func testHealthyCalls(t *testing.T, inFleet bool) {
 type untouchable struct{}
 
 func (untouchable) NewTrip() policy.Trip { return untouchable{} }
-func (untouchable) Timed() bool          { return false }
 func (untouchable) Start(time.Time, int) {}
 func (untouchable) Quiet() bool          { return true }
 func (untouchable) Counts() (int, int)   { return 0, 0 }

@@ -26,7 +26,7 @@ const (
 const AskedFor = 5 * time.Minute
 
 // InTrouble reports whether a circuit is not closed, and somebody asks for it.
-func InTrouble(c *transport.Circuit, now time.Time) bool {
+func InTrouble(c *transport.Snapshot, now time.Time) bool {
 	return c.State != policy.Closed && now.Sub(c.Asked) <= AskedFor
 }
 
@@ -51,19 +51,19 @@ type Series struct {
 // lifecycle is what every circuit in trouble goes through. These are there as zeros before they happen, since the rise
 // of a Series from nothing to one is none to those who read it.
 var lifecycle = []Series{
-	{Transitions, "closed", "open", "tripped"}, // of circuits never in trouble this one alone
-	{Transitions, "open", "half-open", "open time passed"},
-	{Transitions, "open", "half-open", "probe succeeded"},
-	{Transitions, "closed", "open", "tripped by fleet"},
-	{Transitions, "open", "half-open", "answered in fleet"},
-	{Transitions, "half-open", "open", "recovery failed"},
-	{Transitions, "half-open", "closed", "recovered"},
+	{Transitions, "closed", "open", string(policy.ChangeTripped)}, // of circuits never in trouble this one alone
+	{Transitions, "open", "half-open", string(policy.ChangeOpenTimePassed)},
+	{Transitions, "open", "half-open", string(policy.ChangeProbeSucceeded)},
+	{Transitions, "closed", "open", string(policy.ChangeTrippedByFleet)},
+	{Transitions, "open", "half-open", string(policy.ChangeAnsweredInFleet)},
+	{Transitions, "half-open", "open", string(policy.ChangeRecoveryFailed)},
+	{Transitions, "half-open", "closed", string(policy.ChangeRecovered)},
 }
 
 // Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory
 // is bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are for
 // whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never
-// answered gives way to one that has (transport.Circuit.Known), and one that was not in trouble for an hour to one that
+// answered gives way to one that has (transport.Snapshot.Known), and one that was not in trouble for an hour to one that
 // is. Its methods can be called by many goroutines at once, but for Observe.
 type Tally struct {
 	t       *transport.Transport
@@ -142,13 +142,13 @@ func (ta *Tally) changed(c transport.StateChange) {
 	defer ta.mu.Unlock()
 	ta.changes++
 	e := ta.entry(c.Key, c.Known, c.To != policy.Closed, c.At)
-	e.counts[Series{Transitions, c.From.String(), c.To.String(), c.Reason}]++
+	e.counts[Series{Transitions, c.From.String(), c.To.String(), string(c.Reason)}]++
 	if c.To == policy.Closed {
 		ta.troubleOver(c.Key, c.At)
 		return
 	}
 	ta.inTrouble(c.Key, c.Known, e, c.At)
-	if c.Reason == "tripped" { // by a call, whose caller was there until now
+	if c.Reason == policy.ChangeTripped { // by a call, whose caller was there until now
 		ta.askedFor(c.Key, c.At)
 	}
 }
@@ -190,7 +190,7 @@ func (ta *Tally) troubleOver(k transport.Key, at time.Time) {
 	}
 }
 
-func (ta *Tally) refused(r transport.Refusal) {
+func (ta *Tally) refused(r transport.RefusalEvent) {
 	of := Refusals
 	if r.Shadow {
 		of = ShadowRefusals
@@ -294,8 +294,8 @@ func (ta *Tally) drop(e *entry) {
 // Row is what there is to say of one entry.
 type Row struct {
 	Key     transport.Key
-	Text    string             // of the key
-	Circuit *transport.Circuit // nil if none is kept, and of the entry that keys share
+	Text    string              // of the key
+	Circuit *transport.Snapshot // nil if none is kept, and of the entry that keys share
 	Counts  map[Series]uint64
 	Trouble time.Duration // time spent in trouble
 }
@@ -340,7 +340,7 @@ func (ta *Tally) Read() Summary {
 	for _, o := range overrides {
 		s.Forced[o.State]++
 	}
-	byEntry := make(map[*entry]*transport.Circuit)
+	byEntry := make(map[*entry]*transport.Snapshot)
 	for i := range circuits {
 		c := &circuits[i]
 		s.States[c.State]++
@@ -367,7 +367,7 @@ func (ta *Tally) Read() Summary {
 	return s
 }
 
-func (e *entry) row(c *transport.Circuit, spent time.Duration) Row {
+func (e *entry) row(c *transport.Snapshot, spent time.Duration) Row {
 	e.shown = max(e.shown, e.spent+spent) // what happened before now may be told after
 	r := Row{e.key, e.text, c, maps.Clone(e.counts), e.shown}
 	if e.text == OtherKey {
@@ -385,7 +385,7 @@ func (e *entry) row(c *transport.Circuit, spent time.Duration) Row {
 
 // correct brings the times of trouble in line with the circuits as they are: some were in trouble before anybody was
 // told, and those forgotten in trouble tell nobody.
-func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
+func (ta *Tally) correct(circuits []transport.Snapshot, now time.Time) {
 	kept := make(map[transport.Key]bool, len(circuits))
 	for _, c := range circuits {
 		if c.State == policy.Closed {
@@ -407,7 +407,7 @@ func (ta *Tally) correct(circuits []transport.Circuit, now time.Time) {
 }
 
 // readShadows counts what became of calls in shadow since the last time. Only the circuits know.
-func (ta *Tally) readShadows(circuits []transport.Circuit, at time.Time) {
+func (ta *Tally) readShadows(circuits []transport.Snapshot, at time.Time) {
 	before := ta.shadows
 	ta.shadows = make(map[transport.Key]transport.Shadow)
 	for _, c := range circuits {
@@ -432,13 +432,13 @@ func classOf(c policy.Cause) string {
 	switch {
 	case c.Phase == policy.PhaseBody:
 		return "body"
-	case c.Phase == policy.PhaseDNS, c.Kind == policy.NotFound:
+	case c.Phase == policy.PhaseDNS, c.Kind == policy.KindNotFound:
 		return "dns"
-	case c.Phase == policy.PhaseTLS, c.Kind == policy.Certificate:
+	case c.Phase == policy.PhaseTLS, c.Kind == policy.KindCertificate:
 		return "tls"
-	case c.Kind == policy.Status && c.Status < 600:
+	case c.Kind == policy.KindStatus && c.Status < 600:
 		return "5xx"
-	case c.Kind == policy.Judged:
+	case c.Kind == policy.KindJudged:
 		return "judged"
 	}
 	return c.Kind.String()

@@ -17,7 +17,7 @@ func TestTimeThatWasReadIsNotTakenBack(t *testing.T) {
 		rt := transport.New(nil)
 		ta := New(rt, DefaultMaxKeys)
 		key := transport.Key{Scheme: "http", Host: "sick.test"}
-		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: "tripped", At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeTripped, At: time.Now()})
 		time.Sleep(9 * time.Second)
 		closed := time.Now()
 		time.Sleep(time.Second)
@@ -40,10 +40,10 @@ func TestRequestsBetweenTwoReadsAreTakenForWhatTheyAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ta := New(transport.New(nil), DefaultMaxKeys)
 		key := transport.Key{Scheme: "http", Host: "sick.test"}
-		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: "restored", At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeRestored, At: time.Now()})
 		asked := func(gap time.Duration) {
 			time.Sleep(gap)
-			ta.refused(transport.Refusal{Key: key, At: time.Now(), Error: &transport.OpenError{Reason: policy.RefusedOpen}})
+			ta.refused(transport.RefusalEvent{Key: key, At: time.Now(), Error: &transport.RefusedError{Reason: policy.RefusedOpen}})
 		}
 		asked(time.Hour) // begins to count
 		for range 30 {
@@ -51,7 +51,7 @@ func TestRequestsBetweenTwoReadsAreTakenForWhatTheyAre(t *testing.T) {
 		}
 		asked(AskedFor + time.Minute) // of which the minute does not
 		time.Sleep(2 * time.Minute)
-		ta.changed(transport.StateChange{Key: key, From: policy.Open, To: policy.Closed, Reason: "recovered", At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Open, To: policy.Closed, Reason: policy.ChangeRecovered, At: time.Now()})
 		for _, r := range ta.Read().Rows {
 			if r.Key == key {
 				require.Equal(t, 31*AskedFor+2*time.Minute, r.Trouble)
