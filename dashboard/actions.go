@@ -118,7 +118,7 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	case "closed":
 		do = func(pattern string) (int, error) { return d.t.Force(pattern, policy.Closed) }
 	case "release":
-		do = func(pattern string) (int, error) { return d.t.Release(pattern), nil }
+		do = d.t.Release
 	case "reset":
 		do = d.t.Reset
 	default:

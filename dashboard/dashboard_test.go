@@ -110,7 +110,7 @@ func TestAPITellsWhatHappened(t *testing.T) {
 	require.Len(t, c.Samples, 1)
 	assert.Equal(t, 3, c.Samples[0].Count)
 	require.Len(t, c.Transitions, 1)
-	assert.Equal(t, policy.ChangeTripped, c.Transitions[0].Reason)
+	assert.Equal(t, "tripped", c.Transitions[0].Reason)
 	assert.Equal(t, "closed open status 500 3", fmt.Sprint(c.Transitions[0].From, " ", c.Transitions[0].To, " ", c.Transitions[0].Cause, " ", c.Transitions[0].Failures))
 	good, failed, refused := a.Circuits[0].sums()
 	assert.Equal(t, []int{2, 3, 5}, []int{good, failed, refused})
@@ -123,7 +123,7 @@ func TestAPITellsWhatHappened(t *testing.T) {
 	w.breaker.Force(w.upstream, policy.Closed)
 	a = w.await(func(a answer) bool { return a.Circuits[0].Circuit.Forced })
 	assert.Equal(t, "closed", a.Circuits[0].Circuit.State)
-	assert.Equal(t, policy.ChangeForced, a.Circuits[0].Circuit.Transitions[0].Reason, "the last goes first")
+	assert.Equal(t, "forced", a.Circuits[0].Circuit.Transitions[0].Reason, "the last goes first")
 	assert.Equal(t, w.upstream, a.Overrides[0].Pattern)
 }
 

@@ -196,12 +196,17 @@ func (o *overrides) drop(text string) (dropped *pattern) {
 }
 
 // Release ends what Force did with the same pattern, and gives its circuits back to their rules: one that is open is due for
-// a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this pattern.
-func (t *Transport) Release(pattern string) int {
-	if dropped := t.overrides.drop(visiblePattern(pattern)); dropped != nil {
-		return t.override(dropped)
+// a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this pattern; and an error if the
+// pattern has more than 8192 bytes.
+func (t *Transport) Release(pattern string) (matched int, err error) {
+	pattern = visiblePattern(pattern)
+	if _, err := parsePattern(pattern); err != nil {
+		return 0, err
 	}
-	return 0
+	if dropped := t.overrides.drop(pattern); dropped != nil {
+		return t.override(dropped), nil
+	}
+	return 0, nil
 }
 
 // Reset makes the circuits of all keys that match the pattern what they were when they were new: closed, with nothing

@@ -191,7 +191,7 @@ func TestWhatIsForcedIsForcedAgain(t *testing.T) {
 			require.False(t, transport.Refused(callHost(t, next, "a.test")))
 		}
 		require.True(t, circuitAt(t, next, hostKey("a.test")).Forced)
-		require.Equal(t, 3, next.Release("http://*"))
+		require.Equal(t, 3, released(t, next, "http://*"))
 		require.True(t, circuitAt(t, next, hostKey("a.test")).Forced)
 		require.False(t, circuitAt(t, next, hostKey("b.test")).Forced)
 	})

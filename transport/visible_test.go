@@ -38,9 +38,9 @@ func TestAPatternIsKeptAsItCanBeSeen(t *testing.T) {
 	require.Equal(t, seen, circuit(t, rt, hidden).ForcedBy)
 	matches(t, 1)(rt.Force(seen, policy.Closed))
 	require.Len(t, rt.Overrides(), 1, "it is the same pattern")
-	require.Equal(t, 1, rt.Release(raw))
+	require.Equal(t, 1, released(t, rt, raw))
 	matches(t, 1)(own.ForceUnsaved(rt, raw, policy.Open))
-	require.Equal(t, 1, rt.Release(seen))
+	require.Equal(t, 1, released(t, rt, seen))
 	matches(t, 1)(rt.Reset(raw))
 
 	_, err := rt.RestoreFrom(strings.NewReader(`{"version":1,"overrides":[{"pattern":"`+raw+`","state":"open"}]}`), 0)
@@ -63,7 +63,7 @@ func TestAKeyIsWrittenSoThatItCanBeSeen(t *testing.T) {
 			rt.SetState(k, policy.Closed)
 			matches(t, 1)(rt.Force(k.Pattern(), policy.Open))
 			require.NotContains(t, (&transport.RefusedError{Key: k, Reason: policy.RefusedForced}).Error(), hidden)
-			require.Equal(t, 1, rt.Release(k.Pattern()))
+			require.Equal(t, 1, released(t, rt, k.Pattern()))
 		}
 	}
 }
