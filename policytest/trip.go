@@ -183,7 +183,7 @@ func gaugeIsBelowItsEnd(t testing.TB, rule policy.TripRule) {
 }
 
 func timed(rule policy.TripRule) bool {
-	timed, ok := rule.(interface{ Timed() bool })
+	timed, ok := rule.NewTrip().(policy.Timed)
 	return ok && timed.Timed()
 }
 
