@@ -1,8 +1,8 @@
 // Package fusebox is the home of an HTTP client circuit breaker. There is nothing to import here; the packages are
 //
 //	transport             the http.RoundTripper to put into http.Client
-//	policy                what counts as a failure, and the rules by which circuits trip, probe and recover; policytest
-//	                      tests your own
+//	policy                what counts as a failure, and the rules by which circuits trip, probe and recover
+//	policytest            a suite for rules of your own
 //	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus
 //	dashboard             a live page of all circuits
 //	logs, vars            circuits for log/slog and expvar

@@ -34,8 +34,9 @@ const (
 	BrokenOff = "broken off" // some of it may be done: an observer of the circuits panicked
 )
 
-// LogActions returns a function for WithActionLog that tells a logger who asks to do what to which pattern, and what came of it: at Info;
-// at Warn if no circuit matched, since then it was most likely not what was meant, or it was given up; and at Error if it was broken off.
+// LogActions returns a function for WithActionLog that tells a logger who asks to do what to which pattern, and what
+// came of it: at Info; at Warn if no circuit matched, since then it was most likely not what was meant, or it was given
+// up; and at Error if it was broken off.
 func LogActions(logger *slog.Logger) func(Action) {
 	if logger == nil {
 		panic("fusebox/dashboard: LogActions got a nil logger; write slog.Default()")
@@ -72,8 +73,8 @@ const (
 // act does what a POST of {"do": "open", "pattern": "https://example.com"} asks for, and answers with the Action.
 //
 // Who may is the business of AllowActions. That it is not another site's page which makes an operator's browser
-// ask is seen to here: a browser says of a POST where it is from, http.CrossOriginProtection looks at that, and a form cannot
-// send JSON.
+// ask is seen to here: a browser says of a POST where it is from, http.CrossOriginProtection looks at that, and a form
+// cannot send JSON.
 func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -125,7 +126,9 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "do is one of open, closed, release and reset", http.StatusBadRequest)
 		return
 	}
-	a := Action{At: time.Now(), Do: asked.Do, Pattern: visible.Pattern(asked.Pattern), Remote: visible.Short(r.RemoteAddr, mostWho)}
+	a := Action{At: time.Now(), Do: asked.Do, Pattern: visible.Pattern(asked.Pattern), Remote: visible.Short(
+		r.RemoteAddr, mostWho,
+	)}
 	if d.opts.user != nil {
 		a.User = visible.Short(d.opts.user(r), mostWho)
 	}
@@ -142,7 +145,8 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(a)
 }
 
-// perform does it, and has it told before and after, whatever happens: whoever tells of it is a user's function and may panic.
+// perform does it, and has it told before and after, whatever happens: whoever tells of it is a user's function and may
+// panic.
 func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern string) (int, error)) (_ Action, err error) {
 	a.Stage = Asked
 	d.tell(a)

@@ -15,7 +15,8 @@ const (
 	mostPatience = 6        // times that with a watcher, for an answer as a whole
 )
 
-// api answers with everything at once. It is written in pieces, so that a client who reads slowly, or not at all, holds no more than one.
+// api answers with everything at once. It is written in pieces, so that a client who reads slowly, or not at all, holds
+// no more than one.
 func (d *Dashboard) api(w http.ResponseWriter, r *http.Request) {
 	if !d.join(&d.answers, mostAnswers) {
 		w.Header().Set("Retry-After", "10")
@@ -74,8 +75,8 @@ func (a *answer) write(piece []byte) bool {
 	return err == nil || errors.Is(err, http.ErrNotSupported)
 }
 
-// rowsAfter appends a piece of the rows after one, and reports whether there are more. It goes by the key's text because the table may be made
-// anew between two pieces.
+// rowsAfter appends a piece of the rows after one, and reports whether there are more. It goes by the key's text
+// because the table may be made anew between two pieces.
 func (d *Dashboard) rowsAfter(piece []byte, last *row) (_ []byte, _ *row, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,10 +1,11 @@
-// Package dashboard is a page that shows an operator the circuits of a transport.Transport, live: which upstream is out,
-// since when and why, what its callers get, and when it is tried again; and if it is allowed, lets them be overridden.
+// Package dashboard is a page that shows an operator the circuits of a transport.Transport, live: which upstream is
+// out, since when and why, what its callers get, and when it is tried again; and if it is allowed, lets them be
+// overridden.
 //
 //	http.Handle("/debug/fusebox/", dashboard.Handler(breaker))
 //
-// Mount it beside net/http/pprof, on a listener that only operators reach: the page shows the names of upstreams to whoever
-// can open it. Any path that ends in a slash will do, with or without http.StripPrefix, since all its URLs are
+// Mount it beside net/http/pprof, on a listener that only operators reach: the page shows the names of upstreams to
+// whoever can open it. Any path that ends in a slash will do, with or without http.StripPrefix, since all its URLs are
 // relative. It is one page, written by hand, with no outside resources, and these URLs below it:
 //
 //	api      GET: circuits, transitions, strips, overrides and actions as JSON
@@ -13,22 +14,22 @@
 //
 // # What it costs
 //
-// A Dashboard counts the calls of each circuit, good ones too, in bars of five seconds. A good call, which otherwise takes a
-// shorter way through the Transport, then costs about 90 nanoseconds more (18 and 109 in BenchmarkCall), and allocates
-// nothing. WithoutGoodCalls leaves them out, and they cost what they cost without a Dashboard. A refusal costs about 300
-// nanoseconds more, and three allocations. Counts take about 1 KB for a circuit; 8,192 circuits at most have them, and good
-// calls are counted for 6,144. Of a circuit that is refused faster than its observers can be told, some refusals are missing
-// in the strip, but not in its total.
+// A Dashboard counts the calls of each circuit, good ones too, in bars of five seconds. A good call, which otherwise
+// takes a shorter way through the Transport, then costs about 90 nanoseconds more (18 and 109 in BenchmarkCall), and
+// allocates nothing. WithoutGoodCalls leaves them out, and they cost what they cost without a Dashboard. A refusal
+// costs about 300 nanoseconds more, and three allocations. Counts take about 1 KB for a circuit; 8,192 circuits at most
+// have them, and good calls are counted for 6,144. Of a circuit that is refused faster than its observers can be told,
+// some refusals are missing in the strip, but not in its total.
 //
-// Who watches is served by the goroutine of his own request. While somebody does, all circuits are looked at once a second,
-// or less often if that would take more than a tenth of a processor. He is sent what has changed; where that is the numbers of
-// more than a thousand circuits a second, he hears of each after up to five seconds, and of a change of state at once. While
-// nobody does, nothing runs.
+// Who watches is served by the goroutine of his own request. While somebody does, all circuits are looked at once a
+// second, or less often if that would take more than a tenth of a processor. He is sent what has changed; where that is
+// the numbers of more than a thousand circuits a second, he hears of each after up to five seconds, and of a change of
+// state at once. While nobody does, nothing runs.
 //
-// What all are shown is kept once, about 1 KB for a circuit, and given back when nobody has asked for ten seconds. 64 may watch at a time, and 64
-// requests for api be answered; others get a 503 with Retry-After. Both are written in pieces, of which a client holds one, and who does not
-// take a piece within ten seconds, or an answer within a minute, is cut off. That needs a server whose http.ResponseController can set
-// a deadline, as that of net/http can.
+// What all are shown is kept once, about 1 KB for a circuit, and given back when nobody has asked for ten seconds. 64
+// may watch at a time, and 64 requests for api be answered; others get a 503 with Retry-After. Both are written in
+// pieces, of which a client holds one, and who does not take a piece within ten seconds, or an answer within a minute,
+// is cut off. That needs a server whose http.ResponseController can set a deadline, as that of net/http can.
 package dashboard
 
 import (
@@ -164,7 +165,10 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 
 	if !d.opts.hostAllowed(r.Host) {
-		http.Error(w, "the dashboard is not served under this host name; see dashboard.AllowHosts", http.StatusMisdirectedRequest)
+		http.Error(
+			w, "the dashboard is not served under this host name; see dashboard.AllowHosts",
+			http.StatusMisdirectedRequest,
+		)
 		return
 	}
 	if d.isClosed() {

@@ -78,7 +78,8 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 			if event == nil {
 				break
 			}
-			if err := stream.SetWriteDeadline(time.Now().Add(d.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			if err := stream.SetWriteDeadline(time.Now().Add(d.patience)); err != nil &&
+				!errors.Is(err, http.ErrNotSupported) {
 				return
 			}
 			if _, err := w.Write(event); err != nil {
@@ -87,7 +88,8 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 			if err := stream.Flush(); err != nil {
 				return
 			}
-			stream.SetWriteDeadline(time.Time{}) // over HTTP/2 it, or the server's own, would end the stream even if nothing is written
+			// over HTTP/2 it, or the server's own, would end the stream even if nothing is written
+			stream.SetWriteDeadline(time.Time{})
 		}
 		select {
 		case <-r.Context().Done():
@@ -110,7 +112,8 @@ func (d *Dashboard) join(those *int, most int) bool {
 	return true
 }
 
-// leave is its counterpart. Once nobody has asked for a while, the table is given back; a page that looks every few seconds finds it.
+// leave is its counterpart. Once nobody has asked for a while, the table is given back; a page that looks every few
+// seconds finds it.
 func (d *Dashboard) leave(those *int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

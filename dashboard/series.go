@@ -73,7 +73,8 @@ type store struct {
 	swept atomic.Uint32 // slot of the last sweep because there were too many
 }
 
-// of finds or makes the series of a key. It returns nil if there are as many as may be, and the key is not known or all of them are.
+// of finds or makes the series of a key. It returns nil if there are as many as may be, and the key is not known or all
+// of them are.
 func (s *store) of(k transport.Key, known bool, slot uint32, most int64) *series {
 	if found, ok := s.all.Load(k); ok {
 		in := found.(*series)

@@ -117,15 +117,16 @@ type rowMessage struct {
 
 // head is what is sent beside the rows.
 type head struct {
-	BarSeconds int                  `json:"bar_seconds"`
-	Bars       int                  `json:"bars"`
-	Asked      int                  `json:"asked_seconds"` // after a request in which a circuit in trouble is one that is asked for
-	GoodCalls  bool                 `json:"good_calls"`    // they are counted
-	Actions    bool                 `json:"actions"`       // the one who asks may act
-	Overrides  []transport.Override `json:"overrides"`
-	Recent     []Action             `json:"recent_actions"` // the last first
-	Local      *localTrouble        `json:"local_trouble,omitempty"`
-	More       int                  `json:"more_overrides,omitempty"` // that are not listed
+	BarSeconds int `json:"bar_seconds"`
+	Bars       int `json:"bars"`
+	// after a request in which a circuit in trouble is one that is asked for
+	Asked     int                  `json:"asked_seconds"`
+	GoodCalls bool                 `json:"good_calls"` // they are counted
+	Actions   bool                 `json:"actions"`    // the one who asks may act
+	Overrides []transport.Override `json:"overrides"`
+	Recent    []Action             `json:"recent_actions"` // the last first
+	Local     *localTrouble        `json:"local_trouble,omitempty"`
+	More      int                  `json:"more_overrides,omitempty"` // that are not listed
 }
 
 type localTrouble struct {
@@ -181,9 +182,12 @@ func (r *row) update(c transport.Snapshot, s *store) {
 	}
 	is := marks{
 		facts: factsMark{
-			generation: c.Generation, failed: c.FailedCalls, ignored: c.IgnoredCalls, late: c.LateCalls, probes: c.Probes,
-			trips: c.Trips, failures: c.Failures, successes: c.Successes, evidence: c.Evidence, trip: c.Trip, inFlight: c.InFlight,
-			limit: c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, safeUntil: c.SafeProbeUntil, forced: c.Forced, forcedBy: c.ForcedBy,
+			generation: c.Generation, failed: c.FailedCalls, ignored: c.IgnoredCalls, late: c.LateCalls,
+			probes: c.Probes,
+			trips:  c.Trips, failures: c.Failures, successes: c.Successes, evidence: c.Evidence, trip: c.Trip,
+			inFlight: c.InFlight,
+			limit:    c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, safeUntil: c.SafeProbeUntil,
+			forced: c.Forced, forcedBy: c.ForcedBy,
 		},
 		asked:   askedMark{at: c.Asked, refusals: c.Refusals, requests: c.ProbeRequests},
 		samples: samplesMark{n: len(c.Samples)},
@@ -278,7 +282,9 @@ func (r *row) barsSince(from, now uint32) (bars []numbers) {
 
 func (d *Dashboard) head(r *http.Request) head {
 	h := head{
-		BarSeconds: int(barFor / time.Second), Bars: mostBars, Asked: int(tally.AskedFor / time.Second), GoodCalls: !d.opts.noGoodCalls,
+		BarSeconds: int(barFor / time.Second), Bars: mostBars, Asked: int(
+			tally.AskedFor / time.Second,
+		), GoodCalls: !d.opts.noGoodCalls,
 		Actions: d.opts.allow != nil && d.opts.allow(r), Overrides: d.t.Overrides(), Recent: []Action{},
 	}
 	if h.Overrides == nil {

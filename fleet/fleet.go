@@ -3,8 +3,8 @@
 //
 //	transport.New(nil, transport.WithFleet(bus))
 //
-// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/fleetredis, a module of
-// its own, is one for Redis and Valkey. The conformance suite for a Bus of your own is fleet/fleettest.
+// A Bus carries their messages. Memory is the one for the Transports of one process; package fleet/fleetredis, a module
+// of its own, is one for Redis and Valkey. The conformance suite for a Bus of your own is fleet/fleettest.
 //
 // Nothing here is on the path of a request. A member decides alone by what it knows, messages are sent and heard in the
 // background, and one that is lost, late or twice does no more harm than that some members know less. Without a Bus

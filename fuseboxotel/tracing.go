@@ -17,8 +17,8 @@ import (
 // and why. A call that decided about an open or half-open circuit has the attribute fusebox.probe. The id of the trace
 // is kept with the samples of what failed (TraceID). A healthy call costs no more with it than without.
 //
-// How a refusal is answered is not its concern: WithRefusal and WithRefusalError do the same before and after it. A WithTraceID after
-// it has the say on ids.
+// How a refusal is answered is not its concern: WithRefusal and WithRefusalError do the same before and after it. A
+// WithTraceID after it has the say on ids.
 func WithTracing() transport.Option {
 	options := []transport.Option{
 		transport.WithObserver(transport.Observer{
@@ -28,7 +28,9 @@ func WithTracing() transport.Option {
 				}
 			},
 			OnProbe: func(c transport.CallEnd) {
-				trace.SpanFromContext(c.Request.Context()).SetAttributes(KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()))
+				trace.SpanFromContext(c.Request.Context()).SetAttributes(
+					KeyProbe.Bool(true), KeyOutcome.String(c.Outcome.String()),
+				)
 			},
 		}),
 		transport.WithTraceID(TraceID),

@@ -2,9 +2,9 @@ package policy
 
 import "time"
 
-// Adaptive is Fusebox's own policy and the default. Its fields are its rules; the zero value of each is its default, and their comments
-// say what the fields mean and why the values are what they are. The project's decision table measures it against other
-// breakers, and takes other values by flags.
+// Adaptive is Fusebox's own policy and the default. Its fields are its rules; the zero value of each is its default,
+// and their comments say what the fields mean and why the values are what they are. The project's decision table
+// measures it against other breakers, and takes other values by flags.
 //
 //	policy.Adaptive{Limits: policy.Limits{InFlight: 100}}              // the default, and no more calls at a time
 //	policy.Adaptive{Trip: policy.Evidence{Threshold: 20}}              // more patient

@@ -4,11 +4,12 @@ package policy
 type ChangeReason string
 
 const (
-	ChangeTripped         ChangeReason = "tripped"           // its rule said so
-	ChangeTrippedByFleet  ChangeReason = "tripped by fleet"  // with what other members of its fleet said
-	ChangeOpenTimePassed  ChangeReason = "open time passed"  // a trial begins
-	ChangeProbeSucceeded  ChangeReason = "probe succeeded"   // a recovery begins
-	ChangeAnsweredInFleet ChangeReason = "answered in fleet" // another member's probe succeeded, and this one joins the recovery
+	ChangeTripped        ChangeReason = "tripped"          // its rule said so
+	ChangeTrippedByFleet ChangeReason = "tripped by fleet" // with what other members of its fleet said
+	ChangeOpenTimePassed ChangeReason = "open time passed" // a trial begins
+	ChangeProbeSucceeded ChangeReason = "probe succeeded"  // a recovery begins
+	// another member's probe succeeded, and this one joins the recovery
+	ChangeAnsweredInFleet ChangeReason = "answered in fleet"
 	ChangeRecovered       ChangeReason = "recovered"
 	ChangeRecoveryFailed  ChangeReason = "recovery failed"
 	ChangeByHand          ChangeReason = "by hand"  // Transport.SetState

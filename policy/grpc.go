@@ -96,8 +96,9 @@ func GRPC(failing ...string) Classifier {
 	}
 }
 
-// Twirp returns a classifier for Twirp. A status says most of it: what is 5xx fails by policy.DefaultClassifier. Of 408, which
-// Twirp has for canceled and for deadline_exceeded, deadline_exceeded is a Failure, and a 501 that says unimplemented is none.
+// Twirp returns a classifier for Twirp. A status says most of it: what is 5xx fails by policy.DefaultClassifier. Of
+// 408, which Twirp has for canceled and for deadline_exceeded, deadline_exceeded is a Failure, and a 501 that says
+// unimplemented is none.
 func Twirp() Classifier {
 	codes := &codes{"twirp", failingCodes}
 	return func(c *Call) Outcome {

@@ -14,18 +14,19 @@ import "time"
 //     than nine tenths of the time that this call's caller will wait by the deadline of its context (Little's law,
 //     1961). That needs no failure, and leaves a slow upstream alone, whose calls take long but not ever longer.
 //
-// What is held is refused until an answer is back in time; meanwhile one call a second is let through; in a silence over a new
-// connection if it can be, and the next one sooner if it could not. To a healthy call
-// Hold costs nothing: one call at a time, and ten a second at most, is a canary that is timed, and only if it is late,
-// beyond 100 ms and one and a half times the usual time, are calls counted at all. The zero value holds by the defaults,
-// wherever it stands: as Adaptive.Hold and as &Hold{} in Rules. What holds nothing is a Hold that is Off, and Rules without one.
+// What is held is refused until an answer is back in time; meanwhile one call a second is let through; in a silence
+// over a new connection if it can be, and the next one sooner if it could not. To a healthy call Hold costs nothing:
+// one call at a time, and ten a second at most, is a canary that is timed, and only if it is late, beyond 100 ms and
+// one and a half times the usual time, are calls counted at all. The zero value holds by the defaults, wherever it
+// stands: as Adaptive.Hold and as &Hold{} in Rules. What holds nothing is a Hold that is Off, and Rules without one.
 type Hold struct {
 	Off      bool          // nothing is held, and the other fields mean nothing
 	Silence  time.Duration // 0 means 1 s
 	InFlight int           // 0 means 10
 }
 
-// Validated returns h with its defaults filled in; the Silence of one that is Off is 0. It panics if the values make no sense.
+// Validated returns h with its defaults filled in; the Silence of one that is Off is 0. It panics if the values make no
+// sense.
 func (h Hold) Validated() Hold {
 	h.Silence = positiveOr(h.Silence, time.Second, "Hold.Silence")
 	if h.Off {

@@ -11,18 +11,20 @@ import (
 
 // Key tells circuits apart. Keys can be compared.
 //
-// A circuit's key weighs at most 1024 bytes: a Detail longer than 512 is one that begins as it does and ends with a SHA-256 of it all, so that
-// it has a circuit of its own still, and that is what observers, policies and storages get. A request whose scheme and host are longer than 512
-// bytes together, which no resolver knows, has no circuit and passes unwatched, unless it is forced open by what they begin with.
+// A circuit's key weighs at most 1024 bytes: a Detail longer than 512 is one that begins as it does and ends with a
+// SHA-256 of it all, so that it has a circuit of its own still, and that is what observers, policies and storages get.
+// A request whose scheme and host are longer than 512 bytes together, which no resolver knows, has no circuit and
+// passes unwatched, unless it is forced open by what they begin with.
 type Key struct {
 	Scheme string // in lower case
 	Host   string // canonical, with a port unless it is the scheme's own
 	Detail string // what a KeyFunc adds: a method, a route, a tenant; empty by default
 }
 
-// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail, or as its Detail if that
-// is all there is of it, and never as "". No two keys have the same text: what cannot be seen is escaped as in a Go string, and so are backslashes, and spaces
-// that nobody would see or that would be taken for the one before the Detail. A Detail alone that has "://" in it stands behind ":// ".
+// String returns the key as "https://example.com", or "https://example.com GET /users/{id}" if it has a Detail, or as
+// its Detail if that is all there is of it, and never as "". No two keys have the same text: what cannot be seen is
+// escaped as in a Go string, and so are backslashes, and spaces that nobody would see or that would be taken for the
+// one before the Detail. A Detail alone that has "://" in it stands behind ":// ".
 func (k Key) String() string {
 	if k.Scheme == "" && k.Host == "" && k.Detail != "" && !strings.Contains(k.Detail, "://") {
 		return escape(k.Detail, unseen)

@@ -87,8 +87,8 @@ type Policy interface {
 	Rules() Rules
 }
 
-// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls. Rules of
-// all kinds combine freely. None of the three may be nil.
+// Rules are the three rules of a policy, whether to hold calls when an upstream falls silent, and limits of calls.
+// Rules of all kinds combine freely. None of the three may be nil.
 type Rules struct {
 	Trip    TripRule
 	Probe   ProbeRule
@@ -102,8 +102,8 @@ type Rules struct {
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Limits and SafeWait filled in, and a Hold that is Off for none. It panics if their
-// values make no sense.
+// Validated returns r with the defaults of Hold, Limits and SafeWait filled in, and a Hold that is Off for none. It
+// panics if their values make no sense.
 func (r Rules) Validated() Rules {
 	hold := Hold{Off: true}
 	if r.Hold != nil {
@@ -178,9 +178,9 @@ type Recover interface {
 	// Admit reports whether a call may start while inFlight others are out, and a mark that comes back with
 	// the call's result. In a fleet, if the rule is AfterProbe, those of all members are counted.
 	Admit(inFlight int) (mark int, ok bool)
-	// Record takes the result, Success or Failure, of a call that Admit gave the mark; 0 is that of a probe that was not asked for
-	// by Admit. A mark can come back twice: as failed when a lease ends, and as a success after all; or well with its headers, and
-	// as failed when its body breaks. It can also be one of an earlier recovery.
+	// Record takes the result, Success or Failure, of a call that Admit gave the mark; 0 is that of a probe that was
+	// not asked for by Admit. A mark can come back twice: as failed when a lease ends, and as a success after all; or
+	// well with its headers, and as failed when its body breaks. It can also be one of an earlier recovery.
 	Record(now time.Time, mark int, r Result) Verdict
 	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it
 	// succeeds later, while the circuit is in the same trouble. Where calls take long, it is twice the longest answer
@@ -225,14 +225,15 @@ type Judge interface {
 	Bad(r Result) bool
 }
 
-// Timed is what a Trip can have beside its methods if it looks at Result.Elapsed. Without it that may be 0: if no rule, classifier or
-// observer looks at it, a healthy call reads no clock.
+// Timed is what a Trip can have beside its methods if it looks at Result.Elapsed. Without it that may be 0: if no rule,
+// classifier or observer looks at it, a healthy call reads no clock.
 type Timed interface {
 	// Timed reports whether it does. It is asked once, before anything else.
 	Timed() bool
 }
 
-// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not tell.
+// Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not
+// tell.
 type Countdown interface {
 	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which
 	// on a request is one whatever its number. Neither is before Due.

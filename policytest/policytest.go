@@ -1,10 +1,11 @@
-// Package policytest is the conformance suite for rules of one's own: what package policy says of a TripRule, a ProbeRule and a
-// RecoverRule, of the memories that they make, and of what these can have beside their methods (policy.Gauge, Judge, Countdown
-// and Joint).
+// Package policytest is the conformance suite for rules of one's own: what package policy says of a TripRule, a
+// ProbeRule and a RecoverRule, of the memories that they make, and of what these can have beside their methods
+// (policy.Gauge, Judge, Countdown and Joint).
 //
-// It goes by random histories, the same in each run: calls that succeed and fail in phases, requests in bursts and years apart, clocks
-// that stand still and jump, numbers as large as there are. Two memories that are told the same have to do the same, so a
-// rule that draws chance of its own, or reads a clock, fails: time and chance are given to it.
+// It goes by random histories, the same in each run: calls that succeed and fail in phases, requests in bursts and
+// years apart, clocks that stand still and jump, numbers as large as there are. Two memories that are told the same
+// have to do the same, so a rule that draws chance of its own, or reads a clock, fails: time and chance are given to
+// it.
 //
 // What the suite asks for is what a circuit relies on. That a rule is a good one it cannot tell.
 package policytest
@@ -130,7 +131,8 @@ func (w *world) pass() time.Time {
 
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.Int64N(int64(d) + 1)) }
 
-// result is what a call has come to. Phases in which all goes well, in which some fails and in which all fails take turns.
+// result is what a call has come to. Phases in which all goes well, in which some fails and in which all fails take
+// turns.
 func (w *world) result() policy.Result {
 	if w.IntN(30) == 0 {
 		w.failing = []float64{0, 0.02, 0.5, 0.9, 1}[w.IntN(5)]
@@ -179,9 +181,9 @@ func (w *world) chance() float64 {
 	return w.Float64()
 }
 
-// sameAlways has circuits of one rule go through histories: one after the other, all by turns, and all at once. It fails if what comes
-// of one is not the same each time, as it would not be if a memory were part of another, or of the rule. Begin returns what
-// makes one step of a new circuit.
+// sameAlways has circuits of one rule go through histories: one after the other, all by turns, and all at once. It
+// fails if what comes of one is not the same each time, as it would not be if a memory were part of another, or of the
+// rule. Begin returns what makes one step of a new circuit.
 func sameAlways[Seen comparable](t testing.TB, begin func(seed uint64) (step func() Seen)) {
 	t.Helper()
 	play := func(step func() Seen) (seen []Seen) {

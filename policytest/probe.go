@@ -66,7 +66,10 @@ type probeSeen struct {
 }
 
 func (s probeSeen) String() string {
-	return fmt.Sprintf("let through %v, due %v, lease %v, %d requests to come, or at %v", s.through, s.due, s.lease, s.requests, s.latest)
+	return fmt.Sprintf(
+		"let through %v, due %v, lease %v, %d requests to come, or at %v", s.through, s.due, s.lease, s.requests,
+		s.latest,
+	)
 }
 
 func (s probeStep) take(m policy.Probe) (through bool) {
@@ -116,7 +119,9 @@ func lookingAtProbeChangesNothing(t testing.TB, rule policy.ProbeRule) {
 				seeProbe(b)
 			}
 			if want, got := s.take(a), s.take(b); got != want {
-				t.Fatalf("step %d: let through %v, and %v where Due, Lease and Countdown were called before", i, want, got)
+				t.Fatalf(
+					"step %d: let through %v, and %v where Due, Lease and Countdown were called before", i, want, got,
+				)
 			}
 		}
 	}
@@ -182,7 +187,9 @@ func resumeEndsAtDue(t testing.TB, rule policy.ProbeRule) {
 	m := rule.NewProbe()
 	m.Trip(epoch, failure, 0)
 	own := m.Due().Sub(epoch)
-	for _, wait := range []time.Duration{-time.Hour, 0, own / 2, own, own + time.Second, own + time.Hour, own + 10*year} {
+	for _, wait := range []time.Duration{
+		-time.Hour, 0, own / 2, own, own + time.Second, own + time.Hour, own + 10*year,
+	} {
 		for _, m := range []policy.Probe{m, rule.NewProbe()} {
 			due := epoch.Add(wait)
 			m.Resume(epoch, due)
@@ -223,7 +230,8 @@ func probeLeaseIsPositive(t testing.TB, rule policy.ProbeRule) {
 	})
 }
 
-// However far a wait has gone, as many requests as are to come end it, and so does the first one from the latest time on.
+// However far a wait has gone, as many requests as are to come end it, and so does the first one from the latest time
+// on.
 func countdownComesTrue(t testing.TB, rule policy.ProbeRule) {
 	for seed := range uint64(seeds) {
 		all := probeSteps(seed, false)
@@ -244,14 +252,19 @@ func countdownComesTrue(t testing.TB, rule policy.ProbeRule) {
 			}
 			requests, latest := countdown.Countdown()
 			if requests < 1 || latest.Before(m.Due()) {
-				t.Fatalf("after %d steps %d requests are to come, and the latest time is %v before Due", far, requests, m.Due().Sub(latest))
+				t.Fatalf(
+					"after %d steps %d requests are to come, and the latest time is %v before Due", far, requests,
+					m.Due().Sub(latest),
+				)
 			}
 			if now.Before(m.Due()) {
 				now = m.Due()
 			}
 			for n := 1; n <= min(requests, burst/10) && now.Before(latest); n++ {
 				if through := m.Ask(now); through != (n == requests) {
-					t.Fatalf("after %d steps %d requests are to come; the %d. is let through: %v", far, requests, n, through)
+					t.Fatalf(
+						"after %d steps %d requests are to come; the %d. is let through: %v", far, requests, n, through,
+					)
 				}
 			}
 			if now.Before(latest) {
@@ -271,7 +284,8 @@ func probeTakesAnything(t testing.TB, rule policy.ProbeRule) {
 			due := m.Due()
 			seen := s.takeAndSee(m)
 			begun := s.kind == "trip" || s.kind == "fail"
-			if seen.through && s.now.Before(due) || begun && seen.due.Before(s.now) || seen.lease <= 0 || seen.requests < 0 {
+			if seen.through && s.now.Before(due) || begun && seen.due.Before(s.now) || seen.lease <= 0 ||
+				seen.requests < 0 {
 				t.Fatalf("step %d, %s: due %v, now %v, and then %+v", i, s.kind, due, s.now, seen)
 			}
 		}

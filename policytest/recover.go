@@ -124,7 +124,7 @@ func lookingAtRecoverChangesNothing(t testing.TB, rule policy.RecoverRule) {
 			a.step()
 			b.step()
 			if a.verdict != b.verdict || len(a.out) != len(b.out) {
-				t.Fatalf("step %d: %d calls out and verdict %d, and %d and %d where Limit, Lease and Counts were called before",
+				t.Fatalf("step %d: %d calls out and verdict %d, and %d and %d where it was looked at before",
 					i, len(a.out), a.verdict, len(b.out), b.verdict)
 			}
 		}
@@ -144,7 +144,10 @@ func startBeginsAnew(t testing.TB, rule policy.RecoverRule) {
 		fresh.start()
 		for i := range steps {
 			if want, got := fresh.see(), used.see(); got != want {
-				t.Fatalf("step %d after Start is not as of a circuit that has seen no calls:\nwant %+v\ngot  %+v", i, want, got)
+				t.Fatalf(
+					"step %d after Start is not as of a circuit that has seen no calls:\nwant %+v\ngot  %+v", i, want,
+					got,
+				)
 			}
 			if fresh.verdict != policy.VerdictStay {
 				break
@@ -217,11 +220,15 @@ func (r *recovery) ends(callers int, result policy.Result) policy.Verdict {
 	return r.verdict
 }
 
-// Where some calls fail and others do not, a rule may well keep a limit that suits the upstream for as long as that lasts.
+// Where some calls fail and others do not, a rule may well keep a limit that suits the upstream for as long as that
+// lasts.
 func successesClose(t testing.TB, rule policy.RecoverRule) {
 	for _, callers := range []int{1, 2, 10, 100} {
 		if verdict := newRecovery(rule, 1, false).ends(callers, success); verdict != policy.VerdictClose {
-			t.Errorf("after %d successes of %d callers at a time the verdict is %d and not Close", patience, callers, verdict)
+			t.Errorf(
+				"after %d successes of %d callers at a time the verdict is %d and not Close", patience, callers,
+				verdict,
+			)
 		}
 	}
 }
@@ -229,13 +236,16 @@ func successesClose(t testing.TB, rule policy.RecoverRule) {
 func failuresReopen(t testing.TB, rule policy.RecoverRule) {
 	for _, callers := range []int{1, 2, 10, 100} {
 		if verdict := newRecovery(rule, 1, false).ends(callers, failure); verdict != policy.VerdictReopen {
-			t.Errorf("after %d failures of %d callers at a time the verdict is %d and not Reopen", patience, callers, verdict)
+			t.Errorf(
+				"after %d failures of %d callers at a time the verdict is %d and not Reopen", patience, callers,
+				verdict,
+			)
 		}
 	}
 }
 
-// A call whose lease ends has failed, and succeeds if it comes back in the end; one whose headers came well may have a body that
-// breaks. The probe itself has no mark, and that is 0.
+// A call whose lease ends has failed, and succeeds if it comes back in the end; one whose headers came well may have a
+// body that breaks. The probe itself has no mark, and that is 0.
 func anyMarkIsTaken(t testing.TB, rule policy.RecoverRule) {
 	for seed := range uint64(seeds) {
 		r := newRecovery(rule, seed, false)

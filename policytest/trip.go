@@ -88,7 +88,9 @@ func lookingAtTripChangesNothing(t testing.TB, rule policy.TripRule) {
 				s.see(b)
 			}
 			if want, got := s.take(a), s.take(b); got != want {
-				t.Fatalf("call %d: tripped %v, and %v where Quiet, Counts, Gauge and Bad were called before", i, want, got)
+				t.Fatalf(
+					"call %d: tripped %v, and %v where Quiet, Counts, Gauge and Bad were called before", i, want, got,
+				)
 			}
 		}
 	}
@@ -109,14 +111,20 @@ func startForgetsAllCalls(t testing.TB, rule policy.TripRule) {
 				a.Start(s.now, 2)
 				b.Start(s.now, 2)
 				if want, got := s.see(b), s.see(a); got != want {
-					t.Fatalf("after Start, a circuit that has seen calls is not as one that has not:\nwant %+v\ngot  %+v", want, got)
+					t.Fatalf(
+						"after Start, a circuit that has seen calls is not as one that has not:\nwant %+v\ngot  %+v",
+						want, got,
+					)
 				}
 				if failures, successes := a.Counts(); failures != 0 || successes != 0 {
 					t.Fatalf("after Start, %d failures and %d successes are in view", failures, successes)
 				}
 			}
 			if want, got := s.takeAndSee(b), s.takeAndSee(a); got != want {
-				t.Fatalf("call %d after Start is not as for a circuit that has seen no calls:\nwant %+v\ngot  %+v", i, want, got)
+				t.Fatalf(
+					"call %d after Start is not as for a circuit that has seen no calls:\nwant %+v\ngot  %+v", i, want,
+					got,
+				)
 			}
 		}
 	}
@@ -136,11 +144,15 @@ func quietMeansNothingChanges(t testing.TB, rule policy.TripRule) {
 					t.Fatalf("before call %d: it is quiet, and trips by a success", i)
 				}
 				if after := s.see(b); after != before {
-					t.Fatalf("before call %d: it is quiet, and a success changes it:\nbefore %+v\nafter  %+v", i, before, after)
+					t.Fatalf(
+						"before call %d: it is quiet, and a success changes it:\nbefore %+v\nafter  %+v", i, before,
+						after,
+					)
 				}
 			}
 			if want, got := s.takeAndSee(a), s.takeAndSee(b); got != want {
-				t.Fatalf("call %d is not as where the successes before it were not reported, since it was quiet:\nwant %+v\ngot  %+v", i, want, got)
+				t.Fatalf("call %d is not as where successes while it was quiet were not reported:\nwant %+v\ngot  %+v",
+					i, want, got)
 			}
 		}
 	}
@@ -176,7 +188,10 @@ func gaugeIsBelowItsEnd(t testing.TB, rule policy.TripRule) {
 				t.Fatalf("after call %d the gauge is at %d of %d", i, value, trips)
 			}
 			if trips > 0 && value >= trips {
-				t.Fatalf("after call %d the gauge is at %d of %d, and it has not tripped, or has started anew", i, value, trips)
+				t.Fatalf(
+					"after call %d the gauge is at %d of %d, and it has not tripped, or has started anew", i, value,
+					trips,
+				)
 			}
 		}
 	}
@@ -197,7 +212,10 @@ func onlyTimedLooksAtElapsed(t testing.TB, rule policy.TripRule) {
 			got := s.takeAndSee(a)
 			s.result.Elapsed = 0
 			if want := s.takeAndSee(b); got != want {
-				t.Fatalf("call %d: it is not Timed, and the time of calls makes a difference:\nwithout %+v\nwith    %+v", i, want, got)
+				t.Fatalf(
+					"call %d: it is not Timed, and the time of calls makes a difference:\nwithout %+v\nwith    %+v", i,
+					want, got,
+				)
 			}
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// attempt is a call under policy.Limits: it has a place among the calls in flight, and a deadline of its own. It lasts to
-// the end of the response's body or of the request's context, whichever is first. A nil attempt has neither.
+// attempt is a call under policy.Limits: it has a place among the calls in flight, and a deadline of its own. It lasts
+// to the end of the response's body or of the request's context, whichever is first. A nil attempt has neither.
 type attempt struct {
 	c        *circuit // whose inFlight it is in; nil if in none
 	limits   policy.Limits
@@ -24,8 +24,8 @@ type attempt struct {
 	over     atomic.Bool
 }
 
-// timeIsUp is the cause of the end of an attempt's context. It is the attempt's own, since a context can be inside that of
-// another one.
+// timeIsUp is the cause of the end of an attempt's context. It is the attempt's own, since a context can be inside that
+// of another one.
 type timeIsUp struct{ of *attempt }
 
 func (timeIsUp) Error() string { return "fusebox: time is up" }
@@ -34,8 +34,8 @@ func (timeIsUp) Error() string { return "fusebox: time is up" }
 func (timeIsUp) Timeout() bool   { return true }
 func (timeIsUp) Temporary() bool { return true }
 
-// newAttempt returns nil if nothing is limited, and false if as many calls are in flight as may be: then the attempt, if
-// it is made all the same, has only a deadline.
+// newAttempt returns nil if nothing is limited, and false if as many calls are in flight as may be: then the attempt,
+// if it is made all the same, has only a deadline.
 func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
 	ok = true
 	if limits.InFlight > 0 {

@@ -50,8 +50,8 @@ func (c *circuit) text() string {
 
 // circuits keeps at most max circuits. Finding one is a read of a map; the lock is for adding. What is forgotten to
 // make room is found by a clock hand (Corbató's approximation of least recently used): first a circuit whose upstream
-// has never answered, whatever its state, so that made-up hosts make room for each other; then a closed one with nothing in view; then
-// any closed one; and one in trouble only if nobody has asked for it for an hour.
+// has never answered, whatever its state, so that made-up hosts make room for each other; then a closed one with
+// nothing in view; then any closed one; and one in trouble only if nobody has asked for it for an hour.
 type circuits struct {
 	make  func(Key) *circuit
 	added func(*circuit) // told of a new circuit, outside the lock
@@ -128,8 +128,8 @@ func (cs *circuits) place(k Key) (in *sync.Map, name any) {
 	return &cs.others, k
 }
 
-// get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or if the
-// key is too long for one.
+// get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or
+// if the key is too long for one.
 func (cs *circuits) get(k Key) *circuit {
 	k, ok := short(k)
 	if !ok {
@@ -147,8 +147,10 @@ func (cs *circuits) add(k Key) *circuit {
 	if !ok {
 		return nil
 	}
-	k.Scheme, k.Host, k.Detail = strings.Clone(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail) // not the whole URL
-	made := cs.make(k)                                                                                   // outside the lock: it asks functions of the user
+	// not the whole URL
+	k.Scheme, k.Host, k.Detail = strings.Clone(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail)
+	// outside the lock: it asks functions of the user
+	made := cs.make(k)
 	c, added, forgotten := cs.insert(made)
 	if forgotten != nil {
 		forgotten.Tell()
@@ -207,8 +209,8 @@ func (cs *circuits) all() []*circuit {
 	return slices.Clone(cs.ring)
 }
 
-// each calls f for circuits until it returns false, and holds the lock for some of them at a time. Those that are added or
-// forgotten meanwhile may be among them.
+// each calls f for circuits until it returns false, and holds the lock for some of them at a time. Those that are added
+// or forgotten meanwhile may be among them.
 func (cs *circuits) each(f func(*circuit) bool) {
 	var some [256]*circuit
 	for from := 0; ; from += len(some) {
@@ -281,8 +283,8 @@ func (t *Transport) newCircuit(k Key) *circuit {
 	return c
 }
 
-// added catches up with what changed while a circuit was made, and gives it what is remembered of it. Policies, shadow and
-// storage are functions of the user: if one of them panics, the rest is done all the same.
+// added catches up with what changed while a circuit was made, and gives it what is remembered of it. Policies, shadow
+// and storage are functions of the user: if one of them panics, the rest is done all the same.
 func (t *Transport) added(c *circuit) {
 	defer c.Tell()
 	defer func() {

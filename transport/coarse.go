@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// coarseClock is a clock that is read more often than a real one can be: by every Read of a body. A timer moves it on while it is
-// read, one for the whole Transport, and none runs when nobody reads it.
+// coarseClock is a clock that is read more often than a real one can be: by every Read of a body. A timer moves it on
+// while it is read, one for the whole Transport, and none runs when nobody reads it.
 type coarseClock struct {
 	time atomic.Int64 // Unix nanoseconds; 0 while it stands still
 	read atomic.Bool  // since it moved

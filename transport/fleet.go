@@ -40,21 +40,23 @@ type openElsewhere struct {
 	until time.Time
 }
 
-// WithFleet makes the circuits decide together with those of the same keys in other processes: they share what fails, that
-// they opened, who probes, that the upstream answers again, and the limit of a recovery, in the background. What a process
-// knows by itself weighs more than what others say (see package fleet). New joins the bus at once; LeaveFleet leaves it.
+// WithFleet makes the circuits decide together with those of the same keys in other processes: they share what fails,
+// that they opened, who probes, that the upstream answers again, and the limit of a recovery, in the background. What a
+// process knows by itself weighs more than what others say (see package fleet). New joins the bus at once; LeaveFleet
+// leaves it.
 //
 // What a circuit does by what it hears is told to observers on a goroutine of the bus, where nobody could recover an
-// observer's panic: there it is logged, with its stack, at Error by slog.Default(), and the process and its membership go on,
-// as net/http's server does with a handler. In a request it is the caller's as ever.
+// observer's panic: there it is logged, with its stack, at Error by slog.Default(), and the process and its membership
+// go on, as net/http's server does with a handler. In a request it is the caller's as ever.
 func WithFleet(bus fleet.Bus) Option {
 	mustNotBeNil("WithFleet", bus == nil)
 	return func(t *Transport) { t.bus = bus }
 }
 
-// LeaveFleet ends the membership of WithFleet, and what runs in the background for it, and returns when that has ended: at
-// once, or within about a second if the others are still to be told that the open circuits of this member do not count any
-// more. The circuits go on by themselves. It is the one thing that an Observer must not call: it may be waited for.
+// LeaveFleet ends the membership of WithFleet, and what runs in the background for it, and returns when that has ended:
+// at once, or within about a second if the others are still to be told that the open circuits of this member do not
+// count any more. The circuits go on by themselves. It is the one thing that an Observer must not call: it may be
+// waited for.
 func (t *Transport) LeaveFleet() {
 	s := t.seat
 	if s == nil || s.left.Swap(true) {
@@ -74,7 +76,9 @@ func (t *Transport) joinFleet() {
 	if t.bus == nil {
 		return
 	}
-	t.seat = &seat{t: t, waiting: make(map[*circuit]struct{}), known: bounded.New[Key, map[string]openElsewhere](mostKnown)}
+	t.seat = &seat{
+		t: t, waiting: make(map[*circuit]struct{}), known: bounded.New[Key, map[string]openElsewhere](mostKnown),
+	}
 	ready := make(chan struct{}) // hear may be called before Join returns
 	link := t.bus.Join(rand.Text(), func(m fleet.Message) {
 		<-ready
@@ -87,7 +91,10 @@ func (t *Transport) joinFleet() {
 // survive is deferred where observers may be called and no caller is there to hear of their panics.
 func survive() {
 	if p := recover(); p != nil {
-		slog.Error("fusebox: an observer panicked at what other members of the fleet said", "panic", p, "stack", string(debug.Stack()))
+		slog.Error(
+			"fusebox: an observer panicked at what other members of the fleet said", "panic", p, "stack",
+			string(debug.Stack()),
+		)
 	}
 }
 
@@ -137,8 +144,8 @@ func (s *seat) forget(key Key, members map[string]openElsewhere, name string) {
 	}
 }
 
-// room forgets what does not hold any more if there is no room, once a second at most; and for an upstream that has answered, what
-// is remembered of one that has not.
+// room forgets what does not hold any more if there is no room, once a second at most; and for an upstream that has
+// answered, what is remembered of one that has not.
 func (s *seat) room(now time.Time, known bool) bool {
 	if s.entries >= mostKnown && !now.Before(s.full) {
 		s.full = now.Add(time.Second)

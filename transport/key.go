@@ -15,11 +15,12 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Key tells circuits apart: by the scheme, the host and what a KeyFunc adds, its Detail. It is the Key of package policy, which has its methods.
+// Key tells circuits apart: by the scheme, the host and what a KeyFunc adds, its Detail. It is the Key of package
+// policy, which has its methods.
 type Key = policy.Key
 
-// short returns the key that a circuit has for this one, and false if it has none because the host is too long. Then the key is
-// what is looked at for states that are forced.
+// short returns the key that a circuit has for this one, and false if it has none because the host is too long. Then
+// the key is what is looked at for states that are forced.
 func short(k Key) (Key, bool) {
 	scheme, host, detail, ok := keys.Short(k.Scheme, k.Host, k.Detail)
 	return Key{Scheme: scheme, Host: host, Detail: detail}, ok
@@ -32,8 +33,8 @@ type KeyFunc func(*http.Request) Key
 
 // Upstream is the KeyFunc that Transport uses by default: the scheme, host and port of the request's URL in canonical
 // form. Letter case, a default port, a trailing dot, the spelling of an IP address and Unicode in a host name make no
-// difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say. All URLs of a scheme without a host, such
-// as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart.
+// difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say. All URLs
+// of a scheme without a host, such as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart.
 func Upstream(req *http.Request) Key { return upstream(req.URL) }
 
 func upstream(u *url.URL) Key {
@@ -54,7 +55,9 @@ func PerRoute(patterns ...string) KeyFunc {
 		k := Upstream(req)
 		// The mux looks at requests as a server gets them. In place of a pattern it gives the path that it would
 		// redirect to, and there it has one.
-		seen := &http.Request{Method: methodOf(req), Host: k.Host, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath}}
+		seen := &http.Request{
+			Method: methodOf(req), Host: k.Host, URL: &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath},
+		}
 		_, pattern := routes.Handler(seen)
 		if !slices.Contains(patterns, pattern) {
 			seen.URL = &url.URL{Path: pattern}
@@ -104,8 +107,8 @@ func splitPort(hostport string) (host, port string) {
 	return hostport[:colon], hostport[colon+1:]
 }
 
-// mostName is the longest UTF-8 of a name that can be looked up: 253 characters of up to four bytes. The time that punycode takes
-// grows with the square of the length.
+// mostName is the longest UTF-8 of a name that can be looked up: 253 characters of up to four bytes. The time that
+// punycode takes grows with the square of the length.
 const mostName = 4 * 253
 
 // canonicalName fails if the host is neither a name nor an address in brackets.

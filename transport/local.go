@@ -23,15 +23,17 @@ const (
 // circuits open as ever, since waiting for what cannot come helps nobody. But the first upstream that answers again is
 // taken as a sign for all of them: the next request to each is a probe.
 //
-// Or it says, by its Cause, that a call failed by what this machine itself says or its forward proxy, which opens no circuit. Of all such
-// calls only one is told, until one to the same upstream is well and a minute has passed.
+// Or it says, by its Cause, that a call failed by what this machine itself says or its forward proxy, which opens no
+// circuit. Of all such calls only one is told, until one to the same upstream is well and a minute has passed.
 type LocalTrouble struct {
 	At      time.Time
-	Since   time.Time    // the first of them opened
-	Tripped int          // how many have a circuit that opened: of those that are Known, or of all if no upstream is
-	Well    int          // how many others have answered well since, and not failed after that; while it is not Over
-	Over    bool         // a call to that upstream was well; or one of them has answered again, somebody has closed them all, or an hour has passed
-	Cause   policy.Cause // of the call; zero if upstreams began to fail together
+	Since   time.Time // the first of them opened
+	Tripped int       // how many have a circuit that opened: of those that are Known, or of all if no upstream is
+	Well    int       // how many others have answered well since, and not failed after that; while it is not Over
+	// a call to that upstream was well; or one of them has answered again, somebody has closed them all, or an hour has
+	// passed
+	Over  bool
+	Cause policy.Cause // of the call; zero if upstreams began to fail together
 }
 
 // local looks for local trouble. It is told of every circuit that opens or recovers, which is seldom.
@@ -135,8 +137,8 @@ func (together company) upstreams(known bool) upstreams {
 }
 
 // others looks for upstreams of other circuits that have been well since then, until there are as many as those that
-// tripped and were known: then these are not most. And it reports whether any upstream is known at all, however seldom it is called:
-// then those that are not may be made up, and count for nothing.
+// tripped and were known: then these are not most. And it reports whether any upstream is known at all, however seldom
+// it is called: then those that are not may be made up, and count for nothing.
 func (together company) others(all *circuits, since time.Time) (well upstreams, known bool) {
 	enough := max(1, len(together.upstreams(true)))
 	well = make(upstreams)
@@ -211,7 +213,9 @@ func (l *local) heals(t *Transport, c *circuit) {
 	l.mu.Lock()
 	if l.ailing.CompareAndSwap(c, nil) {
 		l.relief.Stop()
-		l.waiting = append(l.waiting, LocalTrouble{At: time.Now(), Since: l.ailment.Since, Cause: l.ailment.Cause, Over: true})
+		l.waiting = append(
+			l.waiting, LocalTrouble{At: time.Now(), Since: l.ailment.Since, Cause: l.ailment.Cause, Over: true},
+		)
 	}
 	l.unlock(t)
 }

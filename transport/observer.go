@@ -17,15 +17,17 @@ import (
 // OnStateChange, OnRefusal and OnStorageError are told of one circuit in the order in which things happened, one at
 // a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
 // request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
-// thousand waiting events are kept; then refusals are left out, and changes of state never. OnRefuse, OnCall, OnOutcome, OnFailure
-// and OnProbe run on the goroutine of their own call, many at once, and after the change of state that the outcome made.
+// thousand waiting events are kept; then refusals are left out, and changes of state never. OnRefuse, OnCall,
+// OnOutcome, OnFailure and OnProbe run on the goroutine of their own call, many at once, and after the change of state
+// that the outcome made.
 type Observer struct {
 	OnStateChange func(StateChange)
 	OnRefusal     func(RefusalEvent)
 
-	// OnRefuse is called for each request that is refused, on its own goroutine and before its answer is made, many at once. It is for
-	// what has to know the request, such as its trace; it changes no answer. In shadow the error's Shadow says that the call is made.
-	// It is called for the call that opens a circuit, too, if that gets the refusal (WithRefusalOnTrip).
+	// OnRefuse is called for each request that is refused, on its own goroutine and before its answer is made, many at
+	// once. It is for what has to know the request, such as its trace; it changes no answer. In shadow the error's
+	// Shadow says that the call is made. It is called for the call that opens a circuit, too, if that gets the refusal
+	// (WithRefusalOnTrip).
 	OnRefuse func(*http.Request, *RefusedError)
 
 	OnCall         func(CallStart) // before the base RoundTripper is called

@@ -14,24 +14,25 @@ import (
 // WithObserver add up.
 type Option func(*Transport)
 
-// New returns a Transport that makes its calls by base; nil means ProxyErrors(cleanhttp.DefaultPooledTransport()). With no options it
-// keeps a circuit for every upstream, by policy.Adaptive, and refuses with a 503.
+// New returns a Transport that makes its calls by base; nil means ProxyErrors(cleanhttp.DefaultPooledTransport()). With
+// no options it keeps a circuit for every upstream, by policy.Adaptive, and refuses with a 503.
 //
-// An instance of an upstream can vanish without a word and leave dead connections behind. So a probe of an upstream that fell silent
-// is to go over a new connection. If base is an *http.Transport there is nothing to do for that. Any other is best served if it
+// An instance of an upstream can vanish without a word and leave dead connections behind. So a probe of an upstream
+// that fell silent is to go over a new connection. If base is an *http.Transport there is nothing to do for that. Any
+// other is best served if it
 //
-//   - has a method CloseIdleConnections that closes idle connections, to whatever upstream, and breaks none in use. The first
-//     probe after a circuit opened by silence calls it, and each that follows one over an older connection; but none once a
-//     response has come by HTTP/3, since it breaks bodies that are being read in some clients of that. A layer that has none is
-//     looked through by WrappedRoundTripper, see Transport.CloseIdleConnections;
-//   - passes on the request's context and calls GotConn of its httptrace.ClientTrace, as http.Transport does. By that a Transport
-//     knows that a probe had to go over an older connection. The silence of that one says nothing of the upstream, and the next
-//     request is a probe, until such connections are used up;
-//   - passes on the request's Close, which such a probe over HTTP/2 has set so that its connection takes no further calls. It is
-//     the only change, in a copy, and no part of what HTTP/2 sends.
+//   - has a method CloseIdleConnections that closes idle connections, to whatever upstream, and breaks none in use. The
+//     first probe after a circuit opened by silence calls it, and each that follows one over an older connection; but
+//     none once a response has come by HTTP/3, since it breaks bodies that are being read in some clients of that. A
+//     layer that has none is looked through by WrappedRoundTripper, see Transport.CloseIdleConnections;
+//   - passes on the request's context and calls GotConn of its httptrace.ClientTrace, as http.Transport does. By that a
+//     Transport knows that a probe had to go over an older connection. The silence of that one says nothing of the
+//     upstream, and the next request is a probe, until such connections are used up;
+//   - passes on the request's Close, which such a probe over HTTP/2 has set so that its connection takes no further
+//     calls. It is the only change, in a copy, and no part of what HTTP/2 sends.
 //
-// A base that wraps an *http.Transport does the last two by passing the request on. One that does none of them recovers from
-// dead connections by a probe for each.
+// A base that wraps an *http.Transport does the last two by passing the request on. One that does none of them recovers
+// from dead connections by a probe for each.
 //
 // New panics if an option or a policy makes no sense.
 func New(base http.RoundTripper, opts ...Option) *Transport {
@@ -70,8 +71,8 @@ func WithKey(keyOf KeyFunc) Option {
 	return func(t *Transport) { t.keyOf = keyOf }
 }
 
-// WithClassifier sets what is asked for the outcome of a call: the classifiers in order, the first that is not Undecided
-// decides, and policy.DefaultClassifier if none does.
+// WithClassifier sets what is asked for the outcome of a call: the classifiers in order, the first that is not
+// Undecided decides, and policy.DefaultClassifier if none does.
 func WithClassifier(classifiers ...policy.Classifier) Option {
 	classify := policy.FirstOf(classifiers...) // panics here if one is nil
 	return func(t *Transport) { t.classify.Store(&classify) }
@@ -105,9 +106,10 @@ func WithRefusalError() Option {
 	return func(t *Transport) { t.refusal = refuseByError }
 }
 
-// WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal, as all
-// after it do. By default it gets its own response or error. A call that fails by its body has had its response, and keeps it;
-// so does one that succeeds, by which a circuit can open too: it was slow, or the first that makes up the minimum of a share.
+// WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal,
+// as all after it do. By default it gets its own response or error. A call that fails by its body has had its response,
+// and keeps it; so does one that succeeds, by which a circuit can open too: it was slow, or the first that makes up the
+// minimum of a share.
 func WithRefusalOnTrip() Option {
 	return func(t *Transport) { t.refuseTripper = true }
 }
@@ -138,20 +140,19 @@ func WithShadow() Option {
 	return func(t *Transport) { t.SetShadow(func(Key) bool { return true }) }
 }
 
-// WithSafeProbes lets only those requests be probes that can be lost: without a body, and with a safe method (GET, HEAD,
-// OPTIONS, TRACE) or an Idempotency-Key or X-Idempotency-Key header. Others are refused while the circuit waits for one, but not for
-// longer than policy.Rules.SafeWait, a minute by default: then any request is the probe, or who sends no others would be refused
-// for ever. A ramp lets through any request once a probe has succeeded.
+// WithSafeProbes lets only those requests be probes that can be lost: without a body, and with a safe method (GET,
+// HEAD, OPTIONS, TRACE) or an Idempotency-Key or X-Idempotency-Key header. Others are refused while the circuit waits
+// for one, but not for longer than policy.Rules.SafeWait, a minute by default: then any request is the probe, or who
+// sends no others would be refused for ever. A ramp lets through any request once a probe has succeeded.
 func WithSafeProbes() Option {
 	return func(t *Transport) { t.safeProbes = true }
 }
 
-// WithHealthCheck sets what is sent as a probe in place of a caller's request. Check returns a new request without a body;
-// it is sent by the base RoundTripper with the context of the request that came when a probe was due, which waits
+// WithHealthCheck sets what is sent as a probe in place of a caller's request. Check returns a new request without a
+// body; it is sent by the base RoundTripper with the context of the request that came when a probe was due, which waits
 // for it, and goes on if it succeeds. Where check returns nil, the caller's request is the probe. A check ends after
-// policy.Limits.Timeout, or 10 s if there is none, its body included, of which 64 KiB are read; and it says nothing if that caller goes away.
-// Classifiers judge it as they do any call.
-// It is called by many goroutines at once.
+// policy.Limits.Timeout, or 10 s if there is none, its body included, of which 64 KiB are read; and it says nothing if
+// that caller goes away. Classifiers judge it as they do any call. It is called by many goroutines at once.
 func WithHealthCheck(check func(Key) *http.Request) Option {
 	mustNotBeNil("WithHealthCheck", check == nil)
 	return func(t *Transport) { t.check = check }
@@ -162,9 +163,9 @@ func WithoutLocalTrouble() Option {
 	return func(t *Transport) { t.local.off = true }
 }
 
-// WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed. The
-// default is that of the traceparent header, which tracing outside the Transport has set. Of a long id the first 128 bytes are kept, and what
-// cannot be seen in it is escaped. It is called by many goroutines at once.
+// WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed.
+// The default is that of the traceparent header, which tracing outside the Transport has set. Of a long id the first
+// 128 bytes are kept, and what cannot be seen in it is escaped. It is called by many goroutines at once.
 func WithTraceID(traceOf func(*http.Request) string) Option {
 	mustNotBeNil("WithTraceID", traceOf == nil)
 	return func(t *Transport) { t.traceOf = func(req *http.Request) string { return traceText(traceOf(req)) } }

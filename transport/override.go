@@ -112,14 +112,15 @@ func (s *overrideSet) of(text string) Override {
 	return s.kept[last]
 }
 
-// Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept now and those made later,
-// until Release: an open one refuses everything and probes nothing, a closed one lets everything through, whatever
-// fails, but for policy.Limits. A pattern is a key as its String method writes it, in which each * stands for any text: "https://example.com",
-// "https://*.example.com*"; Key.Pattern is the one for a single key. What cannot be seen in a pattern is
-// escaped as in a key.
+// Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept
+// now and those made later, until Release: an open one refuses everything and probes nothing, a closed one lets
+// everything through, whatever fails, but for policy.Limits. A pattern is a key as its String method writes it, in
+// which each * stands for any text: "https://example.com", "https://*.example.com*"; Key.Pattern is the one for a
+// single key. What cannot be seen in a pattern is escaped as in a key.
 //
-// It returns how many of the circuits kept now match. It forces nothing and returns an error if the pattern has more than 8192 bytes, which
-// is longer than that of any key, or if 1024 others are forced already. It panics if the pattern is empty or the state is neither.
+// It returns how many of the circuits kept now match. It forces nothing and returns an error if the pattern has more
+// than 8192 bytes, which is longer than that of any key, or if 1024 others are forced already. It panics if the pattern
+// is empty or the state is neither.
 func (t *Transport) Force(pattern string, state policy.State) (matched int, err error) {
 	return t.force(Override{Pattern: pattern, State: state})
 }
@@ -191,13 +192,15 @@ func (o *overrides) drop(text string) (dropped *pattern) {
 	if at < 0 {
 		return nil
 	}
-	o.now.Store(newOverrideSet(slices.Delete(slices.Clone(s.kept), at, at+1), slices.Delete(slices.Clone(s.patterns), at, at+1)))
+	o.now.Store(newOverrideSet(
+		slices.Delete(slices.Clone(s.kept), at, at+1), slices.Delete(slices.Clone(s.patterns), at, at+1),
+	))
 	return s.patterns[at]
 }
 
-// Release ends what Force did with the same pattern, and gives its circuits back to their rules: one that is open is due for
-// a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this pattern; and an error if the
-// pattern has more than 8192 bytes.
+// Release ends what Force did with the same pattern, and gives its circuits back to their rules: one that is open is
+// due for a probe at once. It returns how many of the circuits kept now match, and 0 if nothing was forced by this
+// pattern; and an error if the pattern has more than 8192 bytes.
 func (t *Transport) Release(pattern string) (matched int, err error) {
 	pattern = visiblePattern(pattern)
 	if _, err := parsePattern(pattern); err != nil {
@@ -210,7 +213,8 @@ func (t *Transport) Release(pattern string) (matched int, err error) {
 }
 
 // Reset makes the circuits of all keys that match the pattern what they were when they were new: closed, with nothing
-// known. Those that are forced stay so. It returns how many match, and an error if the pattern has more than 8192 bytes.
+// known. Those that are forced stay so. It returns how many match, and an error if the pattern has more than 8192
+// bytes.
 func (t *Transport) Reset(pattern string) (matched int, err error) {
 	p, err := parsePattern(visiblePattern(pattern))
 	if err != nil {
@@ -254,8 +258,8 @@ func (t *Transport) override(by ...*pattern) (matched int) {
 	return matched
 }
 
-// applyOverride looks again after it has done what was to be done then, so that of two that meet the later one has the say on
-// each circuit. It returns what it did it by.
+// applyOverride looks again after it has done what was to be done then, so that of two that meet the later one has the
+// say on each circuit. It returns what it did it by.
 func (t *Transport) applyOverride(c *circuit) *overrideSet {
 	for {
 		s := t.overrides.now.Load()

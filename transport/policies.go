@@ -13,11 +13,11 @@ type policies struct {
 	forKey func(Key) policy.Policy // nil if that is all
 }
 
-// SetPolicy replaces the policies of WithPolicy and WithPolicyFor while calls are under way; nil means the default, which is
-// policy.Adaptive{} and no policy of a key's own. The circuits
-// kept now go on in their states, with the new rules: a closed one weighs calls afresh, an open one is due for a probe when
-// it was, or sooner if the new rule does not wait as long, and a recovery under way goes on by the rule by which it
-// began. It panics as the options do if a policy makes no sense, and then changes nothing.
+// SetPolicy replaces the policies of WithPolicy and WithPolicyFor while calls are under way; nil means the default,
+// which is policy.Adaptive{} and no policy of a key's own. The circuits kept now go on in their states, with the new
+// rules: a closed one weighs calls afresh, an open one is due for a probe when it was, or sooner if the new rule does
+// not wait as long, and a recovery under way goes on by the rule by which it began. It panics as the options do if a
+// policy makes no sense, and then changes nothing.
 func (t *Transport) SetPolicy(p policy.Policy, policyFor func(Key) policy.Policy) {
 	if p == nil {
 		p = policy.Adaptive{}

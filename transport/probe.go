@@ -13,8 +13,8 @@ import (
 // mostOfCheck is how much of a health check's body is read, so that its connection can be used again.
 const mostOfCheck = 64 << 10
 
-// canBeLost reports whether nothing is lost if the request fails, as net/http decides whether it may send one twice: it has
-// no body, and its method is safe or it has an idempotency key.
+// canBeLost reports whether nothing is lost if the request fails, as net/http decides whether it may send one twice: it
+// has no body, and its method is safe or it has an idempotency key.
 func canBeLost(req *http.Request) bool {
 	if req.Body != nil && req.Body != http.NoBody {
 		return false

@@ -9,8 +9,8 @@ import (
 // mostReason is how many bytes of a classifier's reason are kept: there can be one with each sample of each circuit.
 const mostReason = 64
 
-// reasonOf makes a reason fit into a line of a log, whatever is in it: it may have been built of what an upstream sent, all of which is
-// not to be kept for it either.
+// reasonOf makes a reason fit into a line of a log, whatever is in it: it may have been built of what an upstream sent,
+// all of which is not to be kept for it either.
 func reasonOf(text string) string {
 	var line strings.Builder
 	for _, r := range text {

@@ -20,8 +20,8 @@ var (
 	ErrLimit = errors.New("fusebox: too many calls in flight") // refused by policy.Limits.InFlight
 )
 
-// RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a RefusalFunc
-// gets.
+// RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a
+// RefusalFunc gets.
 type RefusedError struct {
 	Key        Key
 	Reason     policy.RefusalReason
@@ -55,7 +55,9 @@ func (e *RefusedError) append(b []byte, key string) []byte {
 		b = append(append(b, ", next probe in "...), e.RetryAfter.Round(time.Millisecond).String()...)
 	}
 	if e.SafeWait > 0 {
-		b = append(append(b, ", waits for a request that can be lost, at most "...), e.SafeWait.Round(time.Millisecond).String()...)
+		b = append(append(
+			b, ", waits for a request that can be lost, at most "...,
+		), e.SafeWait.Round(time.Millisecond).String()...)
 	}
 	if e.Cause != (policy.Cause{}) && e.Reason != policy.RefusedLimit && e.Reason != policy.RefusedForced {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
@@ -71,8 +73,8 @@ func (e *RefusedError) Is(target error) bool {
 	return target == ErrOpen
 }
 
-// RetryableError reports false: who tries again at once is refused again. It is the method by which the AWS SDK for Go asks an
-// error whether to.
+// RetryableError reports false: who tries again at once is refused again. It is the method by which the AWS SDK for Go
+// asks an error whether to.
 func (e *RefusedError) RetryableError() bool { return false }
 
 // header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0.
@@ -84,10 +86,10 @@ func (e *RefusedError) header() string {
 	return strconv.FormatInt(int64(max(1, seconds)), 10)
 }
 
-// RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which RoundTrip wraps
-// so that a Transport outside knows it: errors.Is and errors.As find it, and its text is the same. The
-// transport sets the response's Request, and a Body and Header that are nil.
-// It is called by many goroutines at once. The request's body is closed already.
+// RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which
+// RoundTrip wraps so that a Transport outside knows it: errors.Is and errors.As find it, and its text is the same. The
+// transport sets the response's Request, and a Body and Header that are nil. It is called by many goroutines at once.
+// The request's body is closed already.
 type RefusalFunc func(*http.Request, *RefusedError) (*http.Response, error)
 
 // markName is the header by which Refused knows a refusal. What counts is not its text, which everyone can send,
@@ -114,7 +116,8 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 	}
 	if values := resp.Header[markName]; len(values) == 1 {
 		for reason := policy.RefusedOpen; reason <= policy.RefusedForced; reason++ {
-			if mark := marks[reason]; len(values[0]) == len(mark) && unsafe.StringData(values[0]) == unsafe.StringData(mark) {
+			if mark := marks[reason]; len(values[0]) == len(mark) &&
+				unsafe.StringData(values[0]) == unsafe.StringData(mark) {
 				return reason
 			}
 		}
@@ -201,7 +204,8 @@ func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Re
 	return &r.resp
 }
 
-// refusalError is the error of a RefusalFunc, by which a Transport outside knows that it is a refusal. All else of it is as it was.
+// refusalError is the error of a RefusalFunc, by which a Transport outside knows that it is a refusal. All else of it
+// is as it was.
 type refusalError struct{ error }
 
 func marked(err error) error {
@@ -237,8 +241,8 @@ func refuseByError(_ *http.Request, e *RefusedError) (*http.Response, error) { r
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".
-// An empty body of plain text, or of no Content-Type, is replaced by a line that names the upstream and the time left; of any
-// other Content-Type it stays empty. Response panics if status is not between 200 and 999.
+// An empty body of plain text, or of no Content-Type, is replaced by a line that names the upstream and the time left;
+// of any other Content-Type it stays empty. Response panics if status is not between 200 and 999.
 func Response(status int, header http.Header, body string) RefusalFunc {
 	if status < 200 || status > 999 {
 		panic(fmt.Sprintf("fusebox/transport: a refusal's status is %d; write a final one, such as 503", status))

@@ -54,8 +54,8 @@ func (e *bodyErrors) get() error {
 	return nil
 }
 
-// watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read in any way: then
-// it is a shallow copy with a body that remembers how.
+// watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read in any way:
+// then it is a shallow copy with a body that remembers how.
 func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
 	seen := new(bodyErrors)
 	switch bodyOf(req) {
@@ -98,8 +98,8 @@ const (
 	stream                 // anything
 )
 
-// bodyOf knows bodies that http.NewRequest makes, which are in memory, and files, whose errors have a type of their own.
-// net/http does better with these if it sees what they are.
+// bodyOf knows bodies that http.NewRequest makes, which are in memory, and files, whose errors have a type of their
+// own. net/http does better with these if it sees what they are.
 func bodyOf(req *http.Request) bodyKind {
 	if req.Body == nil || req.Body == http.NoBody {
 		return plain

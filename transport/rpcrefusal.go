@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// RPCUnavailable is a RefusalFunc for clients of gRPC, gRPC-Web and connect, which make of a plain 503 what their protocol has
-// for a proxy that is at fault: WithRefusal(RPCUnavailable). They get the error code unavailable in their own form, with the
-// text of RefusedError as its message, and Retry-After among its metadata. Every other request gets a 503 with a line of text, as by
-// Response.
+// RPCUnavailable is a RefusalFunc for clients of gRPC, gRPC-Web and connect, which make of a plain 503 what their
+// protocol has for a proxy that is at fault: WithRefusal(RPCUnavailable). They get the error code unavailable in their
+// own form, with the text of RefusedError as its message, and Retry-After among its metadata. Every other request gets
+// a 503 with a line of text, as by Response.
 //
-// Such clients hide the response. That an error is a refusal they tell by the metadata of the response, which has the header
-// that Refused looks for: with connect, Refused(&http.Response{Header: err.Meta()}), for streams by the stream's ResponseHeader.
+// Such clients hide the response. That an error is a refusal they tell by the metadata of the response, which has the
+// header that Refused looks for: with connect, Refused(&http.Response{Header: err.Meta()}), for streams by the stream's
+// ResponseHeader.
 func RPCUnavailable(req *http.Request, e *RefusedError) (*http.Response, error) {
 	kind := req.Header.Get("Content-Type")
 	header := make(http.Header, 6)

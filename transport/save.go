@@ -56,7 +56,9 @@ type savedCause struct {
 func saveSamples(seen []policy.Sample) (saved []savedSample) {
 	for _, s := range seen {
 		c := s.Cause
-		saved = append(saved, savedSample{savedCause{c.Phase.String(), c.Kind.String(), c.Deadline.String(), c.Status, c.Reason}, s.Count, s.At, s.Trace})
+		saved = append(saved, savedSample{savedCause{
+			c.Phase.String(), c.Kind.String(), c.Deadline.String(), c.Status, c.Reason,
+		}, s.Count, s.At, s.Trace})
 	}
 	return saved
 }
@@ -69,7 +71,9 @@ func restoreSamples(saved []savedSample, now time.Time) (seen []policy.Sample) {
 			Deadline: named(s.Cause.Deadline, policy.DeadlineNone), Status: s.Cause.Status,
 			Reason: reasonOf(s.Cause.Reason),
 		}
-		seen = append(seen, policy.Sample{Cause: cause, Count: s.Count, At: believed(s.At, now), Trace: traceText(s.Trace)})
+		seen = append(
+			seen, policy.Sample{Cause: cause, Count: s.Count, At: believed(s.At, now), Trace: traceText(s.Trace)},
+		)
 	}
 	return seen
 }
@@ -89,18 +93,23 @@ func named[T interface {
 
 const (
 	savedVersion = 1
-	// mostSaved bounds what SaveTo writes and RestoreFrom reads, in bytes: some 40,000 circuits with all that a circuit remembers.
+	// mostSaved bounds what SaveTo writes and RestoreFrom reads, in bytes: some 40,000 circuits with all that a circuit
+	// remembers.
 	mostSaved = 64 << 20
 )
 
-// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the RestoreFrom of the
-// process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond 64 MiB.
+// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the
+// RestoreFrom of the process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond
+// 64 MiB.
 func (t *Transport) SaveTo(w io.Writer) error {
-	s := saved[json.RawMessage, json.RawMessage]{Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{}}
+	s := saved[json.RawMessage, json.RawMessage]{
+		Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{},
+	}
 	room := mostSaved - 1<<10
 	add := func(to *[]json.RawMessage, record any) {
 		text, err := json.Marshal(record)
-		if room -= len(text) + 1; err == nil && room >= 0 { // an error, of a time that JSON cannot hold, costs this record alone
+		// an error, of a time that JSON cannot hold, costs this record alone
+		if room -= len(text) + 1; err == nil && room >= 0 {
 			*to = append(*to, text)
 		}
 	}
@@ -137,8 +146,8 @@ func knownFirst(a, b bool) int {
 	return 1
 }
 
-// believed returns a time of the past that was read somewhere. One that is to come is taken for now, and one before all calendars is not
-// known: they would break what is done with them, JSON above all.
+// believed returns a time of the past that was read somewhere. One that is to come is taken for now, and one before all
+// calendars is not known: they would break what is done with them, JSON above all.
 func believed(at, now time.Time) time.Time {
 	switch {
 	case at.After(now):
@@ -149,11 +158,12 @@ func believed(at, now time.Time) time.Time {
 	return at.Local() // no zone that nobody knows
 }
 
-// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they were, and
-// knowing what failed; and what was forced is forced again. Circuits that have changed their state here already stay as they are. What was
-// saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. Of more circuits than WithMaxCircuits allows, the first
-// are taken up. It returns how many circuits it opened. If what it reads is malformed, has more than 64 MiB, or has more to force, or longer
-// patterns, than Force allows, it returns an error and changes nothing.
+// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they
+// were, and knowing what failed; and what was forced is forced again. Circuits that have changed their state here
+// already stay as they are. What was saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes.
+// Of more circuits than WithMaxCircuits allows, the first are taken up. It returns how many circuits it opened. If what
+// it reads is malformed, has more than 64 MiB, or has more to force, or longer patterns, than Force allows, it returns
+// an error and changes nothing.
 func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, err error) {
 	var s saved[savedCircuit, savedOverride]
 	text, err := io.ReadAll(io.LimitReader(r, mostSaved+1))
@@ -167,12 +177,17 @@ func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, 
 		return 0, fmt.Errorf("fusebox: restore circuits: %w", err)
 	}
 	if s.Version != savedVersion {
-		return 0, fmt.Errorf("fusebox: restore circuits: version is %d, and only %d is known here", s.Version, savedVersion)
+		return 0, fmt.Errorf(
+			"fusebox: restore circuits: version is %d, and only %d is known here", s.Version, savedVersion,
+		)
 	}
 	var force []Override
 	for _, o := range s.Overrides {
 		if o.Pattern == "" || o.State == nil || *o.State == policy.HalfOpen {
-			return 0, fmt.Errorf("fusebox: restore circuits: what %q is forced to is malformed; it takes a pattern, and closed or open", o.Pattern)
+			return 0, fmt.Errorf(
+				"fusebox: restore circuits: what %q is forced to is malformed; it takes a pattern, and closed or open",
+				o.Pattern,
+			)
 		}
 		force = append(force, Override{Pattern: visiblePattern(o.Pattern), State: *o.State})
 	}

@@ -7,10 +7,11 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// SetShadow puts the circuits into shadow for which shadow is true, and takes all others out; nil means the default, which is none. In
-// shadow a circuit decides and changes its state as ever, but refuses nothing: a call that it would have refused is made,
-// changes nothing, and is counted with what became of it (Snapshot.Shadow). A circuit that somebody forced open refuses
-// all the same. It can be called while calls are under way; shadow is called by many goroutines at once.
+// SetShadow puts the circuits into shadow for which shadow is true, and takes all others out; nil means the default,
+// which is none. In shadow a circuit decides and changes its state as ever, but refuses nothing: a call that it would
+// have refused is made, changes nothing, and is counted with what became of it (Snapshot.Shadow). A circuit that
+// somebody forced open refuses all the same. It can be called while calls are under way; shadow is called by many
+// goroutines at once.
 func (t *Transport) SetShadow(shadow func(Key) bool) {
 	if shadow == nil {
 		shadow = func(Key) bool { return false }

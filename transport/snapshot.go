@@ -11,29 +11,32 @@ import (
 // Snapshot is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
 // write them.
 type Snapshot struct {
-	Key       Key          `json:"key"`
-	State     policy.State `json:"state"`
-	Forced    bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
-	ForcedBy  string       `json:"forced_by,omitempty"` // and the pattern by which
-	Since     time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
-	Trouble   time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed
-	Asked     time.Time    `json:"asked,omitzero"`      // when a request last came for it, or the call ended that tripped it; zero if it is closed, and if none has come since it was restored or set by hand
-	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
-	// ProbeRequests is how many requests are to come until one is a probe, itself among them, if State is Open and the policy counts
-	// requests, as Adaptive does; 0 otherwise. It is not before NextProbe, and from ProbeLatest on a request is a probe whatever
-	// its number.
+	Key      Key          `json:"key"`
+	State    policy.State `json:"state"`
+	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
+	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
+	Since    time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
+	Trouble  time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed
+	// when a request last came for it, or the call ended that tripped it; zero if it is closed, and if none has come
+	// since it was restored or set by hand
+	Asked     time.Time `json:"asked,omitzero"`
+	NextProbe time.Time `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
+	// ProbeRequests is how many requests are to come until one is a probe, itself among them, if State is Open and the
+	// policy counts requests, as Adaptive does; 0 otherwise. It is not before NextProbe, and from ProbeLatest on a
+	// request is a probe whatever its number.
 	ProbeRequests int       `json:"probe_requests,omitempty"`
 	ProbeLatest   time.Time `json:"probe_latest,omitzero"`
-	// SafeProbeUntil is until when a circuit that is due for a probe waits for a request that can be lost (WithSafeProbes): from
-	// then on any request is a probe. It is zero if it does not wait.
+	// SafeProbeUntil is until when a circuit that is due for a probe waits for a request that can be lost
+	// (WithSafeProbes): from then on any request is a probe. It is zero if it does not wait.
 	SafeProbeUntil time.Time `json:"safe_probe_until,omitzero"`
 	Generation     uint64    `json:"generation"` // how many times the state has changed
-	// Known says that the upstream has answered a call, with whatever status, or that SetState has set the circuit. Keys can be made
-	// up by who chooses the URLs of requests, but such an answer cannot: where there is no room for all, others make room for those that are known.
+	// Known says that the upstream has answered a call, with whatever status, or that SetState has set the circuit.
+	// Keys can be made up by who chooses the URLs of requests, but such an answer cannot: where there is no room for
+	// all, others make room for those that are known.
 	Known bool `json:"known"`
 
-	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls since
-	// it is half-open. A rule with nothing bad in view takes no notice of successes.
+	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls
+	// since it is half-open. A rule with nothing bad in view takes no notice of successes.
 	Failures  int `json:"failures"`
 	Successes int `json:"successes"`
 	// Evidence is how near a closed circuit is to tripping, and Trip at how much it does; 0 if its rule does not tell.
@@ -41,22 +44,24 @@ type Snapshot struct {
 	Trip     int `json:"trip"`
 	InFlight int `json:"in_flight"` // calls let through while open or half-open; 0 if closed
 	Limit    int `json:"limit"`     // how many of them may be
-	// Expired is how many more have been out for longer than their lease: they are in nobody's way, and the next request or
-	// result takes notice of it.
+	// Expired is how many more have been out for longer than their lease: they are in nobody's way, and the next
+	// request or result takes notice of it.
 	Expired int `json:"expired,omitempty"`
 
 	// Since the circuit was made or reset:
 	FailedCalls  uint64 `json:"failed_calls"`  // calls that failed
 	IgnoredCalls uint64 `json:"ignored_calls"` // calls that said nothing
-	LateCalls    uint64 `json:"late_calls"`    // calls that ended after the state in which they started, and changed nothing
-	Refusals     uint64 `json:"refusals"`      // requests that were refused, or would have been in shadow
-	Probes       uint64 `json:"probes"`        // calls let through while open or half-open
-	Trips        uint64 `json:"trips"`         // changes from closed to open, and those to open by hand
+	// calls that ended after the state in which they started, and changed nothing
+	LateCalls uint64 `json:"late_calls"`
+	Refusals  uint64 `json:"refusals"` // requests that were refused, or would have been in shadow
+	Probes    uint64 `json:"probes"`   // calls let through while open or half-open
+	Trips     uint64 `json:"trips"`    // changes from closed to open, and those to open by hand
 
-	Cause    policy.Cause    `json:"cause,omitzero"`     // of the last failure
-	FailedAt time.Time       `json:"failed_at,omitzero"` // when that was; zero if never
-	Samples  []policy.Sample `json:"samples,omitempty"`  // the latest causes of failures, the last first; not to be changed
-	Shadow   *Shadow         `json:"shadow,omitempty"`   // nil if the circuit is not in shadow and never was
+	Cause    policy.Cause `json:"cause,omitzero"`     // of the last failure
+	FailedAt time.Time    `json:"failed_at,omitzero"` // when that was; zero if never
+	// the latest causes of failures, the last first; not to be changed
+	Samples []policy.Sample `json:"samples,omitempty"`
+	Shadow  *Shadow         `json:"shadow,omitempty"` // nil if the circuit is not in shadow and never was
 }
 
 // Shadow says what a circuit in shadow would have done.

@@ -10,8 +10,8 @@ import (
 // traceText returns what is kept of an id that may be anybody's text.
 func traceText(id string) string { return visible.Short(id, 128) }
 
-// traceparent returns the trace id of the request's traceparent header (W3C Trace Context), and "" if there is none. Tracing
-// that stands outside a Transport has set it by the time the Transport sees the request.
+// traceparent returns the trace id of the request's traceparent header (W3C Trace Context), and "" if there is none.
+// Tracing that stands outside a Transport has set it by the time the Transport sees the request.
 func traceparent(req *http.Request) string {
 	values := req.Header["Traceparent"]
 	if len(values) != 1 || len(values[0]) < 55 || values[0][2] != '-' || values[0][35] != '-' {

@@ -3,11 +3,12 @@
 //
 //	client := &http.Client{Transport: transport.New(nil)}
 //
-// What circuits know outlives a process in three ways. SaveTo and RestoreFrom hand it from a process that ends to the one that comes after
-// it, through a file or what is like one: the circuits in trouble, with what failed, and the states that somebody forced. A Storage
-// (WithStorage) has the state of each circuit at any time, also if the process ends without a word, and where others can read it; it has
-// nothing that is forced. A fleet (WithFleet) keeps nothing: processes that run tell each other, and one that starts hears from the others what
-// they have open. Each way does without the others, and they can be used together.
+// What circuits know outlives a process in three ways. SaveTo and RestoreFrom hand it from a process that ends to the
+// one that comes after it, through a file or what is like one: the circuits in trouble, with what failed, and the
+// states that somebody forced. A Storage (WithStorage) has the state of each circuit at any time, also if the process
+// ends without a word, and where others can read it; it has nothing that is forced. A fleet (WithFleet) keeps nothing:
+// processes that run tell each other, and one that starts hears from the others what they have open. Each way does
+// without the others, and they can be used together.
 package transport
 
 import (
@@ -24,12 +25,12 @@ import (
 // Transport is an http.RoundTripper that keeps one circuit per upstream. New makes it. It is safe for concurrent use
 // and starts no goroutine that lasts, but for those of a fleet's bus.
 //
-// The base gets the caller's own request, but in three cases a shallow copy of it: with a body that is none of those that
-// http.NewRequest knows and no file, so that its errors are told from the upstream's; under policy.Limits.Timeout, with a context
-// of its own; and as a probe after silence, with a trace in its context and, over HTTP/2, with Close set. A copy shares URL and
-// Header with the original, and the response's Request is the original again. What knows a request by its
-// address does not know a copy: so CancelRequest of a base, which net/http deprecates and which a Transport does not have, does nothing
-// for one. Cancel the request's context in its place.
+// The base gets the caller's own request, but in three cases a shallow copy of it: with a body that is none of those
+// that http.NewRequest knows and no file, so that its errors are told from the upstream's; under policy.Limits.Timeout,
+// with a context of its own; and as a probe after silence, with a trace in its context and, over HTTP/2, with Close
+// set. A copy shares URL and Header with the original, and the response's Request is the original again. What knows a
+// request by its address does not know a copy: so CancelRequest of a base, which net/http deprecates and which a
+// Transport does not have, does nothing for one. Cancel the request's context in its place.
 type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
@@ -65,9 +66,10 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an *RefusedError, if
-// refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the end of the request's context, if that
-// ended while a health check was waited for. A request without a URL has no circuit, and is the base's to answer.
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an
+// *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the
+// end of the request's context, if that ended while a health check was waited for. A request without a URL has no
+// circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.base.RoundTrip(req) // there is no upstream, and the base has an error for it
@@ -142,8 +144,8 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 // mostLayers is how many of them are looked through for one that can do something.
 const mostLayers = 100
 
-// CloseIdleConnections closes the base's idle connections, if it can. If it cannot and has a method WrappedRoundTripper, as layers of
-// k8s.io/client-go have, then whatever is inside is asked to.
+// CloseIdleConnections closes the base's idle connections, if it can. If it cannot and has a method
+// WrappedRoundTripper, as layers of k8s.io/client-go have, then whatever is inside is asked to.
 func (t *Transport) CloseIdleConnections() {
 	rt := t.base
 	for range mostLayers {

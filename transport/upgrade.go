@@ -10,14 +10,16 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// duplex reports whether the body is a connection: it belongs to the caller from now on. A switch of protocols that nobody asked for gives none,
-// but a body like any other, or an upstream could leave policy.Limits by a 101. With any other status it is the base that knows what it does.
+// duplex reports whether the body is a connection: it belongs to the caller from now on. A switch of protocols that
+// nobody asked for gives none, but a body like any other, or an upstream could leave policy.Limits by a 101. With any
+// other status it is the base that knows what it does.
 func duplex(req *http.Request, resp *http.Response) bool {
 	if _, writable := resp.Body.(io.Writer); !writable {
 		return false
 	}
 	// A layer below may have asked for it on its own.
-	return resp.StatusCode != http.StatusSwitchingProtocols || askedFor(req, resp) || resp.Request != nil && askedFor(resp.Request, resp)
+	return resp.StatusCode != http.StatusSwitchingProtocols || askedFor(req, resp) ||
+		resp.Request != nil && askedFor(resp.Request, resp)
 }
 
 // askedFor reports whether a request offers all protocols that the response switches to.

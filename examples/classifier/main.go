@@ -1,5 +1,5 @@
-// Classifier shows how to say what counts as a failure: a 200 whose body reports an error does, a 429 does, a 501 does not,
-// and the say can change while calls are under way.
+// Classifier shows how to say what counts as a failure: a 200 whose body reports an error does, a 429 does, a 501 does
+// not, and the say can change while calls are under way.
 //
 //	go run ./examples/classifier
 package main

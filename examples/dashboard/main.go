@@ -1,12 +1,12 @@
-// Dashboard shows three upstreams that misbehave, and what becomes of their circuits, on a page at http://127.0.0.1:8080/.
-// Everything runs on loopback: catalog works but for a blip now and then, payments has outages that come and go, and search
-// becomes slow and then answers nothing at all. Circuits can be overridden on the page.
+// Dashboard shows three upstreams that misbehave, and what becomes of their circuits, on a page at
+// http://127.0.0.1:8080/. Everything runs on loopback: catalog works but for a blip now and then, payments has outages
+// that come and go, and search becomes slow and then answers nothing at all. Circuits can be overridden on the page.
 //
 //	go run ./examples/dashboard
 //
 // It runs until Ctrl-C, until its input ends (Ctrl-D), or for as long as -for says. Where the input has ended before it
-// began, as with </dev/null or in the background, it says so and runs for five seconds; -for makes that longer. At its end it asks its own dashboard what happened, prints that, and
-// fails if the dashboard does not answer.
+// began, as with </dev/null or in the background, it says so and runs for five seconds; -for makes that longer. At its
+// end it asks its own dashboard what happened, prints that, and fails if the dashboard does not answer.
 package main
 
 import (
@@ -29,7 +29,9 @@ import (
 const atLeast = 5 * time.Second
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "where to serve the dashboard; a free port is taken if this one is in use")
+	addr := flag.String(
+		"addr", "127.0.0.1:8080", "where to serve the dashboard; a free port is taken if this one is in use",
+	)
 	lasts := flag.Duration("for", 0, "how long to run; 0 means until Ctrl-C or the end of the input")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -53,7 +55,10 @@ func untilInputEnds(ctx context.Context, out io.Writer) (context.Context, contex
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		if left := time.Until(soonest); left > 0 {
-			fmt.Fprintf(out, "There is no input to wait for: it stops in %v. With -for 10m it runs for ten minutes.\n", left.Round(time.Second))
+			fmt.Fprintf(
+				out, "There is no input to wait for: it stops in %v. With -for 10m it runs for ten minutes.\n",
+				left.Round(time.Second),
+			)
 			time.Sleep(left)
 		}
 		cancel()

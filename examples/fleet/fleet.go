@@ -47,8 +47,8 @@ type fleetOf struct {
 	events [clients][]event
 }
 
-// startFleet starts clients: processes that share a Redis, or nothing if its address is empty; or goroutines that share a bus,
-// or nothing if that is nil.
+// startFleet starts clients: processes that share a Redis, or nothing if its address is empty; or goroutines that share
+// a bus, or nothing if that is nil.
 func startFleet(ctx context.Context, name string, processes bool, redisAddr string, bus fleet.Bus) (*fleetOf, error) {
 	f := &fleetOf{name: name, upstream: startUpstream()}
 	ctx, cancel := context.WithCancel(ctx)

@@ -2,8 +2,9 @@
 //
 //	go run -C examples/fleet .
 //
-// It starts the processes, an upstream for each of the two fleets and a redis-server of its own. Where there is no redis-server or
-// valkey-server, the clients are Transports of one process, which share a fleet.Memory. It takes ten seconds.
+// It starts the processes, an upstream for each of the two fleets and a redis-server of its own. Where there is no
+// redis-server or valkey-server, the clients are Transports of one process, which share a fleet.Memory. It takes ten
+// seconds.
 package main
 
 import (
@@ -53,7 +54,10 @@ func run() error {
 	if processes {
 		fmt.Printf("two fleets of %d client processes, one of which shares the Redis at %s\n", clients, redisAddr)
 	} else {
-		fmt.Printf("no redis-server here: two fleets of %d Transports in this process, one of which shares a fleet.Memory\n", clients)
+		fmt.Printf(
+			"no redis-server here: two fleets of %d Transports in this process, one of which shares a fleet.Memory\n",
+			clients,
+		)
 	}
 	alone, err := startFleet(ctx, "each by itself", processes, "", nil)
 	if err != nil {
@@ -82,7 +86,9 @@ func run() error {
 
 	fmt.Printf("%-16s%15s%21s%24s\n", "", "calls wasted", "last circuit open", "last circuit recovered")
 	for _, f := range []*fleetOf{alone, shared} {
-		fmt.Printf("%-16s%15d%21s%24s\n", f.name, f.upstream.wasted.Load(), after(opened[f]), after(f.last("closed", back)))
+		fmt.Printf(
+			"%-16s%15d%21s%24s\n", f.name, f.upstream.wasted.Load(), after(opened[f]), after(f.last("closed", back)),
+		)
 	}
 	return nil
 }
@@ -111,7 +117,9 @@ func startRedis(ctx context.Context) (addr string, stop func(), err error) {
 		if err != nil {
 			return "", nil, err
 		}
-		server := exec.CommandContext(ctx, path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no")
+		server := exec.CommandContext(
+			ctx, path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
+		)
 		if err := server.Start(); err != nil {
 			return "", nil, err
 		}

@@ -3,8 +3,8 @@
 //	go run -C examples/otel .
 //
 // Outside, the trace has a span for every request of the caller, refused ones too, and the span is there to be marked
-// when Fusebox refuses. The other way round, a refused request leaves no trace, and the caller's 503 comes from nowhere.
-// With retries the order is: retries, tracing, Fusebox, base. Every attempt has its span and its permit.
+// when Fusebox refuses. The other way round, a refused request leaves no trace, and the caller's 503 comes from
+// nowhere. With retries the order is: retries, tracing, Fusebox, base. Every attempt has its span and its permit.
 package main
 
 import (
@@ -71,7 +71,9 @@ func run() error {
 		transport.WithRefusal(refuse),
 		transport.WithObserver(markProbes),
 	)
-	client := &http.Client{Transport: otelhttp.NewTransport(breaker, otelhttp.WithTracerProvider(provider), otelhttp.WithPropagators(propagation.TraceContext{}))}
+	client := &http.Client{Transport: otelhttp.NewTransport(
+		breaker, otelhttp.WithTracerProvider(provider), otelhttp.WithPropagators(propagation.TraceContext{}),
+	)}
 	defer breaker.CloseIdleConnections() // otelhttp's transport does not pass it on
 
 	get := func() error {
@@ -113,7 +115,9 @@ func run() error {
 	}
 	fmt.Printf("%d requests came to the server with a trace.\n", traced.Load())
 	if len(recorder.Ended()) != 6 || refused != 2 || probes != 1 || traced.Load() != 4 {
-		return errors.New("there should be 6 spans, 2 of them refused and 1 of a probe, and 4 traced requests at the server")
+		return errors.New(
+			"there should be 6 spans, 2 of them refused and 1 of a probe, and 4 traced requests at the server",
+		)
 	}
 	return nil
 }

@@ -64,7 +64,9 @@ func (c *callers) stop() {
 
 func callOnce(client *http.Client, url string, line *timeline) {
 	me := &caller{line: line, started: time.Now(), part: line.join()}
-	req, err := http.NewRequestWithContext(context.WithValue(context.Background(), callerKey{}, me), http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(
+		context.WithValue(context.Background(), callerKey{}, me), http.MethodGet, url, nil,
+	)
 	if err != nil {
 		panic(err) // the URL is our own
 	}

@@ -48,7 +48,9 @@ func run(out io.Writer, colour bool, s script) error {
 	}
 	defer upstream.Close()
 
-	fmt.Fprintf(out, "A server on loopback works, fails, hangs and recovers. Every %v it is called through Fusebox.\n", s.every)
+	fmt.Fprintf(
+		out, "A server on loopback works, fails, hangs and recovers. Every %v it is called through Fusebox.\n", s.every,
+	)
 	fmt.Fprintf(out, "%d failures in a row open the circuit for %v; then %d probes decide. Callers wait %v at most.\n\n",
 		s.policy.Failures, s.policy.OpenFor, s.policy.Probes, s.timeout)
 	line := newTimeline(out, colour)
@@ -107,5 +109,6 @@ func check(states []policy.State) error {
 // isTerminal reports whether colour makes sense.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" &&
+		os.Getenv("TERM") != "dumb"
 }

@@ -61,11 +61,17 @@ func (t *timeline) summary(upstream *server) {
 		}
 	}
 	arrived := upstream.arrived[fails].Load() + upstream.arrived[hangs].Load()
-	t.fact("Spared", "%d calls did not reach the sick server, %d did. %d of the spared ones would have hung.", spared, arrived, stuck)
+	t.fact(
+		"Spared", "%d calls did not reach the sick server, %d did. %d of the spared ones would have hung.", spared,
+		arrived, stuck,
+	)
 	if last := len(t.changes) - 1; last >= 0 && t.changes[last].To == policy.Closed {
 		t.fact("Recovered", "The circuit was closed %v after the server was well.", short(t.changes[last].At.Sub(well)))
 	}
-	t.fact("Callers", "%d answered, %d failed, %d refused, %d in all.", total[answered], total[failed], total[refused], len(t.calls))
+	t.fact(
+		"Callers", "%d answered, %d failed, %d refused, %d in all.", total[answered], total[failed], total[refused],
+		len(t.calls),
+	)
 }
 
 func (t *timeline) fact(name, format string, args ...any) {

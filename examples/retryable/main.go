@@ -99,7 +99,10 @@ func run() error {
 		return err
 	}
 
-	fmt.Printf("Until the circuit was open, the server got %d requests with retries outside and %d with retries inside.\n", outside, inside)
+	fmt.Printf(
+		"Until the circuit was open, the server got %d requests with retries outside and %d with retries inside.\n",
+		outside, inside,
+	)
 	if outside != 5 || inside != 20 {
 		return errors.New("it should be 5 and 20")
 	}

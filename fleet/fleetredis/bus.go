@@ -68,7 +68,7 @@ func newPlace(caller string, client redis.UniversalClient, o *Options) place {
 	}
 	if strings.ContainsAny(o.Namespace, "{}") {
 		panic(
-			"fusebox/fleet/fleetredis: Options.Namespace has braces, which would put its keys in several slots of a cluster",
+			"fusebox/fleet/fleetredis: Options.Namespace has braces, which would put its keys in several slots",
 		)
 	}
 	if o.Logger == nil {

@@ -103,7 +103,10 @@ type applied struct {
 // tell tells the logger how many overrides are left out, when there is news.
 func (f *follower) tell(leftOut int) {
 	if leftOut > 0 && leftOut != f.leftOut {
-		f.logger.Warn("fleet: overrides in redis are left out: they make no sense, are too long, or there are too many", "n", leftOut)
+		f.logger.Warn(
+			"fleet: overrides in redis are left out: they make no sense, are too long, or there are too many", "n",
+			leftOut,
+		)
 	}
 	f.leftOut = leftOut
 }

@@ -304,7 +304,8 @@ func (p place) records(ctx context.Context) (all []Record, err error) {
 // recordOf leaves out what makes no sense.
 func recordOf(fields map[string]string) (r Record, ok bool) {
 	r.Key = transport.Key{Scheme: fields["scheme"], Host: fields["host"], Detail: fields["detail"]}
-	if r.Key == (transport.Key{}) || len(r.Key.Scheme)+len(r.Key.Host)+len(r.Key.Detail) > mostKey || r.State.UnmarshalText([]byte(fields["state"])) != nil {
+	if r.Key == (transport.Key{}) || len(r.Key.Scheme)+len(r.Key.Host)+len(r.Key.Detail) > mostKey ||
+		r.State.UnmarshalText([]byte(fields["state"])) != nil {
 		return r, false
 	}
 	var err error

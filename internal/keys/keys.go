@@ -13,8 +13,8 @@ const (
 	mostDetail = 512
 )
 
-// Short returns the parts of the key that a circuit has for this one, and false if it has none because the host is too long. Then the key is
-// what is looked at for states that are forced.
+// Short returns the parts of the key that a circuit has for this one, and false if it has none because the host is too
+// long. Then the key is what is looked at for states that are forced.
 func Short(scheme, host, detail string) (shortScheme, shortHost, shortDetail string, ok bool) {
 	if len(scheme)+len(host) > mostHost {
 		scheme = scheme[:min(len(scheme), mostHost)]

@@ -8,10 +8,10 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A Joint is a recovery of all members of a fleet. Each has the whole of it: its rule is told of the calls of all, so that
-// the limits of all are about the same, and that limit is of the calls of all. What others say neither closes a circuit nor
-// opens one, and a few who lie take from no member its even share of the limit, once there is one for each. Like the rest of
-// a circuit it is under mu.
+// A Joint is a recovery of all members of a fleet. Each has the whole of it: its rule is told of the calls of all, so
+// that the limits of all are about the same, and that limit is of the calls of all. What others say neither closes a
+// circuit nor opens one, and a few who lie take from no member its even share of the limit, once there is one for each.
+// Like the rest of a circuit it is under mu.
 type Joint struct {
 	Others   map[string]Report
 	InFlight int           // calls of the others, as far as they are believed
@@ -41,9 +41,12 @@ const (
 	Lag       = 25 * time.Millisecond // until all know of what one does
 	requestIn = 2 * time.Second       // requests are counted over the last second or two
 	silence   = time.Second           // after which there are no others any more, as far as one can tell
-	leastEach = time.Second           // a member lets a call through in so long, or four times the usual time; in a fleet larger than the limit in as many times so long
+	// a member lets a call through in so long, or four times the usual time; in a fleet larger than the limit in as
+	// many times so long
+	leastEach = time.Second
 
-	maxBlame   = 2 // failures of a member count between two own successes: half of what halves a limit by others' failures
+	// failures of a member count between two own successes: half of what halves a limit by others' failures
+	maxBlame   = 2
 	smoothOf   = 8 // calls, as TCP's smoothed round trip
 	maxOfUsual = 4 // times the calls of most members are believed of one, and one more
 )
@@ -75,9 +78,10 @@ func (j *Joint) Take(member string, r Report, failures int) (counted int) {
 	return counted
 }
 
-// Sweep leaves out what does not hold any more, and finds out how many calls of a member are believed, and what a call takes.
-// Both go by medians, which a few who lie do not move much. And what a call takes is neither less than half of what it took
-// when all was well, or what is true would look slow; nor more than three times what own ones take, at which a Ramp still grows.
+// Sweep leaves out what does not hold any more, and finds out how many calls of a member are believed, and what a call
+// takes. Both go by medians, which a few who lie do not move much. And what a call takes is neither less than half of
+// what it took when all was well, or what is true would look slow; nor more than three times what own ones take, at
+// which a Ramp still grows.
 func (p *Member) Sweep(now time.Time) {
 	j := &p.Joint
 	if now.Sub(j.swept) < Lag {
@@ -132,7 +136,9 @@ func (p *Member) hearRecovering(now time.Time, m fleet.Message) {
 	s.counted = 0
 	s.Others = remember(s.Others, m.From, now.Add(OpenedFor))
 	_, _, recover := p.machine.Memories()
-	r := Report{InFlight: max(0, min(m.InFlight, MaxAsked)), Took: max(0, m.Took), Until: now.Add(p.machine.Lengthened(recover.Lease()))}
+	r := Report{InFlight: max(0, min(m.InFlight, MaxAsked)), Took: max(0, m.Took), Until: now.Add(
+		p.machine.Lengthened(recover.Lease()),
+	)}
 	failures := s.Joint.Take(m.From, r, max(0, m.Failures))
 	s.Joint.CountRequests(now, m.Requests)
 	if p.machine.State() == policy.Open {
@@ -152,8 +158,8 @@ func (p *Member) hearRecovering(now time.Time, m fleet.Message) {
 	rule.Others(p.machine.InFlight()+s.Joint.InFlight, max(0, m.Successes), failures, s.Joint.Took)
 }
 
-// Join reports whether to take up an upstream that has answered another member: yes, but after a recovery that failed not
-// without a probe of its own, or whoever says so again and again has it hammered.
+// Join reports whether to take up an upstream that has answered another member: yes, but after a recovery that failed
+// not without a probe of its own, or whoever says so again and again has it hammered.
 func (p *Member) Join() bool { return p.answered && !p.wary }
 
 // Admitted takes notice of an own call.
@@ -165,9 +171,9 @@ func (p *Member) Admitted(now time.Time) {
 // Freed says that there is news.
 func (p *Member) Freed() { p.tellWaiting() }
 
-// InFlight returns how many calls all members have in flight, for a rule that limits them; at least as many as the limit
-// for a request that is to wait its turn. Places that are free are shared out by chance among the requests that come
-// before all know who has taken them.
+// InFlight returns how many calls all members have in flight, for a rule that limits them; at least as many as the
+// limit for a request that is to wait its turn. Places that are free are shared out by chance among the requests that
+// come before all know who has taken them.
 func (p *Member) InFlight(now time.Time, own int) int {
 	p.Requested(now)
 	p.Sweep(now)

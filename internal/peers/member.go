@@ -8,20 +8,20 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A Member is what a circuit knows of the circuits of its key in a fleet (package fleet), and tells them. Like the rest of a circuit
-// it is under the circuit's lock. What others say is trusted by half: their failures count half of one's own, no member by itself brings
-// more than half of the evidence that it takes to trip, a circuit whose own calls succeed is not opened by
-// what others say, and between two own probes no more of theirs that fail count than half as many as there are members. So
-// neither a member that is cut off nor one that lies can open the circuits of those who reach the upstream, and what opens
-// by mistake has the next probe within two leases, whoever claims to be probing.
+// A Member is what a circuit knows of the circuits of its key in a fleet (package fleet), and tells them. Like the rest
+// of a circuit it is under the circuit's lock. What others say is trusted by half: their failures count half of one's
+// own, no member by itself brings more than half of the evidence that it takes to trip, a circuit whose own calls
+// succeed is not opened by what others say, and between two own probes no more of theirs that fail count than half as
+// many as there are members. So neither a member that is cut off nor one that lies can open the circuits of those who
+// reach the upstream, and what opens by mistake has the next probe within two leases, whoever claims to be probing.
 type Member struct {
 	machine Machine
 	send    func(fleet.Message)
 	share
 }
 
-// NewMember makes the Peers of a circuit in a fleet. Send takes what the others are to be told, outside the circuit's lock: the key is
-// missing, and of Evidence it is only said that there is some, to be had by TakeEvidence.
+// NewMember makes the Peers of a circuit in a fleet. Send takes what the others are to be told, outside the circuit's
+// lock: the key is missing, and of Evidence it is only said that there is some, to be had by TakeEvidence.
 func NewMember(machine Machine, send func(fleet.Message)) *Member {
 	return &Member{machine: machine, send: send}
 }
@@ -49,9 +49,10 @@ type share struct {
 	due      time.Time // a probe of its own has been due since then, and waits for the claim of another
 	answered bool      // the upstream answered another member
 	led      bool      // by the word of another, the next probe goes before it is due
-	wary     bool      // a recovery failed since the trip; without a probe before it, one that began by the word of another
-	Failing  string    // a member whose recovery failed since
-	foreign  int       // failed probes of others since the last own one
+	// a recovery failed since the trip; without a probe before it, one that began by the word of another
+	wary    bool
+	Failing string // a member whose recovery failed since
+	foreign int    // failed probes of others since the last own one
 
 	Joint Joint // a recovery, from the trip on
 }
@@ -60,14 +61,16 @@ const (
 	remoteWorth = 3                // successes lower the evidence by this, as Evidence.Worth
 	EvidenceFor = 10 * time.Second // the evidence of others holds
 	VouchFor    = 5 * time.Second  // an own success does, until an own failure
-	Seldom      = 5 * time.Second  // a failure that comes so long after the last one is told even if it is the first in a row
-	OpenedFor   = 90 * time.Second // others take a circuit for open that has not said so again
-	plainTrip   = 6                // failures at which a rule trips that has no gauge, as far as others are concerned
-	TrySoon     = time.Second      // after which a circuit without a failure of its own is due for a probe, whatever its rule
-	MaxOthers   = 1024             // members remembered
-	maxTrips    = 1 << 20          // no overflow
-	MaxAsked    = 4096             // requests that one message tells of
-	asksInGap   = 8                // messages of requests between two probes, about
+	// a failure that comes so long after the last one is told even if it is the first in a row
+	Seldom    = 5 * time.Second
+	OpenedFor = 90 * time.Second // others take a circuit for open that has not said so again
+	plainTrip = 6                // failures at which a rule trips that has no gauge, as far as others are concerned
+	// after which a circuit without a failure of its own is due for a probe, whatever its rule
+	TrySoon   = time.Second
+	MaxOthers = 1024    // members remembered
+	maxTrips  = 1 << 20 // no overflow
+	MaxAsked  = 4096    // requests that one message tells of
+	asksInGap = 8       // messages of requests between two probes, about
 )
 
 // Hear takes what another member says.
@@ -257,9 +260,9 @@ func (p *Member) tellWaiting() {
 	}
 }
 
-// TakeEvidence returns what the others do not know of: failures and successes of a closed circuit, requests of an open one, how
-// the calls of a half-open one do. It returns false if that is not worth a message: there is nothing, or only successes while
-// nobody suspects anything.
+// TakeEvidence returns what the others do not know of: failures and successes of a closed circuit, requests of an open
+// one, how the calls of a half-open one do. It returns false if that is not worth a message: there is nothing, or only
+// successes while nobody suspects anything.
 func (p *Member) TakeEvidence() (m fleet.Message, ok bool) {
 	m, p.waiting, p.told = p.waiting, fleet.Message{}, false
 	switch p.machine.State() {

@@ -1,5 +1,5 @@
-// Package peers is what the circuits of one key in other processes say, as the circuit of this one asks and tells them. A circuit that
-// has none has Alone, which says nothing; Member is the one of a fleet.
+// Package peers is what the circuits of one key in other processes say, as the circuit of this one asks and tells them.
+// A circuit that has none has Alone, which says nothing; Member is the one of a fleet.
 package peers
 
 import (
@@ -12,7 +12,8 @@ import (
 type Peers interface {
 	// Quiet reports whether an own success would change nothing here.
 	Quiet() bool
-	// Ended takes the result of an own call of the closed circuit, and reports whether it trips together with what others have said.
+	// Ended takes the result of an own call of the closed circuit, and reports whether it trips together with what
+	// others have said.
 	Ended(now time.Time, r policy.Result) (trips bool)
 	// Requested takes notice of an own request while the circuit is open.
 	Requested(now time.Time)
@@ -32,8 +33,8 @@ type Peers interface {
 	Admitted(now time.Time)
 	Freed()
 	Recovering(r policy.Result)
-	// Changed says that the own circuit changes its state, with that many failures of its own in view. It returns when a probe is
-	// due at the latest, for one that opens by the word of others; zero if that is as the rule says.
+	// Changed says that the own circuit changes its state, with that many failures of its own in view. It returns when
+	// a probe is due at the latest, for one that opens by the word of others; zero if that is as the rule says.
 	Changed(to policy.State, at time.Time, reason policy.ChangeReason, failures int) (soon time.Time)
 }
 

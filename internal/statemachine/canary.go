@@ -6,9 +6,9 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A canary is how a closed circuit finds out how long calls take, and that one is late, in a way that costs a healthy call nothing:
-// one call at a time is the canary, and only that one is timed. If it is late, all calls are counted (vigil) until one that started
-// since is back in time.
+// A canary is how a closed circuit finds out how long calls take, and that one is late, in a way that costs a healthy
+// call nothing: one call at a time is the canary, and only that one is timed. If it is late, all calls are counted
+// (vigil) until one that started since is back in time.
 type canary struct {
 	pace
 	phase phase
@@ -42,7 +42,8 @@ const (
 	leastTerm = 250 * time.Millisecond // of a probe's lease
 	smoothOf  = 8                      // calls, as TCP's smoothed round trip
 	mindful   = 10 * time.Minute       // the longest call is remembered
-	maxTaken  = 5 * time.Minute        // by a call, as far as others are concerned, or one that hangs could hold them up for as long
+	// by a call, as far as others are concerned, or one that hangs could hold them up for as long
+	maxTaken = 5 * time.Minute
 )
 
 // takeCanary makes the call of a new permit the canary, unless another one was faster.
@@ -74,8 +75,8 @@ func (m *machine) wake(now time.Time) {
 func (c *canary) stop() { c.phase, c.vigil, c.wake = wanting, nil, time.Time{} }
 
 // cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers,
-// whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up; well that it did what
-// it was asked, and took as long as that takes.
+// whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up; well that it
+// did what it was asked, and took as long as that takes.
 func (c *canary) cameBack(now time.Time, call *watched, heard, well bool, hold policy.Hold) {
 	if call != nil {
 		if call.back {
@@ -145,7 +146,8 @@ type pace struct {
 	slowest time.Time     // when that one came back
 }
 
-// late is how long a canary may take. Half as long again as usual may be a queue that begins, and it costs little to look.
+// late is how long a canary may take. Half as long again as usual may be a queue that begins, and it costs little to
+// look.
 func (p *pace) late() time.Duration { return max(leastLate, p.usual+p.usual/2) }
 
 // learn takes notice of how long a call took that is one like the others.
@@ -177,5 +179,6 @@ func (p *pace) shortened(most time.Duration) time.Duration {
 	return min(most, max(leastTerm, 4*p.usual))
 }
 
-// lengthened makes the lease of a call of a recovery longer where calls take long: what has just been answered after a time may be again.
+// lengthened makes the lease of a call of a recovery longer where calls take long: what has just been answered after a
+// time may be again.
 func (p *pace) lengthened(least time.Duration) time.Duration { return max(least, 2*p.longest) }

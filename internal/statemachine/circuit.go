@@ -1,11 +1,11 @@
-// Package statemachine is the circuit. A machine decides and remembers: three states, permits, generations. It asks the rules of a
-// policy and knows none of them, and it has no lock, no clock and no HTTP: its methods take now. A Circuit is a machine behind
-// one lock, and the word by which a healthy call needs neither.
+// Package statemachine is the circuit. A machine decides and remembers: three states, permits, generations. It asks the
+// rules of a policy and knows none of them, and it has no lock, no clock and no HTTP: its methods take now. A Circuit
+// is a machine behind one lock, and the word by which a healthy call needs neither.
 //
-// One file has one matter: what calls are let through (machine.go), how a state changes (change.go), what the calls have that are
-// out in trouble (leases.go), what a call's end says (result.go), how long calls take (canary.go) and what to do if one is late
-// (vigil.go), callers that leave early (hints.go), connections that may be dead (connections.go). What circuits of other processes
-// say is in package peers, which most circuits do without.
+// One file has one matter: what calls are let through (machine.go), how a state changes (change.go), what the calls
+// have that are out in trouble (leases.go), what a call's end says (result.go), how long calls take (canary.go) and
+// what to do if one is late (vigil.go), callers that leave early (hints.go), connections that may be dead
+// (connections.go). What circuits of other processes say is in package peers, which most circuits do without.
 package statemachine
 
 import (
@@ -46,9 +46,10 @@ type Observer interface {
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
-// The lock protocol: word, config and well are read without the lock and written with it, but for word's touched bit, which is a
-// hint. All else is under mu. Whoever releases mu publishes what has changed (publish), sets the timer that the machine wants, and
-// tells the observer what has happened, unless another goroutine is at it; where that is not to be, mu is released by quietly.
+// The lock protocol: word, config and well are read without the lock and written with it, but for word's touched bit,
+// which is a hint. All else is under mu. Whoever releases mu publishes what has changed (publish), sets the timer that
+// the machine wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to
+// be, mu is released by quietly.
 type Circuit struct {
 	word   atomic.Uint64
 	config atomic.Pointer[Config]
@@ -112,8 +113,8 @@ func (c *Circuit) settle() {
 	}
 }
 
-// timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells observers nothing:
-// nobody could catch their panic.
+// timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
+// observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
 	c.mu.Lock()
 	defer c.quietly()
@@ -147,7 +148,8 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	return permit, true
 }
 
-// Acquire gives a permit to a call that is good for a use, or says why not. Deadline is when its caller will be gone; zero if never.
+// Acquire gives a permit to a call that is good for a use, or says why not. Deadline is when its caller will be gone;
+// zero if never.
 func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, refusal Refusal) {
 	c.mu.Lock()
 	decided, told := false, false
@@ -188,8 +190,8 @@ func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
 	return c.machine.blame(now, r)
 }
 
-// WithPeers calls f with the circuit's peers, under its lock, unless it was forgotten: they hear what others say, and are asked what
-// there is to say.
+// WithPeers calls f with the circuit's peers, under its lock, unless it was forgotten: they hear what others say, and
+// are asked what there is to say.
 func (c *Circuit) WithPeers(f func(peers.Peers)) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -198,8 +200,8 @@ func (c *Circuit) WithPeers(f func(peers.Peers)) {
 	}
 }
 
-// Well reports whether the upstream of a closed circuit is known to have answered a call well since then, to a tenth of a second,
-// and nothing has failed after that. It takes no lock and writes nothing.
+// Well reports whether the upstream of a closed circuit is known to have answered a call well since then, to a tenth of
+// a second, and nothing has failed after that. It takes no lock and writes nothing.
 func (c *Circuit) Well(since time.Time) bool {
 	at := c.well.Load()
 	return at != 0 && at >= int64(since.Sub(began)) && c.word.Load()&goneBit == 0

@@ -6,11 +6,11 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// An instance of an upstream can vanish without a word, and another take its place. Then every connection from before is
-// dead, and a probe over one of them comes to nothing, whatever the upstream does. So a probe is to go over a new
-// connection, and of one that could not, silence says nothing: the next request is a probe, and since each of them costs a
-// dead connection and a lease, the leases become shorter and shorter, until the connections are used up about as fast as
-// without a circuit.
+// An instance of an upstream can vanish without a word, and another take its place. Then every connection from before
+// is dead, and a probe over one of them comes to nothing, whatever the upstream does. So a probe is to go over a new
+// connection, and of one that could not, silence says nothing: the next request is a probe, and since each of them
+// costs a dead connection and a lease, the leases become shorter and shorter, until the connections are used up about
+// as fast as without a circuit.
 
 const (
 	staleLease = time.Second      // at most, of a probe over a connection that may be dead
@@ -32,7 +32,9 @@ func (m *machine) reuses(now time.Time, p *Permit, reused bool, since time.Time,
 		place.reused = reused && !since.After(m.since) && int(m.connections.nothing) < most
 		place.expiry = place.lease
 		if place.reused && place.stale {
-			place.expiry = earlier(place.lease, now.Add(halved(min(place.lease.Sub(now), staleLease), m.connections.nothing)))
+			place.expiry = earlier(
+				place.lease, now.Add(halved(min(place.lease.Sub(now), staleLease), m.connections.nothing)),
+			)
 			m.leases.endsAt(place.expiry)
 		}
 	}

@@ -43,8 +43,8 @@ func (e *events) unlock(mu *sync.Mutex) {
 	mu.Unlock()
 }
 
-// deliver tells a batch and returns with mu locked. If the observer panics, what is left of the batch goes back to wait for the next
-// unlock.
+// deliver tells a batch and returns with mu locked. If the observer panics, what is left of the batch goes back to wait
+// for the next unlock.
 func (e *events) deliver(mu *sync.Mutex, batch []func()) {
 	done, completed := 0, false
 	defer func() {

@@ -59,8 +59,9 @@ func (c *Circuit) Hasten() {
 	c.machine.Hasten()
 }
 
-// Configure makes the circuit go by other rules, in the state in which it is and with the calls that are out. A recovery
-// under way goes on by the rule that it began with. Observers are told nothing: the caller may hold a lock of its own.
+// Configure makes the circuit go by other rules, in the state in which it is and with the calls that are out. A
+// recovery under way goes on by the rule that it began with. Observers are told nothing: the caller may hold a lock of
+// its own.
 func (c *Circuit) Configure(config *Config, now time.Time) {
 	c.mu.Lock()
 	defer c.quietly()
@@ -104,7 +105,8 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	return true
 }
 
-// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest first.
+// Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest
+// first.
 func (c *Circuit) Recall(seen []policy.Sample) {
 	c.mu.Lock()
 	defer c.quietly()

@@ -16,8 +16,8 @@ const (
 	Idle                   // or in trouble, and nobody has asked for it for a time
 )
 
-// Forget tells the circuit that it is no longer that of its key, if it is one of those to spare and was not used since it
-// was last asked so. Idle is the time of that name.
+// Forget tells the circuit that it is no longer that of its key, if it is one of those to spare and was not used since
+// it was last asked so. Idle is the time of that name.
 func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 	if !mayBeSpared(c.word.Load(), spare) {
 		return false // and it stays as used as it was for when it may

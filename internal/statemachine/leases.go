@@ -7,13 +7,15 @@ import (
 )
 
 const (
-	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body that
-	// streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
+	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body
+	// that streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
 	bodyLease = time.Second
-	// hollowFor is how long it is remembered that good headers had settled a call whose body then broke. A stream may say nothing for long
-	// and be well; but where calls have ended that way, others may, and only bytes that come after a time are a sign of life.
+	// hollowFor is how long it is remembered that good headers had settled a call whose body then broke. A stream may
+	// say nothing for long and be well; but where calls have ended that way, others may, and only bytes that come after
+	// a time are a sign of life.
 	hollowFor = 10 * time.Minute
-	// maxWeighed is how many calls of a closed circuit wait for that at a time. The success of further ones counts at their end.
+	// maxWeighed is how many calls of a closed circuit wait for that at a time. The success of further ones counts at
+	// their end.
 	maxWeighed = 64
 
 	forEver = 100 * 365 * 24 * time.Hour
@@ -23,11 +25,12 @@ const (
 type leases struct {
 	places []*place
 	next   time.Time // not after the first of them ends; zero if there is none
-	hollow time.Time // until then good headers say nothing by themselves: of a call that they had settled the body broke
+	// until then good headers say nothing by themselves: of a call that they had settled the body broke
+	hollow time.Time
 }
 
-// place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came well, while
-// its body may still break.
+// place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came
+// well, while its body may still break.
 type place struct {
 	index    int // in leases.places; -1 when given back
 	started  time.Time
@@ -133,8 +136,8 @@ func (m *machine) expire(now time.Time) {
 	}
 }
 
-// weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or breaks before.
-// It returns nil if a success would change nothing, or if too many calls wait for that.
+// weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or
+// breaks before. It returns nil if a success would change nothing, or if too many calls wait for that.
 func (m *machine) weigh(now time.Time) *place {
 	m.expire(now)
 	if m.state != policy.Closed || m.word()&quietBit != 0 || len(m.leases.places) >= maxWeighed {
@@ -148,9 +151,10 @@ func (m *machine) weigh(now time.Time) *place {
 	return p
 }
 
-// late takes the result of a call that its lease has settled already. Two things can be new in it: that the body broke after the
-// headers came well, which is one more failure unless the circuit has opened since; and that the call succeeded after all, which
-// says that the upstream lives, if it is the trouble still in which the call was let through.
+// late takes the result of a call that its lease has settled already. Two things can be new in it: that the body broke
+// after the headers came well, which is one more failure unless the circuit has opened since; and that the call
+// succeeded after all, which says that the upstream lives, if it is the trouble still in which the call was let
+// through.
 func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Result) (opened bool) {
 	lives := m.lives(p, r)
 	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
@@ -164,7 +168,8 @@ func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Resu
 		return m.settle(now, p, r)
 	case lives && m.state == policy.Open:
 		return m.wakeUp(now, m.learn(now, p, r))
-	case lives && !m.recoverOf.Rules.Recover.AfterProbe(): // the probes of a trial are alike, and one of an earlier trial will do
+	// the probes of a trial are alike, and one of an earlier trial will do
+	case lives && !m.recoverOf.Rules.Recover.AfterProbe():
 		return m.settle(now, p, r)
 	case lives:
 		m.learn(now, p, r)
@@ -194,8 +199,8 @@ func (m *machine) bytesCame(now time.Time, p *Permit) {
 	m.expire(now)
 }
 
-// lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble, and its
-// answer has come.
+// lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble,
+// and its answer has come.
 func (m *machine) lives(p *place, r policy.Result) bool {
 	return !p.headers && r.Outcome == policy.Success && !m.forced && m.trouble != nil && m.trouble == p.trouble
 }

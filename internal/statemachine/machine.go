@@ -7,8 +7,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A machine is what a circuit decides and remembers. It has no lock, no clock and no timer: whoever uses it calls one method at a
-// time, and wake when canary.wake has come.
+// A machine is what a circuit decides and remembers. It has no lock, no clock and no timer: whoever uses it calls one
+// method at a time, and wake when canary.wake has come.
 type machine struct {
 	config     *Config
 	state      policy.State
@@ -31,11 +31,12 @@ type machine struct {
 	hints       hints
 	connections connections
 	canary      canary
-	well        int64 // when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
-	failures    failures
-	counts      Counts
-	peers       peers.Peers
-	events      *events
+	// when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
+	well     int64
+	failures failures
+	counts   Counts
+	peers    peers.Peers
+	events   *events
 }
 
 // trouble is what there is to say of a circuit that is not closed. It is apart, since most are.
@@ -156,7 +157,8 @@ func (m *machine) decideHalfOpen(now time.Time, good Use) (Permit, Refusal) {
 	return m.admit(now, m.Lengthened(m.recover.Lease()), mark, trial), Refusal{}
 }
 
-// withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe one.
+// withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe
+// one.
 func (m *machine) withholds(now time.Time, good Use) bool {
 	if good == LastResort && m.trouble.withheld.IsZero() {
 		m.trouble.withheld = now
@@ -180,7 +182,9 @@ func (m *machine) safeUntil() time.Time {
 
 // admit lets a call through in trouble.
 func (m *machine) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
-	p := &place{started: now, trouble: m.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe}
+	p := &place{
+		started: now, trouble: m.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe,
+	}
 	p.requests = m.trouble.requests
 	if probe {
 		p.stale, m.connections.stale = m.connections.stale, false
@@ -206,7 +210,8 @@ func (m *machine) came(now time.Time) {
 func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	m.counts.Refusals++
 	r := Refusal{
-		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Cause: m.failures.cause, Samples: m.failures.list(),
+		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Cause: m.failures.cause,
+		Samples: m.failures.list(),
 	}
 	if r.State == policy.Open && !m.forced {
 		r.Due = m.probe.Due()

@@ -15,8 +15,8 @@ type Permit struct {
 	timed      bool     // the circuit has to know how long the call takes
 }
 
-// Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call. Circuit.Permit makes
-// the permit of it again.
+// Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
+// Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
 	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed
 }
@@ -29,15 +29,15 @@ func (c *Circuit) Permit(generation uint64) Permit {
 // Granted reports whether p is a permit at all.
 func (p Permit) Granted() bool { return p.circuit != nil }
 
-// Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or counted
-// because an upstream may have fallen silent or behind.
+// Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
+// counted because an upstream may have fallen silent or behind.
 func (p Permit) Watched() bool { return p.timed || p.watched != nil }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
 
-// Probe reports whether the call is a probe: let through while open, or as one of the few of a trial, and not as part of
-// a ramp.
+// Probe reports whether the call is a probe: let through while open, or as one of the few of a trial, and not as part
+// of a ramp.
 func (p Permit) Probe() bool { return p.place != nil && p.place.probe }
 
 // Overdue reports whether the call is a probe that any call may be, since no safe one came for it in Rules.SafeWait.
@@ -47,8 +47,8 @@ func (p Permit) Overdue() bool { return p.place != nil && p.place.overdue }
 // through.
 func (p Permit) Scout() bool { return p.Probe() || p.watched != nil && p.watched.scout }
 
-// Stale reports whether the upstream fell silent, so that connections made before may be dead and the call is not to go over
-// one of them.
+// Stale reports whether the upstream fell silent, so that connections made before may be dead and the call is not to go
+// over one of them.
 func (p Permit) Stale() bool {
 	return p.place != nil && p.place.stale || p.watched != nil && p.watched.stale
 }
@@ -87,9 +87,10 @@ func (p *Permit) Bytes(now time.Time) {
 	p.circuit.machine.bytesCame(now, p)
 }
 
-// Reused says that a scout goes over a connection that was there before, unused since; zero if that is not known. If the
-// connection may be dead, silence will say nothing of the upstream, for up to most such calls. It may be called again while
-// the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no notice.
+// Reused says that a scout goes over a connection that was there before, unused since; zero if that is not known. If
+// the connection may be dead, silence will say nothing of the upstream, for up to most such calls. It may be called
+// again while the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no
+// notice.
 func (p Permit) Reused(now time.Time, reused bool, since time.Time, most int) {
 	p.circuit.mu.Lock()
 	defer p.circuit.unlock()
@@ -110,8 +111,8 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, false)
 }
 
-// DoneAgain is Done for a call that says no more of the upstream than is known: it failed by an event by which another has failed
-// already, or its good headers are of long ago.
+// DoneAgain is Done for a call that says no more of the upstream than is known: it failed by an event by which another
+// has failed already, or its good headers are of long ago.
 func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, true)
 }

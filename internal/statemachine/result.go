@@ -98,7 +98,8 @@ func (m *machine) returned(now time.Time, p *Permit) {
 	}
 	if place.index >= 0 {
 		m.hastened = m.hastened || place.hastened
-		if since, others := place.withheld, m.trouble.withheld; !since.IsZero() && (others.IsZero() || since.Before(others)) {
+		if since, others := place.withheld, m.trouble.withheld; !since.IsZero() &&
+			(others.IsZero() || since.Before(others)) {
 			m.trouble.withheld = since
 		}
 		m.connections.stale = m.connections.stale || place.stale
@@ -120,7 +121,8 @@ func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
 
 // answered takes notice of whether there is such an upstream at all.
 func (m *machine) answered(r policy.Result) {
-	m.known = m.known || r.Outcome == policy.Success || r.Cause.Status != 0 && r.Cause.Kind != policy.KindLocal && !connecting(r.Cause.Phase)
+	m.known = m.known || r.Outcome == policy.Success ||
+		r.Cause.Status != 0 && r.Cause.Kind != policy.KindLocal && !connecting(r.Cause.Phase)
 }
 
 // connecting reports whether a phase is before the upstream can say anything. A status of then is that of a proxy.
@@ -179,8 +181,8 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	return false
 }
 
-// learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery can start
-// with.
+// learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery
+// can start with.
 func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result {
 	r.Usual = m.canary.usual
 	if p.trouble == m.trouble {
@@ -214,7 +216,8 @@ func (m *machine) conclude(now time.Time, mark int, r policy.Result) (opened boo
 	return false
 }
 
-// wentWell takes notice of a call that went well so far: a canary, or one of a circuit that is not quiet. The others write nothing.
+// wentWell takes notice of a call that went well so far: a canary, or one of a circuit that is not quiet. The others
+// write nothing.
 func (m *machine) wentWell(now time.Time) { m.well = int64(now.Sub(began)) }
 
 // began is what moments are counted from.

@@ -18,11 +18,12 @@ type Counts struct {
 
 // Snapshot is a circuit at one moment.
 type Snapshot struct {
-	State               policy.State
-	Forced              bool      // by hand, and the rules have no say
-	Since               time.Time // zero if the circuit never changed its state
-	Trouble             time.Time // when the trouble began that it is in; zero if it is closed
-	Asked               time.Time // the last request while it is not closed, or the call that tripped it; zero if none has come, or it is closed
+	State   policy.State
+	Forced  bool      // by hand, and the rules have no say
+	Since   time.Time // zero if the circuit never changed its state
+	Trouble time.Time // when the trouble began that it is in; zero if it is closed
+	// the last request while it is not closed, or the call that tripped it; zero if none has come, or it is closed
+	Asked               time.Time
 	Due                 time.Time // as Change.Due; zero unless Open
 	Generation          uint64
 	Failures, Successes int // what the rule of the state has in view
@@ -35,7 +36,8 @@ type Snapshot struct {
 	Requests            int             // to come until one is a probe, if Open and the rule counts them; 0 otherwise
 	Latest              time.Time       // from then on one is a probe whatever its number; zero if Requests is 0
 	SafeUntil           time.Time       // as Refusal.SafeUntil
-	Gauge, Trips        int             // how near a closed circuit is to tripping, and at how much it does; 0 if its rule has no gauge
+	// how near a closed circuit is to tripping, and at how much it does; 0 if its rule has no gauge
+	Gauge, Trips int
 }
 
 // Snapshot returns the circuit as it is now. It changes nothing and tells observers nothing.

@@ -7,7 +7,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A vigil is what is known since a canary was found late: whether the upstream has fallen silent or behind (policy.Hold).
+// A vigil is what is known since a canary was found late: whether the upstream has fallen silent or behind
+// (policy.Hold).
 type vigil struct {
 	*pace
 	first   *watched    // the canary
@@ -22,10 +23,11 @@ type vigil struct {
 	trusted bool        // a call was let through the silence that was to use a new connection
 	nothing uint8       // and those that used one that may be dead
 
-	from          time.Time     // answers are counted; zero until a call started since is back
-	back          int           // answers since from
-	timed         int           // answers in smooth
-	smooth, least time.Duration // the time that calls take, a moving mean, and its least, the canary's first; 0 if not known
+	from  time.Time // answers are counted; zero until a call started since is back
+	back  int       // answers since from
+	timed int       // answers in smooth
+	// the time that calls take, a moving mean, and its least, the canary's first; 0 if not known
+	smooth, least time.Duration
 }
 
 const (
@@ -35,7 +37,8 @@ const (
 	paceLeast = 20               // answers, or there is no pace yet
 	growth    = 2                // of the time that calls take, which tells a queue from an upstream that is slow
 	calm      = 10 * time.Second // without a call held, before the usual time follows one that is longer
-	bearable  = time.Minute      // until a call without a deadline is overdue: so long wait common proxies, unless told otherwise
+	// until a call without a deadline is overdue: so long wait common proxies, unless told otherwise
+	bearable = time.Minute
 )
 
 // admit counts a call that wants to start, or says that it is held. One call a second is let through all the same, so
@@ -67,7 +70,8 @@ func (v *vigil) admit(now, deadline time.Time, hold policy.Hold) (call *watched,
 	return call, false
 }
 
-// answered counts an answer, and reports whether it is of a call that started since and took no longer than a canary may.
+// answered counts an answer, and reports whether it is of a call that started since and took no longer than a canary
+// may.
 func (v *vigil) answered(now time.Time, call *watched, well bool) (inTime bool) {
 	v.heard, v.overdue = true, nil
 	switch span := now.Sub(v.from); {
@@ -102,7 +106,8 @@ func (v *vigil) answered(now time.Time, call *watched, well bool) (inTime bool) 
 	return call != v.first && took <= v.late()
 }
 
-// bears is how long the caller of a call waits before it is a pity: half of its time, or it could as well wait for the rest.
+// bears is how long the caller of a call waits before it is a pity: half of its time, or it could as well wait for the
+// rest.
 func bears(now, deadline time.Time) time.Duration {
 	if deadline.IsZero() {
 		return bearable
@@ -110,8 +115,9 @@ func bears(now, deadline time.Time) time.Duration {
 	return deadline.Sub(now) / 2
 }
 
-// dueIn is how long a call has to be out until it is overdue by what is known of calls here, and what its caller bears. What
-// its caller expects is known by its deadline alone: that calls were quick until now says little of one that is slow by nature.
+// dueIn is how long a call has to be out until it is overdue by what is known of calls here, and what its caller bears.
+// What its caller expects is known by its deadline alone: that calls were quick until now says little of one that is
+// slow by nature.
 func (v *vigil) dueIn(bears time.Duration, hold policy.Hold) time.Duration {
 	return max(hold.Silence, patience*v.usual, v.longest+v.longest/4, bears)
 }
@@ -122,8 +128,8 @@ func (v *vigil) expect(overdue time.Time, hold policy.Hold) {
 	v.overdue = v.overdue[:min(len(v.overdue), hold.InFlight)]
 }
 
-// gaveUp takes notice of a caller that waits no longer. If that was for many times the usual time, its patience is known now;
-// otherwise it says nothing.
+// gaveUp takes notice of a caller that waits no longer. If that was for many times the usual time, its patience is
+// known now; otherwise it says nothing.
 func (v *vigil) gaveUp(now time.Time, call *watched, hold policy.Hold) {
 	if v.heard || call.overdue.IsZero() {
 		return
@@ -144,26 +150,27 @@ func (v *vigil) ahead() int { return v.number - v.newest }
 // level reports whether calls take no longer than they did at first, since the canary was late.
 func (v *vigil) level() bool { return v.least > 0 && v.smooth < growth*v.least }
 
-// steady reports whether they are level and not so late that the canary may have been in a queue already: a slow upstream,
-// and no growing queue.
+// steady reports whether they are level and not so late that the canary may have been in a queue already: a slow
+// upstream, and no growing queue.
 func (v *vigil) steady() bool { return v.level() && v.smooth < growth*2*v.late() }
 
-// silent reports whether an upstream that is known to answer has not been heard for too long: a call is overdue, and so many are
-// or will be soon that it is no matter of one.
+// silent reports whether an upstream that is known to answer has not been heard for too long: a call is overdue, and so
+// many are or will be soon that it is no matter of one.
 func (v *vigil) silent(now time.Time, hold policy.Hold) bool {
 	return !v.heard && v.usual > 0 && len(v.overdue) >= hold.InFlight && !now.Before(v.overdue[0]) &&
 		!now.Add(hold.Silence).Before(v.overdue[hold.InFlight-1]) && now.Sub(v.since) >= hold.Silence-leastLate
 }
 
-// suspicious reports whether nothing has been heard for longer than calls take, whatever callers bear. It may be that all
-// connections are dead, and it costs nothing to have a call look for that.
+// suspicious reports whether nothing has been heard for longer than calls take, whatever callers bear. It may be that
+// all connections are dead, and it costs nothing to have a call look for that.
 func (v *vigil) suspicious(now time.Time, hold policy.Hold) bool {
 	silence := max(hold.Silence, time.Second, patience*v.usual)
 	return !v.heard && v.usual > 0 && v.ahead()+1 >= hold.InFlight && now.Sub(v.since) >= silence-leastLate
 }
 
-// hopeless reports whether there is a queue that grows, or has grown too long for some, and the calls ahead, at the pace at which
-// they are answered, take so long that a new one would be answered too late for its caller (Little's law).
+// hopeless reports whether there is a queue that grows, or has grown too long for some, and the calls ahead, at the
+// pace at which they are answered, take so long that a new one would be answered too late for its caller (Little's
+// law).
 func (v *vigil) hopeless(now, deadline time.Time, hold policy.Hold) bool {
 	if deadline.IsZero() || v.back < paceLeast || v.ahead() < hold.InFlight || v.least == 0 || v.steady() {
 		return false

@@ -2,8 +2,8 @@ package statemachine
 
 import "github.com/fusebox-go/fusebox/policy"
 
-// The word is what can be known of a circuit without its lock: the generation, and below it these bits. All but touchedBit are the
-// machine's, as it was when the lock was last released.
+// The word is what can be known of a circuit without its lock: the generation, and below it these bits. All but
+// touchedBit are the machine's, as it was when the lock was last released.
 const (
 	stateBits  = 0b000000011 // a policy.State
 	quietBit   = 0b000000100 // closed, and a success would change nothing
@@ -47,7 +47,8 @@ func (m *machine) word() uint64 {
 	return word
 }
 
-// publish brings the word in line with the machine. It writes only what has changed; what changes is used, but for what is forgotten.
+// publish brings the word in line with the machine. It writes only what has changed; what changes is used, but for what
+// is forgotten.
 func (c *Circuit) publish() {
 	now := c.machine.word()
 	if !c.machine.gone {

@@ -63,8 +63,8 @@ var lifecycle = []Series{
 // Tally counts what a Transport tells its observers. Circuits that are forgotten take nothing away from it. Its memory
 // is bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are for
 // whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never
-// answered gives way to one that has (transport.Snapshot.Known), and one that was not in trouble for an hour to one that
-// is. Its methods can be called by many goroutines at once, but for Observe.
+// answered gives way to one that has (transport.Snapshot.Known), and one that was not in trouble for an hour to one
+// that is. Its methods can be called by many goroutines at once, but for Observe.
 type Tally struct {
 	t       *transport.Transport
 	most    int

@@ -28,8 +28,8 @@ func Answer(status int, body string) RoundTripper {
 	}
 }
 
-// Hosts are a base that answers for all hosts, with a 204, but for those that are broken. The zero value has none of those. Its
-// methods may be called by many goroutines at once.
+// Hosts are a base that answers for all hosts, with a 204, but for those that are broken. The zero value has none of
+// those. Its methods may be called by many goroutines at once.
 type Hosts struct {
 	mu     sync.Mutex
 	broken map[string]bool
@@ -69,7 +69,8 @@ func (h *Hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
-// Server is a real server on loopback whose status a test can change. It is 200 at first, and the body is "from the upstream".
+// Server is a real server on loopback whose status a test can change. It is 200 at first, and the body is "from the
+// upstream".
 type Server struct {
 	*httptest.Server
 	Status atomic.Int32

@@ -1,5 +1,5 @@
-// Package tried is how tests say what they tried to break Fusebox with, for the table in SECURITY.md. `go run ./internal/tried/table`
-// runs them and writes it.
+// Package tried is how tests say what they tried to break Fusebox with, for the table in SECURITY.md. `go run
+// ./internal/tried/table` runs them and writes it.
 package tried
 
 import (
@@ -11,8 +11,8 @@ import (
 // Prefix is what a row begins with in the output of a test.
 const Prefix = "tried | "
 
-// Row logs one: what was tried, what it came to before there was a bound, the bound that the test holds it to, and what it came to in
-// this run. Before is empty if that was not measured.
+// Row logs one: what was tried, what it came to before there was a bound, the bound that the test holds it to, and what
+// it came to in this run. Before is empty if that was not measured.
 func Row(t testing.TB, what, before, bound, format string, measured ...any) {
 	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")

@@ -1,5 +1,5 @@
-// Command table runs the tests that say what they tried (package tried), and writes their rows into SECURITY.md. It is run in the
-// folder of the repository.
+// Command table runs the tests that say what they tried (package tried), and writes their rows into SECURITY.md. It is
+// run in the folder of the repository.
 package main
 
 import (
