@@ -42,7 +42,7 @@ func TestNoneOfAMillionRequestsToAHealthyUpstreamIsRefused(t *testing.T) {
 	}
 }
 
-// TestAHardOutageAtFiftyRequestsASecond holds the default policy to what the README promises of it. An outage of n
+// TestAHardOutageAtFiftyRequestsASecond holds the default policy to what docs/decisions.md promises of it. An outage of n
 // requests sees about √n probes, so what is wasted of it falls with its length.
 func TestAHardOutageAtFiftyRequestsASecond(t *testing.T) {
 	for outage, wastedPercent := range map[time.Duration]float64{10 * time.Second: 6, time.Minute: 2, 10 * time.Minute: 1} {

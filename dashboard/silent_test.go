@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/internal/tried"
 )
 
 // silent are clients that ask over sockets of their own and read no more than the status.
@@ -99,7 +101,7 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	silent := w.ask(20, "api")
 	require.Equal(t, 20, silent.served)
 	held := inUse() - before
-	t.Logf("20 silent clients hold %.1f MiB of heap", float64(held)/mib)
+	tried.Row(t, "20 clients of the dashboard who do not read, 16,384 circuits", "250 MiB", "45 MiB", "%.0f MiB", float64(held)/mib)
 	require.Less(t, held, int64(45*mib), "that is the table, which is there once, and a piece for each")
 
 	var all answer
@@ -118,7 +120,7 @@ func TestClientsWhoDoNotReadHoldLittle(t *testing.T) {
 	require.Equal(t, "64 are being answered already\n", body)
 	all, many.conns = answer{}, append(many.conns, silent.conns...)
 	held = inUse() - before
-	t.Logf("64 silent clients and %d who are refused hold %.1f MiB of heap", many.refused, float64(held)/mib)
+	tried.Row(t, fmt.Sprintf("64 such clients, and %d more who get a 503", many.refused), "", "70 MiB", "%.0f MiB", float64(held)/mib)
 	require.Less(t, held, int64(70*mib))
 
 	for _, conn := range many.conns {

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/fuseboxprom"
+	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -414,6 +415,7 @@ func TestAFloodOfMadeUpHostsTakesNoSeriesFromRealOnes(t *testing.T) {
 			s.trip(fmt.Sprintf("made-up%d.test", i))
 		}
 		require.Len(t, keysOf(s.scrape()), 10+1)
+		tried.Row(t, "100 made-up hosts that fail, with room for 10 keys, and real ones after them", "no series of their own", "series of their own", "series of their own")
 		for i := range 4 {
 			s.call(fmt.Sprintf("real%d.test", i))
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -247,6 +248,7 @@ func TestARealUpstreamHasALineOfItsOwnHoweverManyAreMadeUp(t *testing.T) {
 		last := lines[len(lines)-1]
 		require.Equal(t, "requests refused", last["msg"])
 		require.Equal(t, "http://real.test", last["key"])
+		tried.Row(t, "3,000 made-up hosts refused, and a real one after them", "no line of its own", "a line of its own", "a line of its own")
 		refused("one-more-made-up.test", 4)
 		require.NotContains(t, fmt.Sprint(s.read()), "requests refused", "or a flood of hosts were one of lines")
 	})

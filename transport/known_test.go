@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -43,6 +44,7 @@ func TestTheRecordOfARealUpstreamIsStoredHoweverManyAreMadeUp(t *testing.T) {
 			c, _ := next.Circuit(hostKey(host))
 			require.True(t, c.Known, "it has answered elsewhere")
 		}
+		tried.Row(t, "17,000 made-up hosts, and the record of a real one in a MemoryStorage", "not stored", "stored", "stored")
 		for i := range 20_000 { // of Transports that know more of them
 			require.NoError(t, storage.Save(transport.Record{Key: hostKey(fmt.Sprint("made-up", i)), State: policy.Open}), "they make room for each other")
 		}
@@ -114,6 +116,7 @@ func TestAMemberRemembersWhatIsOpenElsewhereHoweverManyAreMadeUp(t *testing.T) {
 		for _, rt := range []*transport.Transport{early, late} {
 			require.True(t, transport.Refused(callHost(t, rt, "real.test")))
 		}
+		tried.Row(t, "6,000 made-up hosts open in a fleet, and a real one after them", "not heard of", "known to be open", "known to be open")
 	})
 }
 
@@ -128,6 +131,7 @@ func TestMadeUpHostsAreNoLocalTroubleHoweverSeldomRealOnesAreCalled(t *testing.T
 			require.Empty(t, s.told(), "the one upstream that is called was well %v ago, and nothing says more", since)
 		})
 	}
+	tried.Row(t, "three made-up hosts, while a real one is called seldom", "local trouble", "none", "none")
 	synctest.Test(t, func(t *testing.T) { // as when a process starts and finds nothing
 		s := newSite(t, 0, policy.Classic{OpenFor: time.Minute})
 		s.hosts = []string{"a.example", "b.example", "c.example"}

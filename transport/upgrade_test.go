@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/internal/bubble"
+	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -85,6 +86,7 @@ func TestASwitchThatNobodyAskedForHoldsAPlace(t *testing.T) {
 					require.Zero(t, refused, "a connection of the caller's own is in nobody's way")
 				} else {
 					require.Equal(t, 4, refused)
+					tried.Row(t, "six plain calls answered by 101, InFlight: 2", "six in flight", "two in flight", "%d in flight", len(out))
 				}
 				for _, body := range out {
 					body.Close()
@@ -118,6 +120,7 @@ func TestASwitchThatNobodyAskedForIsWithinTimeoutBody(t *testing.T) {
 					require.ErrorAs(t, err, &late)
 					require.True(t, late.Body)
 					require.Equal(t, timeout, time.Since(began))
+					tried.Row(t, "a body of a minute behind such a 101, TimeoutBody: 3.5 s", "a minute", "3.5 s", "%v", timeout)
 					require.Equal(t, 4, strings.Count(string(got), "tick"))
 					require.EqualValues(t, 1, circuit(t, rt, here).FailedCalls)
 				}

@@ -16,6 +16,7 @@ import (
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/fleet/fleetredis"
 	"github.com/fusebox-go/fusebox/fleet/fleettest"
+	"github.com/fusebox-go/fusebox/internal/tried"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -118,6 +119,7 @@ func TestWhatIsOpenOfRealUpstreamsIsHeardHoweverManyAreMadeUp(t *testing.T) {
 	defer late.Close()
 	first := []string{(<-heard).Key.Host, (<-heard).Key.Host}
 	require.ElementsMatch(t, []string{"real", "was made up"}, first, "and before all others")
+	tried.Row(t, "6,144 made-up hosts said to be open over Redis, and two real ones", "", "2,050 open, the real ones first", "%d open", count())
 	flooded.Close() // which takes nothing back
 	taken := fleet.Message{Key: policy.Key{Scheme: "http", Host: "real"}, Kind: fleet.Recovered, Known: true}
 	again := bus.Join("flooded", func(fleet.Message) {})
