@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -69,6 +71,7 @@ func (e Evidence) NewTrip() Trip {
 
 type evidence struct {
 	threshold, worth, score int
+	bound                   int // at the last failure
 
 	failed time.Time // the last result came, if it was a failure
 	wary   int       // the threshold until then
@@ -98,6 +101,14 @@ func (e *evidence) Counts() (int, int) { return e.score, 0 }
 
 func (e *evidence) Gauge(now time.Time) (value, trips int) { return e.score, e.needed(now) }
 
+func (e *evidence) Explain() string {
+	bound := strconv.Itoa(e.bound)
+	if e.bound > e.threshold {
+		bound += " after a false alarm"
+	}
+	return fmt.Sprintf("failures weigh %d (bound %s)", e.score, bound)
+}
+
 func (e *evidence) Record(now time.Time, r Result) bool {
 	if r.Outcome == Success {
 		e.score = max(0, e.score-e.worth)
@@ -110,5 +121,6 @@ func (e *evidence) Record(now time.Time, r Result) bool {
 		e.score++
 	}
 	e.failed = now
-	return e.score >= e.needed(now)
+	e.bound = e.needed(now)
+	return e.score >= e.bound
 }

@@ -232,6 +232,13 @@ type Timed interface {
 	Timed() bool
 }
 
+// Explainer is what a Trip or a Recover can have beside its methods, to say why it has just opened the circuit.
+type Explainer interface {
+	// Explain says, after a Record that opened the circuit, what the rule saw and against what bound, in a few words:
+	// "8 of 10 calls slower than 2s (bound 80 %)".
+	Explain() string
+}
+
 // Countdown is what a Probe can have beside its methods, to show when the next probe will be where time alone does not
 // tell.
 type Countdown interface {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -243,3 +244,7 @@ func (p *ramp) slowness() float64 {
 func (p *ramp) Lease() time.Duration { return p.rule.Lease }
 func (p *ramp) Limit() int           { return p.limit }
 func (p *ramp) Counts() (int, int)   { return p.failures, p.successes }
+
+func (p *ramp) Explain() string {
+	return fmt.Sprintf("%d of %s failed, and the limit fell below one", p.failures, counted(p.failures+p.successes, "call"))
+}

@@ -1,6 +1,9 @@
 package policy
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Trial is the textbook RecoverRule: a limited number of calls is let through; enough successes close the
 // circuit, and one failure opens it again.
@@ -24,11 +27,11 @@ func (t Trial) NewRecover() Recover {
 func (Trial) AfterProbe() bool { return false }
 
 type trial struct {
-	rule      Trial
-	successes int
+	rule                Trial
+	failures, successes int
 }
 
-func (t *trial) Start(time.Time, Result) { t.successes = 0 }
+func (t *trial) Start(time.Time, Result) { t.failures, t.successes = 0, 0 }
 
 // Limit lets no more calls through than can still be of use.
 func (t *trial) Limit() int {
@@ -39,6 +42,7 @@ func (t *trial) Admit(inFlight int) (int, bool) { return 0, inFlight < t.Limit()
 
 func (t *trial) Record(_ time.Time, _ int, r Result) Verdict {
 	if r.Outcome == Failure {
+		t.failures++
 		return VerdictReopen
 	}
 	t.successes++
@@ -49,4 +53,8 @@ func (t *trial) Record(_ time.Time, _ int, r Result) Verdict {
 }
 
 func (t *trial) Lease() time.Duration { return t.rule.Lease }
-func (t *trial) Counts() (int, int)   { return 0, t.successes }
+func (t *trial) Counts() (int, int)   { return t.failures, t.successes }
+
+func (t *trial) Explain() string {
+	return fmt.Sprintf("a probe failed after %d of %d successes", t.successes, t.rule.Successes)
+}

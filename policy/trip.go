@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -32,6 +34,18 @@ func (c *consecutive) Record(_ time.Time, r Result) bool {
 	return c.failures >= c.limit
 }
 
+func (c *consecutive) Explain() string {
+	return fmt.Sprintf("%s in a row (bound %d)", counted(c.failures, "failure"), c.limit)
+}
+
+// counted writes a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.Itoa(n) + " " + thing
+}
+
 // FailureShare trips when at least Percent of the calls in view failed. In view are the last Calls calls, or,
 // if Window is set, those of the last Window of time (known to a tenth of it).
 type FailureShare struct {
@@ -43,7 +57,7 @@ type FailureShare struct {
 
 // NewTrip makes the memory of a circuit. It panics if a parameter makes no sense.
 func (f FailureShare) NewTrip() Trip {
-	return newShareTrip("FailureShare", f, func(r Result) bool { return r.Outcome == Failure })
+	return newShareTrip("FailureShare", f, "failed", func(r Result) bool { return r.Outcome == Failure })
 }
 
 // SlowShare trips when at least Percent of the calls in view took longer than Slower to their headers or error,
@@ -62,7 +76,7 @@ func (s SlowShare) NewTrip() Trip {
 		panic(invalid("SlowShare.Slower is %v; write how long a good call may take", s.Slower))
 	}
 	view := FailureShare{Percent: s.Percent, Calls: s.Calls, Window: s.Window, Minimum: s.Minimum}
-	return slowTrip{newShareTrip("SlowShare", view, func(r Result) bool { return r.Elapsed > s.Slower })}
+	return slowTrip{newShareTrip("SlowShare", view, "slower than "+s.Slower.String(), func(r Result) bool { return r.Elapsed > s.Slower })}
 }
 
 type slowTrip struct{ *shareTrip }
@@ -72,16 +86,18 @@ func (slowTrip) Timed() bool { return true }
 type shareTrip struct {
 	view    view
 	bad     func(Result) bool
+	is      string // what a bad call is
 	percent int
 	minimum int
 }
 
-func newShareTrip(name string, f FailureShare, bad func(Result) bool) *shareTrip {
+func newShareTrip(name string, f FailureShare, is string, bad func(Result) bool) *shareTrip {
 	if f.Window != 0 && f.Calls != 0 {
 		panic(invalid("%s has both Calls and Window; write one of them, or combine two rules with AnyOf", name))
 	}
 	s := &shareTrip{
 		bad:     bad,
+		is:      is,
 		percent: percentOr(f.Percent, 50, name+".Percent"),
 		minimum: positiveOr(f.Minimum, 10, name+".Minimum"),
 	}
@@ -115,8 +131,13 @@ func (s *shareTrip) Record(now time.Time, r Result) bool {
 	return total >= s.minimum && share(bad, total, s.percent)
 }
 
-// AnyOf trips when one of its rules does. Its counts are those of the first, and its gauge is that of the rule nearest
-// to tripping, of those that have one.
+func (s *shareTrip) Explain() string {
+	bad, total := s.view.counts()
+	return fmt.Sprintf("%d of %s %s (bound %d %%)", bad, counted(total, "call"), s.is, s.percent)
+}
+
+// AnyOf trips when one of its rules does. Its counts are those of the rule that tripped, and of the first until then; its
+// gauge is that of the rule nearest to tripping, of those that have one.
 func AnyOf(rules ...TripRule) TripRule {
 	if len(rules) == 0 {
 		panic(invalid("AnyOf got no rules; write at least one"))
@@ -130,23 +151,27 @@ func AnyOf(rules ...TripRule) TripRule {
 type anyOf []TripRule
 
 func (a anyOf) NewTrip() Trip {
-	trips := make(anyTrip, len(a))
+	trips := make([]Trip, len(a))
 	for i, rule := range a {
 		trips[i] = rule.NewTrip()
 	}
-	return trips
+	return &anyTrip{rules: trips}
 }
 
-type anyTrip []Trip
+type anyTrip struct {
+	rules   []Trip
+	tripped int // the index of the rule that did; of the first until then
+}
 
-func (a anyTrip) Start(now time.Time, failedProbes int) {
-	for _, t := range a {
+func (a *anyTrip) Start(now time.Time, failedProbes int) {
+	a.tripped = 0
+	for _, t := range a.rules {
 		t.Start(now, failedProbes)
 	}
 }
 
-func (a anyTrip) Quiet() bool {
-	for _, t := range a {
+func (a *anyTrip) Quiet() bool {
+	for _, t := range a.rules {
 		if !t.Quiet() {
 			return false
 		}
@@ -154,32 +179,41 @@ func (a anyTrip) Quiet() bool {
 	return true
 }
 
-func (a anyTrip) Record(now time.Time, r Result) bool {
+func (a *anyTrip) Record(now time.Time, r Result) bool {
 	tripped := false
-	for _, t := range a {
-		tripped = t.Record(now, r) || tripped // each one sees every result
+	for i, t := range a.rules {
+		if t.Record(now, r) && !tripped { // each one sees every result
+			a.tripped, tripped = i, true
+		}
 	}
 	return tripped
 }
 
-func (a anyTrip) Counts() (int, int) { return a[0].Counts() }
+func (a *anyTrip) Counts() (int, int) { return a.rules[a.tripped].Counts() }
 
-func (a anyTrip) Timed() bool {
-	return slices.ContainsFunc(a, func(t Trip) bool {
+func (a *anyTrip) Explain() string {
+	if explainer, ok := a.rules[a.tripped].(Explainer); ok {
+		return explainer.Explain()
+	}
+	return ""
+}
+
+func (a *anyTrip) Timed() bool {
+	return slices.ContainsFunc(a.rules, func(t Trip) bool {
 		timed, ok := t.(Timed)
 		return ok && timed.Timed()
 	})
 }
 
-func (a anyTrip) Bad(r Result) bool {
-	return slices.ContainsFunc(a, func(t Trip) bool {
+func (a *anyTrip) Bad(r Result) bool {
+	return slices.ContainsFunc(a.rules, func(t Trip) bool {
 		judge, ok := t.(Judge)
 		return ok && judge.Bad(r)
 	})
 }
 
-func (a anyTrip) Gauge(now time.Time) (value, trips int) {
-	for _, t := range a {
+func (a *anyTrip) Gauge(now time.Time) (value, trips int) {
+	for _, t := range a.rules {
 		gauge, ok := t.(Gauge)
 		if !ok {
 			continue

@@ -16,6 +16,8 @@ type Change struct {
 	Failures, Successes int             // what the rule of the state From had in view
 	Due                 time.Time       // the earliest time of the next probe, if To is Open
 	Samples             []policy.Sample // if To is Open; not to be changed
+	Why                 string          // what the rule saw that opened the circuit; empty if none did, or it does not say
+	Trouble             time.Time       // since when the upstream is in trouble; zero if nothing has failed
 }
 
 // change is the one place where a state changes.
@@ -26,9 +28,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	}
 	change := Change{From: m.state, To: to, At: at, Reason: reason}
 	change.Failures, change.Successes = m.inView()
-	if r.Outcome == policy.Failure {
-		change.Cause = r.Cause
-	}
+	change.Cause, change.Why = m.because(reason, r)
 	if m.probe == nil {
 		m.probe = m.config.Rules.Probe.NewProbe()
 	}
@@ -60,6 +60,13 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 			m.trouble = &trouble{since: at}
 		}
 		m.trouble.withheld = time.Time{}
+		if change.Cause != (policy.Cause{}) {
+			m.trouble.cause = change.Cause
+		}
+		if reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet || reason == policy.ChangeRecoveryFailed {
+			m.trouble.real = true
+		}
+		change.Trouble = m.trouble.seen()
 	}
 	if change.From == policy.Closed && r.Outcome != policy.Undecided {
 		m.trouble.asked = at // by the call that trips it, whose caller was there until now
@@ -72,6 +79,27 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
 	m.events.later(func() { m.events.observer.Changed(change) })
+}
+
+// because returns what there is to say of why the state changes.
+func (m *machine) because(reason policy.ChangeReason, r policy.Result) (cause policy.Cause, why string) {
+	switch {
+	case r.Outcome == policy.Failure:
+		cause = r.Cause
+	case reason == policy.ChangeTripped: // by a call that succeeded, and too slowly
+		cause = policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	}
+	var by any
+	switch reason {
+	case policy.ChangeTripped:
+		by = m.trip
+	case policy.ChangeRecoveryFailed:
+		by = m.recover
+	}
+	if explainer, ok := by.(policy.Explainer); ok {
+		why = explainer.Explain()
+	}
+	return cause, why
 }
 
 func (m *machine) close(now time.Time, reason policy.ChangeReason) {

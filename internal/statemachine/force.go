@@ -98,7 +98,7 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 		return false
 	}
 	if !since.IsZero() {
-		m.trouble = &trouble{since: since}
+		m.trouble = &trouble{since: since, real: true}
 	}
 	m.known = m.known || known
 	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})

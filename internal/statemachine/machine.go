@@ -45,7 +45,18 @@ type trouble struct {
 	asked    time.Time // the last request came; zero if none has
 	requests int       // that have come
 
+	real  bool         // something has failed; what somebody does by hand is no trouble
+	cause policy.Cause // of the last failure in it, or of what opened the circuit
+
 	withheld time.Time // since when a probe is due and waits for a safe call, and others have come; zero if none does
+}
+
+// seen is since when there is trouble; zero if nothing has failed.
+func (t *trouble) seen() time.Time {
+	if !t.real {
+		return time.Time{}
+	}
+	return t.since
 }
 
 // failures are what is remembered of calls that failed.
@@ -73,7 +84,7 @@ type Refusal struct {
 	Since     time.Time       // when the circuit took this state
 	Due       time.Time       // the earliest time of the next probe; not after At if that is not known
 	SafeUntil time.Time       // a probe is due and waits for a safe call, until then; zero if none does
-	Cause     policy.Cause    // of the last failure
+	Cause     policy.Cause    // of the last failure in this trouble, or of what opened the circuit; zero if it is closed
 	Samples   []policy.Sample // not to be changed
 }
 
@@ -210,8 +221,10 @@ func (m *machine) came(now time.Time) {
 func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	m.counts.Refusals++
 	r := Refusal{
-		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Cause: m.failures.cause,
-		Samples: m.failures.list(),
+		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Samples: m.failures.list(),
+	}
+	if m.trouble != nil {
+		r.Cause = m.trouble.cause
 	}
 	if r.State == policy.Open && !m.forced {
 		r.Due = m.probe.Due()

@@ -133,6 +133,9 @@ func connecting(p policy.Phase) bool {
 func (m *machine) failed(now time.Time, r policy.Result) {
 	m.failures.cause, m.failures.at = r.Cause, now
 	m.failures.add(now, r)
+	if m.trouble != nil {
+		m.trouble.cause, m.trouble.real = r.Cause, true
+	}
 	m.well = 0
 }
 

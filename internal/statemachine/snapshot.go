@@ -21,7 +21,7 @@ type Snapshot struct {
 	State   policy.State
 	Forced  bool      // by hand, and the rules have no say
 	Since   time.Time // zero if the circuit never changed its state
-	Trouble time.Time // when the trouble began that it is in; zero if it is closed
+	Trouble time.Time // when the trouble began that it is in; zero if it is closed, or nothing has failed
 	// the last request while it is not closed, or the call that tripped it; zero if none has come, or it is closed
 	Asked               time.Time
 	Due                 time.Time // as Change.Due; zero unless Open
@@ -53,7 +53,7 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 		Counts: m.counts, Cause: m.failures.cause, FailedAt: m.failures.at, Samples: m.failures.list(),
 	}
 	if m.trouble != nil {
-		s.Trouble, s.Asked, s.SafeUntil = m.trouble.since, m.trouble.asked, m.safeUntil()
+		s.Trouble, s.Asked, s.SafeUntil = m.trouble.seen(), m.trouble.asked, m.safeUntil()
 	}
 	s.Failures, s.Successes = m.inView()
 	switch m.state {
