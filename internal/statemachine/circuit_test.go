@@ -593,9 +593,11 @@ func TestWhatIsToldOfAChange(t *testing.T) {
 	r.do(15*time.Second, "set closed")
 	at := func(d time.Duration) time.Time { return epoch.Add(d) }
 	require.Equal(t, []Change{
-		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: policy.ChangeTripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second), Samples: samplesOf(2, at(2*time.Second))},
-		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: policy.ChangeOpenTimePassed},
-		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: policy.ChangeRecoveryFailed, Cause: statusOf, Successes: 1, Due: at(24 * time.Second), Samples: samplesOf(3, at(14*time.Second))},
+		{From: policy.Closed, To: policy.Open, At: at(2 * time.Second), Reason: policy.ChangeTripped, Cause: statusOf, Failures: 2, Due: at(12 * time.Second), Samples: samplesOf(2, at(2*time.Second)),
+			Why: "2 failures in a row (bound 2)", Trouble: at(2 * time.Second)},
+		{From: policy.Open, To: policy.HalfOpen, At: at(12 * time.Second), Reason: policy.ChangeOpenTimePassed, Trouble: at(2 * time.Second)},
+		{From: policy.HalfOpen, To: policy.Open, At: at(14 * time.Second), Reason: policy.ChangeRecoveryFailed, Cause: statusOf, Failures: 1, Successes: 1, Due: at(24 * time.Second), Samples: samplesOf(3, at(14*time.Second)),
+			Why: "a probe failed after 1 of 2 successes", Trouble: at(2 * time.Second)},
 		{From: policy.Open, To: policy.Closed, At: at(15 * time.Second), Reason: policy.ChangeByHand},
 	}, r.told.changes)
 }

@@ -41,6 +41,8 @@ type model struct {
 	asked        time.Time
 	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
+	troubleCause policy.Cause // of the last failure in this trouble, or of what opened the circuit
+	real         bool         // something has failed in it
 	failedAt     time.Time
 	samples      []policy.Sample // a list that is never changed, but replaced
 	usual        time.Duration   // what calls take, as far as the model learns it
@@ -77,6 +79,7 @@ type textbook struct {
 
 	inARow int // failures, while closed
 	well   int // successes, while half-open
+	ill    int // failures then
 	due    time.Time
 }
 
@@ -113,13 +116,14 @@ func (t textbookProbe) Resume(now, due time.Time) {
 	}
 }
 
-func (t textbookRecover) Start(time.Time, policy.Result) { t.well = 0 }
+func (t textbookRecover) Start(time.Time, policy.Result) { t.well, t.ill = 0, 0 }
 func (t textbookRecover) Admit(inFlight int) (int, bool) { return 0, inFlight < t.Limit() }
 func (t textbookRecover) Lease() time.Duration           { return t.lease }
-func (t textbookRecover) Counts() (int, int)             { return 0, t.well }
+func (t textbookRecover) Counts() (int, int)             { return t.ill, t.well }
 func (t textbookRecover) Limit() int                     { return min(t.probes, max(t.probes, t.successes)-t.well) }
 func (t textbookRecover) Record(_ time.Time, _ int, r policy.Result) policy.Verdict {
 	if r.Outcome == policy.Failure {
+		t.ill++
 		return policy.VerdictReopen
 	}
 	t.well++
@@ -256,7 +260,7 @@ func (m *model) refuse(now time.Time, reason policy.RefusalReason) string {
 	if m.state == policy.Open && !m.forced {
 		due = m.probe.Due()
 	}
-	r := Refusal{Reason: reason, State: m.state, At: now, Since: m.since, Due: due, Cause: m.cause, Samples: m.samples}
+	r := Refusal{Reason: reason, State: m.state, At: now, Since: m.since, Due: due, Cause: m.troubleCause, Samples: m.samples}
 	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
 		r.SafeUntil = m.safeUntil()
 	}
@@ -523,6 +527,9 @@ func (m *model) tellRecover(now time.Time, mark int, r policy.Result) string {
 
 func (m *model) failed(now time.Time, r policy.Result) {
 	m.cause, m.failedAt, m.well = r.Cause, now, time.Time{}
+	if m.state != policy.Closed {
+		m.troubleCause, m.real = r.Cause, true
+	}
 	sample := policy.Sample{Cause: r.Cause}
 	list := []policy.Sample{{}}
 	for _, s := range m.samples {
@@ -583,8 +590,11 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 		at = m.since
 	}
 	c := Change{From: m.state, To: to, At: at, Reason: reason}
-	if r.Outcome == policy.Failure {
+	switch {
+	case r.Outcome == policy.Failure:
 		c.Cause = r.Cause
+	case reason == policy.ChangeTripped:
+		c.Cause = policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
 	}
 	c.Failures, c.Successes = m.inView()
 	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == policy.ChangeForced, false, 0, false, time.Time{}
@@ -604,7 +614,7 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 			m.counts, m.samples, m.cause, m.failedAt = Counts{}, nil, policy.Cause{}, time.Time{}
 		}
 		m.trip.Start(now, m.failedProbes)
-		m.trouble, m.asked = time.Time{}, time.Time{}
+		m.trouble, m.asked, m.troubleCause, m.real = time.Time{}, time.Time{}, policy.Cause{}, false
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
 	case policy.Open:
@@ -631,6 +641,10 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 	if to != policy.Closed && m.trouble.IsZero() {
 		m.trouble = at
 	}
+	if to != policy.Closed && c.Cause != (policy.Cause{}) {
+		m.troubleCause = c.Cause
+	}
+	m.real = m.real || reason == policy.ChangeTripped || reason == policy.ChangeRecoveryFailed
 	if reason == policy.ChangeTripped {
 		m.asked = at
 	}
@@ -682,6 +696,13 @@ func (m *model) reset(now time.Time) bool {
 	return true
 }
 
+func (m *model) troubleSeen() time.Time {
+	if !m.real {
+		return time.Time{}
+	}
+	return m.trouble
+}
+
 func (m *model) configure(rules *modelRules, now time.Time) {
 	if m.gone || m.rules == rules {
 		return
@@ -703,7 +724,7 @@ func (m *model) restore(now, due, since time.Time) bool {
 	if m.gone || m.generation > 0 {
 		return false
 	}
-	m.known, m.trouble = true, since
+	m.known, m.trouble, m.real, m.troubleCause = true, since, !since.IsZero(), m.cause
 	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
 	return true
 }
@@ -733,7 +754,7 @@ func (m *model) quiet(call *modelCall) bool {
 
 func (m *model) snapshot(now time.Time) Snapshot {
 	s := Snapshot{
-		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.trouble, Asked: m.asked, SafeUntil: m.safeUntil(), Generation: uint64(m.generation), Limit: m.limit(),
+		State: m.state, Forced: m.forced, Since: m.since, Trouble: m.troubleSeen(), Asked: m.asked, SafeUntil: m.safeUntil(), Generation: uint64(m.generation), Limit: m.limit(),
 		Counts: m.counts, Cause: m.cause, FailedAt: m.failedAt, Samples: m.samples,
 	}
 	s.Failures, s.Successes = m.inView()

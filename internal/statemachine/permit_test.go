@@ -150,7 +150,7 @@ func TestWhatIsRefusedForAnotherReasonCounts(t *testing.T) {
 	r.do(time.Second, "ask a")
 	r.do(time.Second, "fail a")
 	want := Refusal{
-		Reason: policy.RefusedLimit, State: policy.Closed, At: epoch.Add(time.Minute), Due: epoch.Add(time.Minute), Cause: statusOf,
+		Reason: policy.RefusedLimit, State: policy.Closed, At: epoch.Add(time.Minute), Due: epoch.Add(time.Minute),
 		Samples: samplesOf(1, epoch.Add(time.Second)),
 	}
 	require.Equal(t, want, r.Refuse(epoch.Add(time.Minute), policy.RefusedLimit))
