@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/next"
 	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -50,22 +51,44 @@ type StateChange struct {
 	Cause               policy.Cause    // of the failure that changed the state, if one did
 	Failures, Successes int             // what the rule of the state From had in view
 	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
+	ProbeRequests       int             // as Snapshot.ProbeRequests
+	ProbeLatest         time.Time       // as Snapshot.ProbeLatest
+	Why                 string          // what a rule saw that opened the circuit, and against what bound; empty if none did
+	Trouble             time.Time       // as Snapshot.Trouble
 	Shadow              bool            // the circuit refuses nothing (SetShadow)
 	Known               bool            // as Snapshot.Known
 	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
 }
 
-// String returns the change in one line: "https://example.com: closed to open, tripped: 6 failures against 0 successes,
-// last: connect: refused".
+// String returns the change in one line: "https://example.com: closed to open, tripped: 6 failures in a row (bound 6),
+// last: connect: refused, next probe with the 2nd request from now, at the latest in 1m30s".
 func (c StateChange) String() string {
 	text := fmt.Sprintf("%v: %v to %v, %s", c.Key, c.From, c.To, c.Reason)
-	if c.Failures+c.Successes > 0 {
+	switch {
+	case c.Why != "":
+		text += ": " + c.Why
+	case c.Failures+c.Successes > 0:
 		text += fmt.Sprintf(": %d failures against %d successes", c.Failures, c.Successes)
 	}
 	if c.Cause != (policy.Cause{}) {
 		text += ", last: " + c.Cause.String()
 	}
+	if when := c.When(); when != "" {
+		text += ", " + when
+	}
 	return text
+}
+
+// When says when the next probe goes, in the words of RefusedError.NextProbe; empty if To is not Open, or forced.
+func (c StateChange) When() string {
+	if c.NextProbe.IsZero() {
+		return ""
+	}
+	p := next.Probe{Requests: c.ProbeRequests, Soonest: max(0, c.NextProbe.Sub(c.At))}
+	if p.Requests > 0 {
+		p.Latest = max(0, c.ProbeLatest.Sub(c.At))
+	}
+	return p.String()
 }
 
 // RefusalEvent is a request that was refused.
@@ -161,7 +184,7 @@ func (c *circuit) Changed(change statemachine.Change) {
 	event := StateChange{
 		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
 		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
-		Known: c.Known(),
+		Known: c.Known(), ProbeRequests: change.Requests, ProbeLatest: change.Latest, Why: change.Why, Trouble: change.Trouble,
 	}
 	defer c.t.save(event) // last, since it is a user's too, and may panic
 	c.t.local.observe(c.t, c, change)

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/fusebox-go/fusebox/internal/next"
 	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -27,11 +28,15 @@ type RefusedError struct {
 	Reason     policy.RefusalReason
 	State      policy.State  // of the circuit
 	Since      time.Time     // when the circuit took this state
-	RetryAfter time.Duration // time until the next probe may go; 0 if that does not depend on time alone
+	RetryAfter time.Duration // time until the next probe may go; 0 if that does not depend on time alone, or is not known
+	// Requests is how many are to come until one is a probe, itself among them, if the policy counts them, as Adaptive does; 0
+	// otherwise. It is not before RetryAfter has passed, and when Latest has, any request is one.
+	Requests int
+	Latest   time.Duration
 	// SafeWait is how long at most the circuit, which is due for a probe, still waits for a request that can be lost
 	// (WithSafeProbes); 0 if it does not.
 	SafeWait time.Duration
-	Cause    policy.Cause    // of the last failure
+	Cause    policy.Cause    // of the last failure in this trouble, or of what opened the circuit
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
 	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
 }
@@ -51,8 +56,11 @@ func (e *RefusedError) append(b []byte, key string) []byte {
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
 	b = append(b, key...)
-	if e.RetryAfter > 0 {
-		b = append(append(b, ", next probe in "...), e.RetryAfter.Round(time.Millisecond).String()...)
+	if e.SafeWait == 0 {
+		with := append(b, ", "...)
+		if text := e.next().AppendText(with); len(text) > len(with) {
+			b = text
+		}
 	}
 	if e.SafeWait > 0 {
 		b = append(append(
@@ -63,6 +71,14 @@ func (e *RefusedError) append(b []byte, key string) []byte {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
 	}
 	return b
+}
+
+// NextProbe says when the next probe goes, as Error does: "next probe with the 13th request from now, at the latest in
+// 1m30s". It is empty if that is not known, as of a circuit that is forced open.
+func (e *RefusedError) NextProbe() string { return e.next().String() }
+
+func (e *RefusedError) next() next.Probe {
+	return next.Probe{Requests: e.Requests, Soonest: e.RetryAfter, Latest: e.Latest}
 }
 
 // Is reports whether target is ErrLimit if that is the Reason, and otherwise whether it is ErrOpen.
@@ -77,8 +93,12 @@ func (e *RefusedError) Is(target error) bool {
 // asks an error whether to.
 func (e *RefusedError) RetryableError() bool { return false }
 
-// header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0.
+// header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0. It is empty if nobody
+// knows when to try again, since somebody has forced the circuit.
 func (e *RefusedError) header() string {
+	if e.Reason == policy.RefusedForced {
+		return ""
+	}
 	seconds := e.RetryAfter / time.Second
 	if e.RetryAfter%time.Second > 0 {
 		seconds++
@@ -129,6 +149,9 @@ func refusedError(c *circuit, r statemachine.Refusal) RefusedError {
 	e := RefusedError{
 		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, RetryAfter: max(0, r.Due.Sub(r.At)),
 		Cause: r.Cause, Samples: r.Samples,
+	}
+	if e.Requests = r.Requests; r.Requests > 0 {
+		e.Latest = max(0, r.Latest.Sub(r.At))
 	}
 	if !r.SafeUntil.IsZero() {
 		e.SafeWait = max(0, r.SafeUntil.Sub(r.At))
@@ -197,6 +220,9 @@ func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Re
 			"Retry-After": r.values[2:3:3], markName: r.values[3:4:4],
 		},
 		ContentLength: int64(len(text)), Body: &r.body, Request: req,
+	}
+	if e.Reason == policy.RefusedForced {
+		delete(r.resp.Header, "Retry-After")
 	}
 	if methodOf(req) == http.MethodHead {
 		r.resp.Body = http.NoBody
@@ -281,7 +307,7 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 }
 
 func setIfMissing(h http.Header, name, value string) {
-	if _, ok := h[name]; !ok {
+	if _, ok := h[name]; !ok && value != "" {
 		h[name] = []string{value}
 	}
 }

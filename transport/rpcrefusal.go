@@ -26,9 +26,11 @@ func RPCUnavailable(req *http.Request, e *RefusedError) (*http.Response, error) 
 		header.Set("Grpc-Message", url.PathEscape(e.Error()))
 		return overHTTP2(Response(http.StatusOK, header, "")(req, e))
 	case strings.HasPrefix(bare, "application/connect+"):
-		end, err := json.Marshal(connectEnd{connectError{"unavailable", e.Error()}, map[string][]string{
-			"retry-after": {e.header()},
-		}})
+		metadata := make(map[string][]string)
+		if after := e.header(); after != "" {
+			metadata["retry-after"] = []string{after}
+		}
+		end, err := json.Marshal(connectEnd{connectError{"unavailable", e.Error()}, metadata})
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ type Snapshot struct {
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
 	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
 	Since    time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
-	Trouble  time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed
+	Trouble  time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed, or nothing has failed
 	// when a request last came for it, or the call ended that tripped it; zero if it is closed, and if none has come
 	// since it was restored or set by hand
 	Asked     time.Time `json:"asked,omitzero"`

@@ -12,9 +12,9 @@ import (
 type canary struct {
 	pace
 	phase phase
-	call  *watched  // the canary
-	wake  time.Time // when machine.wake is to be called; zero if it is not
-	vigil *vigil    // while watching
+	call  *watched // the canary
+	wake  moment   // when machine.wake is to be called; 0 if it is not
+	vigil *vigil   // while watching
 }
 
 // watched is what is known of a call that is a canary, or started while all were counted.
@@ -53,17 +53,17 @@ func (m *machine) takeCanary(now time.Time, generation uint64) *watched {
 		return nil
 	}
 	c.phase, c.call = canaryUp, &watched{started: now}
-	c.wake = now.Add(c.late())
+	c.wake = momentOf(now.Add(c.late()))
 	return c.call
 }
 
 // wake ends what lasts until canary.wake.
 func (m *machine) wake(now time.Time) {
 	c := &m.canary
-	if m.state != policy.Closed || m.gone || c.wake.IsZero() || now.Before(c.wake) {
+	if m.state != policy.Closed || m.gone || c.wake == 0 || c.wake.after(now) {
 		return
 	}
-	c.wake = time.Time{}
+	c.wake = 0
 	switch c.phase {
 	case canaryUp:
 		c.phase, c.vigil = watching, &vigil{pace: &c.pace, first: c.call, since: now}
@@ -72,7 +72,7 @@ func (m *machine) wake(now time.Time) {
 	}
 }
 
-func (c *canary) stop() { c.phase, c.vigil, c.wake = wanting, nil, time.Time{} }
+func (c *canary) stop() { c.phase, c.vigil, c.wake = wanting, nil, 0 }
 
 // cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers,
 // whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up; well that it
@@ -102,7 +102,7 @@ func (c *canary) cameBack(now time.Time, call *watched, heard, well bool, hold p
 	default:
 		return
 	}
-	c.phase, c.vigil, c.wake = resting, nil, now.Add(rest)
+	c.phase, c.vigil, c.wake = resting, nil, momentOf(now.Add(rest))
 }
 
 // headersCame takes notice of good headers whose body is still to end.
@@ -143,7 +143,7 @@ func (c *canary) reuses(now, since time.Time, most int) {
 type pace struct {
 	usual   time.Duration // a moving mean of those that are timed; 0 if none has come back yet
 	longest time.Duration // that one of them took, of the last mindful
-	slowest time.Time     // when that one came back
+	slowest moment        // when that one came back
 }
 
 // late is how long a canary may take. Half as long again as usual may be a queue that begins, and it costs little to
@@ -158,8 +158,8 @@ func (p *pace) learn(now time.Time, took time.Duration) {
 
 func (p *pace) remember(now time.Time, took time.Duration) {
 	took = min(took, maxTaken)
-	if took >= p.longest || now.Sub(p.slowest) > mindful {
-		p.longest, p.slowest = took, now
+	if took >= p.longest || momentOf(now) > p.slowest+moment(mindful) {
+		p.longest, p.slowest = took, momentOf(now)
 	}
 }
 

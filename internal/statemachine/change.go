@@ -15,6 +15,8 @@ type Change struct {
 	Cause               policy.Cause    // of the failure that changed the state, if one did
 	Failures, Successes int             // what the rule of the state From had in view
 	Due                 time.Time       // the earliest time of the next probe, if To is Open
+	Requests            int             // as Refusal.Requests, if To is Open
+	Latest              time.Time       // as Refusal.Latest
 	Samples             []policy.Sample // if To is Open; not to be changed
 	Why                 string          // what the rule saw that opened the circuit; empty if none did, or it does not say
 	Trouble             time.Time       // since when the upstream is in trouble; zero if nothing has failed
@@ -49,7 +51,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	case policy.Open:
 		m.open(now, reason, r)
 		if !m.forced {
-			change.Due = m.probe.Due()
+			change.Due, change.Requests, change.Latest = m.next(at)
 		}
 		change.Samples = m.failures.list()
 	case policy.HalfOpen:
@@ -74,7 +76,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.since = at
 	if soon := m.peers.Changed(to, at, reason, change.Failures); !soon.IsZero() {
 		m.probe.Resume(at, soon)
-		change.Due = m.probe.Due()
+		change.Due, change.Requests, change.Latest = m.next(at)
 	}
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
@@ -108,7 +110,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
 	case policy.ChangeReset:
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
-		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, time.Time{}
+		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, 0
 	}
 	m.trip.Start(now, m.failedProbes)
 	m.trouble = nil

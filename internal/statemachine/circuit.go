@@ -59,7 +59,7 @@ type Circuit struct {
 	machine  machine
 	events   events
 	timer    *time.Timer // nil if none was ever wanted
-	timerFor time.Time   // what it is set to; zero if it is not
+	timerFor moment      // what it is set to; 0 if it is not
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -97,18 +97,18 @@ func (c *Circuit) quietly() {
 // settle makes known outside the lock what has come of the machine.
 func (c *Circuit) settle() {
 	c.publish()
-	if well := c.machine.well; c.well.Load() != well {
-		c.well.Store(well)
+	if well := c.machine.well; c.well.Load() != int64(well) {
+		c.well.Store(int64(well))
 	}
-	if at := c.machine.canary.wake; !at.Equal(c.timerFor) {
+	if at := c.machine.canary.wake; at != c.timerFor {
 		c.timerFor = at
 		switch {
 		case c.timer == nil:
-			c.timer = time.AfterFunc(time.Until(at), c.timeIsUp)
-		case at.IsZero():
+			c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
+		case at == 0:
 			c.timer.Stop()
 		default:
-			c.timer.Reset(time.Until(at))
+			c.timer.Reset(time.Until(at.time()))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func (c *Circuit) WithPeers(f func(peers.Peers)) {
 // a second, and nothing has failed after that. It takes no lock and writes nothing.
 func (c *Circuit) Well(since time.Time) bool {
 	at := c.well.Load()
-	return at != 0 && at >= int64(since.Sub(began)) && c.word.Load()&goneBit == 0
+	return at != 0 && at >= int64(momentOf(since)) && c.word.Load()&goneBit == 0
 }
 
 // Known reports whether the upstream has ever answered, or somebody has set its state by hand (Set).

@@ -57,7 +57,7 @@ func (m *machine) hint(p *Permit, now time.Time, r policy.Result) policy.Result 
 }
 
 func (m *machine) wellSince(since time.Time) bool {
-	return m.well != 0 && m.well >= int64(since.Sub(began))
+	return m.well != 0 && m.well >= momentOf(since)
 }
 
 // waited returns how long a call has been out that came to nothing, or at least how long, if it is not known when it

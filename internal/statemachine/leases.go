@@ -26,7 +26,7 @@ type leases struct {
 	places []*place
 	next   time.Time // not after the first of them ends; zero if there is none
 	// until then good headers say nothing by themselves: of a call that they had settled the body broke
-	hollow time.Time
+	hollow moment
 }
 
 // place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came
@@ -144,7 +144,7 @@ func (m *machine) weigh(now time.Time) *place {
 		return nil
 	}
 	p := &place{expiry: now.Add(bodyLease), weighed: true, headers: true}
-	if now.Before(m.leases.hollow) {
+	if m.leases.hollow.after(now) {
 		p.expiry = now.Add(forEver) // until bytes come
 	}
 	m.leases.take(p)
@@ -159,7 +159,7 @@ func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Resu
 	lives := m.lives(p, r)
 	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
 	if p.headers && r.Outcome == policy.Failure {
-		m.leases.hollow = now.Add(hollowFor)
+		m.leases.hollow = momentOf(now.Add(hollowFor))
 	}
 	switch {
 	case broke && m.state == policy.Closed:
@@ -182,7 +182,7 @@ func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Resu
 
 // good reports whether what has come of a call in trouble says that the upstream does what it is asked.
 func (m *machine) good(now time.Time, p *place) bool {
-	return p.headers && (p.bytes || !now.Before(m.leases.hollow))
+	return p.headers && (p.bytes || !m.leases.hollow.after(now))
 }
 
 // bytesCame takes notice that bytes of a body came no less than bodyLease after its good headers.

@@ -12,17 +12,17 @@ import (
 type machine struct {
 	config     *Config
 	state      policy.State
+	forced     bool   // the state is one that somebody wants, and the rules have no say
+	known      bool   // the upstream has answered a call, or somebody set the state by hand (Set)
+	gone       bool   // forgotten: no longer the circuit of its key
+	hastened   bool   // the next request is a probe, whatever the rule says
 	generation uint64 // how many times the state has changed
 	since      time.Time
-	forced     bool // the state is one that somebody wants, and the rules have no say
-	known      bool // the upstream has answered a call, or somebody set the state by hand (Set)
-	gone       bool // forgotten: no longer the circuit of its key
 
 	trip         policy.Trip
 	probe        policy.Probe   // nil before the first trip
 	recover      policy.Recover // nil before the first trip
 	recoverOf    *Config        // whose rule recover is of
-	hastened     bool           // the next request is a probe, whatever the rule says
 	failedProbes int            // and recoveries, since the trip
 	opened       uint64         // how often the circuit has opened
 
@@ -32,7 +32,7 @@ type machine struct {
 	connections connections
 	canary      canary
 	// when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
-	well     int64
+	well     moment
 	failures failures
 	counts   Counts
 	peers    peers.Peers
@@ -83,6 +83,8 @@ type Refusal struct {
 	At        time.Time
 	Since     time.Time       // when the circuit took this state
 	Due       time.Time       // the earliest time of the next probe; not after At if that is not known
+	Requests  int             // to come until one is a probe, itself among them; 0 if the rule does not count them
+	Latest    time.Time       // from then on one is a probe whatever its number; zero if Requests is 0
 	SafeUntil time.Time       // a probe is due and waits for a safe call, until then; zero if none does
 	Cause     policy.Cause    // of the last failure in this trouble, or of what opened the circuit; zero if it is closed
 	Samples   []policy.Sample // not to be changed
@@ -207,6 +209,18 @@ func (m *machine) admit(now time.Time, lease time.Duration, mark int, probe bool
 	return Permit{place: p}
 }
 
+// next is when the next probe of an open circuit is due: not before, with which request from now on, and from when on with
+// any.
+func (m *machine) next(now time.Time) (due time.Time, requests int, latest time.Time) {
+	if m.hastened {
+		return now, 1, now
+	}
+	if countdown, ok := m.probe.(policy.Countdown); ok {
+		requests, latest = countdown.Countdown()
+	}
+	return m.probe.Due(), requests, latest
+}
+
 // came takes notice of a request.
 func (m *machine) came(now time.Time) {
 	if m.state == policy.Closed {
@@ -227,7 +241,7 @@ func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 		r.Cause = m.trouble.cause
 	}
 	if r.State == policy.Open && !m.forced {
-		r.Due = m.probe.Due()
+		r.Due, r.Requests, r.Latest = m.next(now)
 	}
 	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
 		r.SafeUntil = m.safeUntil()

@@ -257,7 +257,7 @@ func (m *model) came(now time.Time) {
 func (m *model) refuse(now time.Time, reason policy.RefusalReason) string {
 	m.counts.Refusals++
 	due := now
-	if m.state == policy.Open && !m.forced {
+	if m.state == policy.Open && !m.forced && !m.hastened {
 		due = m.probe.Due()
 	}
 	r := Refusal{Reason: reason, State: m.state, At: now, Since: m.since, Due: due, Cause: m.troubleCause, Samples: m.samples}

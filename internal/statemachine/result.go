@@ -221,7 +221,14 @@ func (m *machine) conclude(now time.Time, mark int, r policy.Result) (opened boo
 
 // wentWell takes notice of a call that went well so far: a canary, or one of a circuit that is not quiet. The others
 // write nothing.
-func (m *machine) wentWell(now time.Time) { m.well = int64(now.Sub(began)) }
+func (m *machine) wentWell(now time.Time) { m.well = momentOf(now) }
+
+// A moment is a time in a third of the memory: in nanoseconds from began. 0 is none.
+type moment int64
 
 // began is what moments are counted from.
 var began = time.Now()
+
+func momentOf(t time.Time) moment       { return moment(t.Sub(began)) }
+func (m moment) time() time.Time        { return began.Add(time.Duration(m)) }
+func (m moment) after(t time.Time) bool { return m != 0 && m > momentOf(t) }

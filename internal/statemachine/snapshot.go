@@ -66,13 +66,8 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 		if m.forced {
 			break
 		}
-		s.Due, s.Limit = m.probe.Due(), 1
-		if countdown, ok := m.probe.(policy.Countdown); ok {
-			s.Requests, s.Latest = countdown.Countdown()
-		}
-		if m.hastened {
-			s.Due, s.Requests, s.Latest = now, 1, now
-		}
+		s.Due, s.Requests, s.Latest = m.next(now)
+		s.Limit = 1
 	case policy.HalfOpen:
 		s.Limit = m.recover.Limit()
 	}

@@ -41,7 +41,7 @@ type fate struct {
 	answered bool          // by the upstream, well
 }
 
-// world is a circuit, its callers and an upstream, in a synctest bubble. One goroutine plays them all; at each moment
+// world is a circuit, its callers and an upstream, in a synctest bubble. One goroutine plays them all; at each instant
 // the circuit's timer goes first.
 type world struct {
 	*Circuit
@@ -87,20 +87,20 @@ func paced(gap, least time.Duration) func(time.Duration) time.Duration {
 	}
 }
 
-type moment struct {
+type instant struct {
 	at    time.Duration
 	order int
 	do    func()
 }
 
-type plan []moment
+type plan []instant
 
 func (p plan) Len() int { return len(p) }
 func (p plan) Less(i, j int) bool {
 	return p[i].at < p[j].at || p[i].at == p[j].at && p[i].order < p[j].order
 }
 func (p plan) Swap(i, j int) { p[i], p[j] = p[j], p[i] }
-func (p *plan) Push(x any)   { *p = append(*p, x.(moment)) }
+func (p *plan) Push(x any)   { *p = append(*p, x.(instant)) }
 func (p *plan) Pop() any {
 	last := (*p)[len(*p)-1]
 	*p = (*p)[:len(*p)-1]
@@ -108,7 +108,7 @@ func (p *plan) Pop() any {
 }
 
 func (w *world) at(at time.Duration, do func()) {
-	heap.Push(&w.todo, moment{at, len(w.calls), do})
+	heap.Push(&w.todo, instant{at, len(w.calls), do})
 }
 
 func (w *world) now() time.Duration { return time.Since(w.start) }
@@ -116,7 +116,7 @@ func (w *world) now() time.Duration { return time.Since(w.start) }
 // runTo plays what happens until then.
 func (w *world) runTo(end time.Duration) {
 	for len(w.todo) > 0 && w.todo[0].at <= end {
-		next := heap.Pop(&w.todo).(moment)
+		next := heap.Pop(&w.todo).(instant)
 		w.sleepTo(next.at)
 		next.do()
 	}

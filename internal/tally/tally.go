@@ -25,9 +25,9 @@ const (
 // request in five minutes is still traffic that meets it.
 const AskedFor = 5 * time.Minute
 
-// InTrouble reports whether a circuit is not closed, and somebody asks for it.
+// InTrouble reports whether a circuit is not closed since something has failed, and somebody asks for it.
 func InTrouble(c *transport.Snapshot, now time.Time) bool {
-	return c.State != policy.Closed && now.Sub(c.Asked) <= AskedFor
+	return c.State != policy.Closed && !c.Trouble.IsZero() && now.Sub(c.Asked) <= AskedFor
 }
 
 // Event is what a Tally counts.
@@ -143,7 +143,7 @@ func (ta *Tally) changed(c transport.StateChange) {
 	ta.changes++
 	e := ta.entry(c.Key, c.Known, c.To != policy.Closed, c.At)
 	e.counts[Series{Transitions, c.From.String(), c.To.String(), string(c.Reason)}]++
-	if c.To == policy.Closed {
+	if c.Trouble.IsZero() { // closed, or so by hand
 		ta.troubleOver(c.Key, c.At)
 		return
 	}
@@ -388,7 +388,7 @@ func (e *entry) row(c *transport.Snapshot, spent time.Duration) Row {
 func (ta *Tally) correct(circuits []transport.Snapshot, now time.Time) {
 	kept := make(map[transport.Key]bool, len(circuits))
 	for _, c := range circuits {
-		if c.State == policy.Closed {
+		if c.Trouble.IsZero() {
 			continue
 		}
 		kept[c.Key] = true
