@@ -55,7 +55,11 @@ func (k *call) watch(resp *http.Response) *body {
 	if generation, plain := k.permit.Plain(); plain && k.quiet() {
 		b.generation = generation
 	} else {
-		b.lasting.Store(&lasting{call: *k})
+		l := &lasting{call: *k}
+		if k.delivering {
+			l.flow.goesOn(time.Now().UnixNano())
+		}
+		b.lasting.Store(l)
 	}
 	resp.Body = b.asBase()
 	return b
@@ -85,8 +89,8 @@ func (b *body) asBase() io.ReadCloser {
 
 // quiet reports whether all that is to be kept of a call is its circuit, its permit, and what was sent and got.
 func (k *call) quiet() bool {
-	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && k.started.IsZero() &&
-		!k.t.observers.attend.Load()
+	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && !k.delivering &&
+		k.started.IsZero() && !k.t.observers.attend.Load()
 }
 
 // last returns what is kept of the call of a body that is no longer quiet.
