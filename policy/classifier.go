@@ -24,6 +24,7 @@ type Call struct {
 	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another length than
 	// ContentLength; nil if it was neither.
 	BodyErr error
+	NoProxy bool // with a 407: no forward proxy was asked that could have answered it, so that it is the upstream's own
 	Started time.Time
 	Ended   time.Time // when the headers or the error came
 

@@ -189,7 +189,7 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	}
 	facts := policy.Call{
 		Request: k.req, Response: resp, Err: err, InBody: body != nil, Delivering: body != nil && body.delivering(),
-		BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
+		BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
 	reason := ""

@@ -74,7 +74,7 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 		resp = k.ending.early
 	}
 	asked := ask(*classify, policy.Call{
-		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), Started: k.started, Ended: k.ended,
+		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: k.ended,
 		AtEnd: true, ClosedEarly: early, Tail: tail, Size: size,
 	})
 	switch asked.outcome {
