@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	refusalEvery = 10 * time.Second // a line about refusals, for one circuit
-	mostKeys     = 1024             // whose refusals are counted apart
+	lineEvery = 10 * time.Second // about refusals of one circuit, and about others
+	mostKeys  = 1024             // whose refusals are counted apart
 )
 
 // Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as
@@ -29,15 +29,25 @@ const (
 // line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,
 // wait, cause and the like are that one's.
 //
+// Of circuits that are not Known, whose hosts somebody may have made up, 32 changes of state have a line in ten seconds, and at their end there is one
+// with how many more there were (changes); likewise 32 errors of the storage, of whatever circuits (errors).
+//
 // What operators do on the dashboard is logged by dashboard.LogActions.
 func Observer(logger *slog.Logger) transport.Observer {
 	if logger == nil {
 		panic("fusebox/logs: Observer got a nil logger; write slog.Default()")
 	}
 	r := refusals{logger: logger, seen: bounded.New[transport.Key, *refused](mostKeys)}
+	var strangers, failures sparing
 	return transport.Observer{
-		OnStateChange: func(c transport.StateChange) { logChange(logger, c) },
-		OnRefusal:     r.observe,
+		OnStateChange: func(c transport.StateChange) {
+			if c.Known || strangers.takes(func(held int) {
+				logger.Warn("circuits of upstreams that have never answered changed", "key", "others", "changes", held, "latest", c.Key.String(), "to", c.To.String())
+			}) {
+				logChange(logger, c)
+			}
+		},
+		OnRefusal: r.observe,
 		OnLocalTrouble: func(l transport.LocalTrouble) {
 			switch {
 			case l.Cause != (policy.Cause{}) && l.Over:
@@ -63,7 +73,11 @@ func Observer(logger *slog.Logger) transport.Observer {
 				"tripped", l.Tripped, "well", l.Well, "since", l.Since)
 		},
 		OnStorageError: func(e transport.StorageError) {
-			logger.Error("circuit storage", "key", e.Key.String(), "err", e.Err)
+			if failures.takes(func(held int) {
+				logger.Error("circuit storage", "key", "others", "errors", held, "latest", e.Key.String(), "err", e.Err)
+			}) {
+				logger.Error("circuit storage", "key", e.Key.String(), "err", e.Err)
+			}
 		},
 	}
 }
@@ -141,7 +155,7 @@ func (r *refusals) count(k transport.Key, known bool, now time.Time) (n int, oth
 	defer r.mu.Unlock()
 	s, ok := r.seen.Get(k)
 	if !ok {
-		if r.seen.Len() >= mostKeys && now.Sub(r.swept) >= refusalEvery {
+		if r.seen.Len() >= mostKeys && now.Sub(r.swept) >= lineEvery {
 			r.swept = now
 			for key, old := range r.seen.All() {
 				if now.After(old.next) {
@@ -158,6 +172,6 @@ func (r *refusals) count(k transport.Key, known bool, now time.Time) (n int, oth
 	if now.Before(s.next) {
 		return 0, others, false
 	}
-	n, s.held, s.next = s.held, 0, now.Add(refusalEvery)
+	n, s.held, s.next = s.held, 0, now.Add(lineEvery)
 	return n, others, true
 }

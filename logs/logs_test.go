@@ -328,3 +328,68 @@ func TestManyAtOnceAreLogged(t *testing.T) {
 func TestANilLoggerPanics(t *testing.T) {
 	require.PanicsWithValue(t, "fusebox/logs: Observer got a nil logger; write slog.Default()", func() { logs.Observer(nil) })
 }
+
+func TestHostsThatAreMadeUpAreNoFloodOfLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, transport.WithStorage(broken{}), transport.WithoutLocalTrouble())
+		s.call("real.test")
+		const most = 32
+		for i := range 3000 {
+			s.trip(fmt.Sprintf("made-up%d.test", i))
+		}
+		s.trip("real.test")
+		made, errs, real := 0, 0, 0
+		for _, line := range s.read() {
+			switch {
+			case line["msg"] == "circuit storage":
+				errs++
+			case line["key"] == "http://real.test":
+				real++
+			default:
+				made++
+			}
+		}
+		require.Equal(t, []int{most, most, 1}, []int{made, errs, real}, "lines of made-up hosts, of the storage, and of the real upstream")
+		tried.Row(t, "3,000 made-up hosts whose circuits open", "3,000 lines", "32 in ten seconds, and one of the others", "%d lines", made)
+
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.ElementsMatch(t, []map[string]any{
+			{
+				"level": "WARN", "msg": "circuits of upstreams that have never answered changed", "key": "others", "changes": 2968.0,
+				"latest": "http://made-up2999.test", "to": "open",
+			},
+			{"level": "ERROR", "msg": "circuit storage", "key": "others", "errors": 2969.0, "latest": "http://real.test", "err": "disk full"},
+		}, s.read())
+
+		s.trip("late.test")
+		require.Len(t, s.read(), 2, "each has lines again")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Empty(t, s.read(), "and nothing more to tell")
+	})
+}
+
+func TestWhatIsCountedIsToldOnceHoweverManyAreAtIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, transport.WithoutLocalTrouble())
+		host := func(caller, i int) string { return fmt.Sprintf("made-up%d-%d.test", caller, i) }
+		for i := range 800 {
+			s.Break(host(i%8, i/8))
+		}
+		var callers sync.WaitGroup
+		for caller := range 8 {
+			callers.Go(func() {
+				for i := range 3 * 100 {
+					s.call(host(caller, i/3))
+				}
+			})
+		}
+		callers.Wait()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		lines := s.read()
+		require.Equal(t, 33, len(lines))
+		require.Equal(t, 800.0-32, lines[32]["changes"])
+	})
+}

@@ -67,7 +67,7 @@ const (
 	DeadlineNone      Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
 	DeadlineCaller                    // that of the request's context, or it was canceled with a cause that is a timeout
 	DeadlineClient                    // http.Client.Timeout
-	DeadlineTransport                 // one of the base RoundTripper's own: dial, handshake, headers
+	DeadlineTransport                 // one of the base RoundTripper's own: dial, handshake, headers; or its forward proxy's, for CONNECT
 	DeadlineLimit                     // Limits.Timeout
 )
 
@@ -133,7 +133,7 @@ func (c Cause) Outcome() Outcome {
 }
 
 // CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
-// 500 has the zero Cause (with its status), but for a 407 over plain http, which is KindLocal: a forward proxy wants a password. The cause
+// 500 has the zero Cause (with its status), but for a 407 over plain http, which is KindLocal: a forward proxy wants a password, unless there is none (Call.NoProxy). The cause
 // of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
 func CauseOf(c *Call) Cause {
 	switch {

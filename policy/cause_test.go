@@ -511,7 +511,7 @@ func TestCausesOfRealCalls(t *testing.T) {
 			cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
 		{"proxy forbids CONNECT", connect("HTTP/1.1 403 Forbidden\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
 		{"proxy cannot reach the upstream", connect("HTTP/1.1 502 Bad Gateway\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
-		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}, failure, false},
+		{"proxy cannot reach the upstream in time", connect("HTTP/1.1 504 Gateway Timeout\r\n\r\n"), cause{Phase: policy.PhaseConnect, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}, failure, false},
 		{"upstream that says what a proxy would", func(s *scene) *http.Request {
 			server := s.server((*httptest.Server).StartTLS, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(407) })
 			s.base = server.Client().Transport.(*http.Transport)

@@ -17,12 +17,14 @@ type Call struct {
 	Response *http.Response // nil if there was none
 	Err      error          // of the base RoundTripper, or of reading the response's body; nil if neither failed
 	InBody   bool           // Err came from reading the response's body
-	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until
-	// Err: its reader had not been waiting for more than about a second, or not for longer than before.
+	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until Err: its reader
+	// had not been waiting for more than about a second, or not for longer than before. OnBody says so of what it read, too, and then
+	// of a body that did not break.
 	Delivering bool
 	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another
 	// length than ContentLength; nil if it was neither.
 	BodyErr error
+	NoProxy bool // with a 407: no forward proxy was asked that could have answered it, so that it is the upstream's own
 	Started time.Time
 	Ended   time.Time // when the headers or the error came
 
@@ -40,6 +42,7 @@ type Call struct {
 
 	asked bool
 	tail  int
+	came  *arrivals // nil if nobody has looked into the body
 }
 
 // AskAtEnd asks for the call to be classified again when its body has ended well or its caller has closed it, with up
@@ -167,7 +170,11 @@ func OnBody(n int, judge func(resp *http.Response, prefix []byte) Outcome) Class
 		if resp.Body == http.NoBody {
 			return judge(resp, nil)
 		}
-		prefix, err := readUpTo(n, resp.Body)
+		if c.came == nil {
+			c.came = new(arrivals)
+		}
+		prefix, err := readUpTo(n, timed{resp.Body, c.came})
+		c.Delivering = c.came.delivering()
 		rest := io.Reader(resp.Body)
 		if err != nil {
 			rest = ended{err}
@@ -228,6 +235,35 @@ type replayed struct {
 type ended struct{ err error }
 
 func (e ended) Read([]byte) (int, error) { return 0, e.err }
+
+// lately is for how long nothing may come of a body that is taken to go on, unless it had to be waited for longer before.
+const lately = time.Second
+
+// arrivals are when the bytes came that one OnBody after the other has looked at.
+type arrivals struct {
+	since, asked time.Time     // when the first wait began, and the last one
+	longest      time.Duration // from one to the next
+}
+
+// delivering reports what Call.Delivering says.
+func (a *arrivals) delivering() bool {
+	now := time.Now()
+	return !a.since.IsZero() && now.Sub(a.since) > lately && now.Sub(a.asked) <= max(lately, a.longest)
+}
+
+type timed struct {
+	io.Reader
+	came *arrivals
+}
+
+func (t timed) Read(p []byte) (int, error) {
+	now, a := time.Now(), t.came
+	if a.since.IsZero() {
+		a.since, a.asked = now, now
+	}
+	a.longest, a.asked = max(a.longest, now.Sub(a.asked)), now
+	return t.Reader.Read(p)
+}
 
 // readUpTo reads n bytes, or fewer and the error that came before them. It takes memory for what comes, whatever n is.
 func readUpTo(n int, r io.Reader) (got []byte, err error) {

@@ -37,12 +37,18 @@ var proxyAtFault = Cause{Phase: PhaseConnect, Kind: KindLocal}
 func (e *ProxyError) cause() Cause {
 	cause := proxyAtFault
 	switch e.ProxyStatus {
-	case "http_request_denied", "http_request_error", "destination_ip_prohibited", "proxy_internal_error",
+	case "http_request_denied", "http_request_error", "destination_ip_prohibited", "proxy_internal_response", "proxy_internal_error",
 		"proxy_configuration_error", "proxy_loop_detected":
 	default:
-		if upstreams, ok := byProxyStatus[e.ProxyStatus]; ok {
+		upstreams, ok := byProxyStatus[e.ProxyStatus]
+		switch {
+		case ok && proxyWaited[e.ProxyStatus]:
+			cause = Cause{Phase: upstreams.Phase, Kind: KindTimeout, Deadline: DeadlineTransport}
+		case ok:
 			cause = upstreams
-		} else if connectFailed(e.Status) {
+		case e.Status == http.StatusGatewayTimeout:
+			cause = Cause{Phase: PhaseConnect, Kind: KindTimeout, Deadline: DeadlineTransport}
+		case connectFailed(e.Status):
 			cause = Cause{Phase: PhaseConnect, Kind: KindRefused}
 		}
 	}
@@ -60,8 +66,11 @@ func connectFailed(status int) bool {
 	return status >= 500
 }
 
-// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. A KindTimeout or KindReset would say that this end waited
-// in vain or lost a connection, so those keep the status.
+// proxyWaited is the errors that say of CONNECT that the proxy dialed in vain, in this end's place.
+var proxyWaited = map[string]bool{"dns_timeout": true, "connection_timeout": true}
+
+// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. Of a response a Timeout or Reset would say that this end
+// waited in vain or lost a connection, so those keep the status.
 var byProxyStatus = map[string]Cause{
 	"dns_timeout":               {Phase: PhaseDNS, Kind: KindStatus},
 	"dns_error":                 {Phase: PhaseDNS, Kind: KindNotFound},
@@ -79,7 +88,16 @@ var byProxyStatus = map[string]Cause{
 	"tls_alert_received":        {Phase: PhaseTLS, Kind: KindStatus},
 	"http_response_incomplete":  {Phase: PhaseHeaders, Kind: KindStatus},
 	"http_response_timeout":     {Phase: PhaseHeaders, Kind: KindStatus},
+	"http_upgrade_failed":       {Phase: PhaseHeaders, Kind: KindStatus},
 	"http_protocol_error":       {Phase: PhaseHeaders, Kind: KindStatus},
+
+	"http_response_header_section_size":  {Phase: PhaseHeaders, Kind: KindStatus},
+	"http_response_header_size":          {Phase: PhaseHeaders, Kind: KindStatus},
+	"http_response_body_size":            {Phase: PhaseBody, Kind: KindStatus},
+	"http_response_trailer_section_size": {Phase: PhaseBody, Kind: KindStatus},
+	"http_response_trailer_size":         {Phase: PhaseBody, Kind: KindStatus},
+	"http_response_transfer_coding":      {Phase: PhaseBody, Kind: KindStatus},
+	"http_response_content_coding":       {Phase: PhaseBody, Kind: KindStatus},
 }
 
 // causeOfStatus is that of a response of 5xx, or of a proxy that wants to be told who asks.
@@ -95,7 +113,7 @@ func causeOfStatus(c *Call) Cause {
 		}
 		cause.Status = status
 		return cause
-	case status == http.StatusProxyAuthRequired && c.Request != nil && c.Request.URL != nil && c.Request.URL.Scheme == "http":
+	case status == http.StatusProxyAuthRequired && !c.NoProxy && c.Request != nil && c.Request.URL != nil && c.Request.URL.Scheme == "http":
 		return Cause{Kind: KindLocal, Status: status} // over https no proxy can answer
 	}
 	return Cause{Status: status}

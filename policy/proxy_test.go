@@ -16,18 +16,23 @@ import (
 func TestAnAnswerToCONNECTTellsTheProxyFromTheUpstream(t *testing.T) {
 	local := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}
 	refused := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindRefused}
+	timeout := policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}
 	for _, test := range []struct {
 		status int
 		said   string
 		want   policy.Cause
 	}{
 		{204, "", local}, {302, "", local}, {400, "", local}, {401, "", local}, {403, "", local}, {404, "", local}, {407, "", local},
-		{429, "", local}, {500, "", refused}, {501, "", local}, {502, "", refused}, {503, "", refused}, {504, "", refused},
+		{429, "", local}, {500, "", refused}, {501, "", local}, {502, "", refused}, {503, "", refused}, {504, "", timeout},
 		{505, "", local}, {511, "", local}, {521, "", refused},
 		{502, "proxy; error=connection_refused", refused},
 		{502, "proxy; error=dns_error;rcode=NXDOMAIN", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.KindNotFound}},
 		{404, "proxy; error=dns_error", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.KindNotFound}},
-		{504, "proxy; error=connection_timeout", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindStatus}},
+		{504, "proxy; error=connection_timeout", timeout}, {502, "proxy; error=connection_timeout", timeout}, {504, "proxy; error=something_of_its_own", timeout},
+		{504, "proxy; error=dns_timeout", policy.Cause{Phase: policy.PhaseDNS, Kind: policy.KindTimeout, Deadline: policy.DeadlineTransport}},
+		{504, "proxy; error=connection_refused", refused},
+		{504, "proxy; error=proxy_internal_response", local},
+		{502, "proxy; error=connection_limit_reached", policy.Cause{Phase: policy.PhaseConnect, Kind: policy.KindStatus}},
 		{502, "proxy; error=tls_certificate_error", policy.Cause{Phase: policy.PhaseTLS, Kind: policy.KindCertificate}},
 		{502, "proxy; error=proxy_loop_detected", local},
 		{500, "proxy; error=proxy_configuration_error", local},
@@ -51,6 +56,11 @@ func TestProxyStatusOfAResponseRefinesItsCauseAndNotItsOutcome(t *testing.T) {
 		`"a, b; error=dns_error"; error=http_protocol_error`:  {Phase: policy.PhaseHeaders, Kind: policy.KindStatus},
 		"inner; error=connection_timeout, outer":              {Phase: policy.PhaseConnect, Kind: policy.KindStatus},
 		"inner, outer; next-hop=x ; error=connection_refused": {Phase: policy.PhaseConnect, Kind: policy.KindRefused},
+		"cdn; error=connection_timeout":                       {Phase: policy.PhaseConnect, Kind: policy.KindStatus}, // this end did not wait in vain
+		"cdn; error=http_response_header_section_size;x=1":    {Phase: policy.PhaseHeaders, Kind: policy.KindStatus},
+		"cdn; error=http_response_content_coding":             {Phase: policy.PhaseBody, Kind: policy.KindStatus},
+		"cdn; error=http_upgrade_failed":                      {Phase: policy.PhaseHeaders, Kind: policy.KindStatus},
+		"cdn; error=proxy_internal_response":                  {Kind: policy.KindStatus},
 		"cdn; error=proxy_configuration_error":                {Kind: policy.KindStatus},
 		"cdn; error=made_up":                                  {Kind: policy.KindStatus}, `cdn; details="error=dns_error`: {Kind: policy.KindStatus}, "error=dns_error": {Kind: policy.KindStatus},
 	} {
@@ -68,6 +78,8 @@ func TestAProxyThatWantsAPasswordSaysNothingOfTheUpstream(t *testing.T) {
 	require.Equal(t, policy.Cause{Kind: policy.KindLocal, Status: 407}, policy.CauseOf(call))
 	call.Request = get(t, elsewhere)
 	require.Equal(t, policy.Success, policy.DefaultClassifier(call), "over https it is the upstream's own")
+	call.Request, call.NoProxy = get(t, somewhere), true
+	require.Equal(t, policy.Cause{Status: 407}, policy.CauseOf(call), "nobody else was asked")
 }
 
 // socks is a proxy that answers a greeting and then a request with reply; without one it closes.

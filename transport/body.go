@@ -33,11 +33,12 @@ type lasting struct {
 	flow      flow
 }
 
-// flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. It belongs to whoever reads the body.
+// flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. Whoever reads the body writes it, and
+// whoever closes the body meanwhile may look.
 type flow struct {
-	since   int64 // when it began to be looked at
-	asked   int64 // when the last wait began
-	longest int64 // time from one to the next
+	since   atomic.Int64 // when it began to be looked at
+	asked   atomic.Int64 // when the last wait began
+	longest atomic.Int64 // time from one to the next
 }
 
 // fewWaits is how many are not looked at: most bodies are over by then.
@@ -56,7 +57,11 @@ func (k *call) watch(resp *http.Response) *body {
 	if generation, plain := k.permit.Plain(); plain && k.quiet() {
 		b.generation = generation
 	} else {
-		b.lasting.Store(&lasting{call: *k})
+		l := &lasting{call: *k}
+		if k.delivering {
+			l.flow.goesOn(time.Now().UnixNano())
+		}
+		b.lasting.Store(l)
 	}
 	resp.Body = b.asBase()
 	return b
@@ -86,8 +91,8 @@ func (b *body) asBase() io.ReadCloser {
 
 // quiet reports whether all that is to be kept of a call is its circuit, its permit, and what was sent and got.
 func (k *call) quiet() bool {
-	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && k.started.IsZero() &&
-		!k.t.observers.attend.Load()
+	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && !k.delivering &&
+		k.started.IsZero() && !k.t.observers.attend.Load()
 }
 
 // last returns what is kept of the call of a body that is no longer quiet.
@@ -134,17 +139,36 @@ func (b *body) wait() {
 }
 
 func (f *flow) wait(now int64) {
-	if f.since == 0 {
-		f.since, f.asked = now, now
+	asked := f.asked.Load()
+	if asked == now { // as mostly: the clock is coarse
+		return
 	}
-	f.longest, f.asked = max(f.longest, now-f.asked), now
+	if f.since.Load() == 0 {
+		f.since.Store(now)
+	} else if gap := now - asked; gap > f.longest.Load() {
+		f.longest.Store(gap)
+	}
+	f.asked.Store(now)
+}
+
+// goesOn begins a flow that has delivered for a time already.
+func (f *flow) goesOn(now int64) {
+	f.since.Store(now - int64(stalled+coarseTick) - 1)
+	f.asked.Store(now)
+}
+
+// long reports whether the body has been looked at for longer than a time.
+func (f *flow) long(now int64, most time.Duration) bool {
+	since := f.since.Load()
+	return since != 0 && now-since > int64(most)
 }
 
 // delivering reports whether the body has streamed for a time, and its reader has not been waiting for long: not for longer than
 // it had to before. So it is of a slow reader, too.
 func (f *flow) delivering() bool {
-	now, most := time.Now().UnixNano(), int64(stalled+coarseTick)
-	return f.since != 0 && now-f.since > most && now-f.asked <= max(most, f.longest)
+	const most = stalled + coarseTick
+	now := time.Now().UnixNano()
+	return f.long(now, most) && now-f.asked.Load() <= max(int64(most), f.longest.Load())
 }
 
 // came takes notice of bytes, if it makes a difference which, or when they came.
@@ -174,12 +198,36 @@ func (b *body) Close() (err error) {
 			l.call.attempt.end()
 		}
 	}()
-	if reading := b.reads.Load()%2 == 1; reading && b.inVain() {
-		b.gaveUp()
-		return nil
+	if reading := b.reads.Load()%2 == 1; reading {
+		if err := b.timeUp(); err != nil {
+			if !b.over.Swap(true) {
+				b.conclude(b.last(), withoutTrailer(b.resp), err) // as if its reader had got that
+			}
+			return nil
+		}
+		if b.inVain() {
+			b.gaveUp()
+			return nil
+		}
 	}
 	b.end(errClosed)
 	return nil
+}
+
+// timeUp returns the end of the call's context, if that is a timeout. Some clients close the body when it comes, and leave it to chance
+// who is first.
+func (b *body) timeUp() error {
+	ctx := b.req.Context()
+	var a *attempt
+	if l := b.lasting.Load(); l != nil && l.call.attempt != nil {
+		a = l.call.attempt
+		ctx = a.ctx
+	}
+	err := a.blame(ctx.Err(), true)
+	if err == nil || policy.CauseOf(&policy.Call{Request: b.req, Err: err, InBody: true}).Kind != policy.KindTimeout {
+		return nil
+	}
+	return err
 }
 
 // inVain reports whether the reader of a body that is closed has been waiting for nothing.
@@ -251,7 +299,7 @@ func (b *body) end(err error) error {
 		}
 		l = b.last()
 	}
-	b.conclude(l, err, well)
+	b.conclude(l, b.resp, err)
 	return err
 }
 
@@ -261,15 +309,15 @@ func (t *Transport) indifferent(c *circuit) bool {
 }
 
 // conclude says what came of the call of a body that has ended.
-func (b *body) conclude(l *lasting, err error, well bool) {
-	k := &l.call
-	k.long = well && l.flow.since != 0 && time.Now().UnixNano()-l.flow.since > int64(stalled)
+func (b *body) conclude(l *lasting, resp *http.Response, err error) {
+	k, well := &l.call, err == io.EOF || err == errClosed
+	k.long = well && l.flow.long(time.Now().UnixNano(), stalled)
 	if well && k.ending == nil {
 		outcome := policy.Success
-		if Refused(b.resp) { // of another Transport: the upstream knows nothing of it
+		if Refused(resp) { // of another Transport: the upstream knows nothing of it
 			outcome = policy.Ignored
 		}
-		k.done(outcome, policy.Cause{Status: b.resp.StatusCode}, nil, nil)
+		k.done(outcome, policy.Cause{Status: resp.StatusCode}, nil, nil)
 		return
 	}
 	judged := false
@@ -281,11 +329,11 @@ func (b *body) conclude(l *lasting, err error, well bool) {
 	var outcome policy.Outcome
 	var cause policy.Cause
 	if well {
-		outcome, cause = k.judgeEnd(b.resp, err == errClosed)
+		outcome, cause = k.judgeEnd(resp, err == errClosed)
 		err = nil
 	} else {
-		outcome, cause = k.judge(b.resp, err, &l.flow)
+		outcome, cause = k.judge(resp, err, &l.flow)
 	}
 	judged = true
-	k.done(outcome, cause, b.resp, err)
+	k.done(outcome, cause, resp, err)
 }

@@ -11,23 +11,24 @@ import (
 
 // call is one call from its permit to its outcome.
 type call struct {
-	t       *Transport
-	c       *circuit
-	permit  statemachine.Permit // none if the call is made in shadow
-	shadow  bool
-	check   *policy.Outcome // where the outcome of a health check goes; nil for a caller's request
-	attempt *attempt        // nil if nothing limits the call
-	req     *http.Request
-	sent    *http.Request // req, or a copy with a body or a deadline that is watched; nil before the base gets it
-	bodyErr *bodyErrors
-	started time.Time // zero if nobody asks for the time
-	ended   time.Time
-	trace   string         // of a call that failed
-	wait    time.Duration  // that its classifier says the upstream asks for
-	ending  *ending        // nil if nobody asked to judge the call at its end
-	resp    *http.Response // while it is not the caller's yet, or of the body that this is the call of
-	long    bool           // its body has come for so long that its headers have counted, or need not
-	over    bool           // the permit is given back, or the response's body will do it
+	t          *Transport
+	c          *circuit
+	permit     statemachine.Permit // none if the call is made in shadow
+	shadow     bool
+	check      *policy.Outcome // where the outcome of a health check goes; nil for a caller's request
+	attempt    *attempt        // nil if nothing limits the call
+	req        *http.Request
+	sent       *http.Request // req, or a copy with a body or a deadline that is watched; nil before the base gets it
+	bodyErr    *bodyErrors
+	started    time.Time // zero if nobody asks for the time
+	ended      time.Time
+	trace      string         // of a call that failed
+	wait       time.Duration  // that its classifier says the upstream asks for
+	ending     *ending        // nil if nobody asked to judge the call at its end
+	resp       *http.Response // while it is not the caller's yet, or of the body that this is the call of
+	delivering bool           // its body had come for a time before the caller got the response
+	long       bool           // its body has come for so long that its headers have counted, or need not
+	over       bool           // the permit is given back, or the response's body will do it
 }
 
 // gaveUp is the Reason if the caller went away while a health check was made for it.
@@ -189,7 +190,7 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	}
 	facts := policy.Call{
 		Request: k.req, Response: resp, Err: err, InBody: body != nil, Delivering: body != nil && body.delivering(),
-		BodyErr: k.bodyErr.get(), Started: k.started, Ended: ended,
+		BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
 	reason := ""
@@ -198,9 +199,10 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 		reason, k.wait = asked.reason, asked.wait
 		if outcome = asked.outcome; err == nil && asked.err != nil { // met by OnBody
 			err = asked.err
-			facts.Err, facts.InBody, facts.Ended = err, true, asked.ended
+			facts.Err, facts.InBody, facts.Ended, facts.Delivering = err, true, asked.ended, asked.delivering
 			cause = policy.CauseOf(&facts)
 		}
+		k.delivering = asked.delivering && body == nil
 		if asked.atEnd && body == nil && !duplex(k.req, resp) {
 			k.ending = newEnding(resp, asked.tail)
 		}
@@ -230,10 +232,12 @@ type asked struct {
 	outcome policy.Outcome
 	err     error
 	ended   time.Time
-	atEnd   bool
-	tail    int
-	reason  string        // of a failure
-	wait    time.Duration // too
+	// delivering says that OnBody held the response back for a time in which its body came.
+	delivering bool
+	atEnd      bool
+	tail       int
+	reason     string        // of a failure
+	wait       time.Duration // too
 }
 
 // ask has facts of its own, so that only calls with a custom classifier pay for the memory.
@@ -242,7 +246,7 @@ func ask(classify policy.Classifier, facts policy.Call) asked {
 	if outcome > policy.Ignored { // there is no such
 		outcome = policy.Undecided
 	}
-	asked := asked{outcome: outcome, err: facts.Err, ended: facts.Ended}
+	asked := asked{outcome: outcome, err: facts.Err, ended: facts.Ended, delivering: facts.Delivering}
 	asked.tail, asked.atEnd = facts.AskedAtEnd()
 	if outcome == policy.Failure {
 		asked.reason, asked.wait = reasonOf(facts.Reason), facts.RetryAfter

@@ -178,7 +178,7 @@ func naiveMatch(pattern, text string) bool {
 			}
 		}
 		return false
-	case pattern[0] == '\\' && len(pattern) > 1:
+	case pattern[0] == '\\' && len(pattern) > 1 && !strings.Contains("abfnrtvxuU", pattern[1:2]):
 		pattern = pattern[1:]
 	}
 	return text != "" && pattern[0] == text[0] && naiveMatch(pattern[1:], text[1:])
@@ -188,6 +188,7 @@ func FuzzPatterns(f *testing.F) {
 	f.Add("a*ab*b", "*", `a\*b`, "aabb")
 	f.Add("ab*ba", "ab*", "*ba", "aba")
 	f.Add("**", `*\`, "a", "a")
+	f.Add(`\n*`, `\\n*`, `\x`, "\nx")
 	f.Add("http*//*.b", "*b", "h*", "a")
 	f.Fuzz(func(t *testing.T, one, two, three, detail string) {
 		if len(one)+len(two)+len(three) > 40 || len(detail) > 40 || one == "" || two == "" || three == "" {

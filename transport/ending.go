@@ -20,9 +20,16 @@ type ending struct {
 }
 
 func newEnding(resp *http.Response, tail int) *ending {
-	early := *resp
-	early.Body, early.Trailer = http.NoBody, nil
-	return &ending{tail: tail, early: &early}
+	return &ending{tail: tail, early: withoutTrailer(resp)}
+}
+
+// withoutTrailer is a response for who judges while another goroutine may be reading the body, at whose end net/http sets Trailer.
+func withoutTrailer(resp *http.Response) *http.Response {
+	return &http.Response{
+		Status: resp.Status, StatusCode: resp.StatusCode, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
+		Header: resp.Header, Body: http.NoBody, ContentLength: resp.ContentLength, TransferEncoding: resp.TransferEncoding,
+		Close: resp.Close, Uncompressed: resp.Uncompressed, Request: resp.Request, TLS: resp.TLS,
+	}
 }
 
 // add takes notice of bytes of the body. It takes memory for what comes, and no more than a few times what was asked for.
@@ -67,7 +74,7 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 		resp = k.ending.early
 	}
 	asked := ask(*classify, policy.Call{
-		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), Started: k.started, Ended: k.ended,
+		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: k.ended,
 		AtEnd: true, ClosedEarly: early, Tail: tail, Size: size,
 	})
 	switch asked.outcome {

@@ -87,6 +87,25 @@ func TestWhatIsForcedByTheTextOfAKeyIsForcedForNoOther(t *testing.T) {
 	}, 20_000)
 }
 
+func TestTheTextOfAKeyWithoutStarsAndBackslashesIsItsPattern(t *testing.T) {
+	escaped := 0
+	holdsForKeys(t, func(k, other trickyKey) bool {
+		text := k.String()
+		if strings.Contains(text, `\\`) || strings.Contains(text, "*") {
+			return true
+		}
+		if strings.Contains(text, `\`) {
+			escaped++
+		}
+		rt := transport.New(answer(200, ""))
+		rt.SetState(k.Key, policy.Closed)
+		rt.SetState(other.Key, policy.Closed)
+		rt.Force(text, policy.Open)
+		return circuit(t, rt, k.Key).Forced && circuit(t, rt, other.Key).Forced == (k == other)
+	}, 20_000)
+	require.Greater(t, escaped, 1000, "or this test is of nothing")
+}
+
 func TestKeysThatLookAlikeHaveTextsOfTheirOwn(t *testing.T) {
 	for _, pair := range [][2]transport.Key{
 		{{Scheme: "http", Host: "a", Detail: "acme"}, {Scheme: "http", Host: "a", Detail: "acme "}},

@@ -165,3 +165,27 @@ func TestAnUpstreamIsNotKnownByWhatAProxySays(t *testing.T) {
 	c, _ := rt.Circuit(hostKey("made-up.test"))
 	require.False(t, c.Known, "a proxy that wants a password over http")
 }
+
+func TestWhatOneTransportKnowsNoOtherTakesBackInAStorage(t *testing.T) {
+	var storage transport.MemoryStorage
+	key := hostKey("real.test")
+	for _, step := range []struct {
+		known bool
+		state policy.State
+		want  bool
+	}{
+		{false, policy.Open, false}, {true, policy.Closed, true}, {false, policy.Open, true}, {false, policy.Closed, true}, {true, policy.Open, true},
+	} {
+		require.NoError(t, storage.Save(transport.Record{Key: key, State: step.state, Known: step.known}))
+		got, err := storage.Load(key)
+		require.NoError(t, err)
+		require.Equal(t, step.state, got.State)
+		require.Equal(t, step.want, got.Known)
+	}
+	// So the circuit of a process for which it has never answered keeps its place among made-up ones.
+	for n := range 20_000 {
+		require.NoError(t, storage.Save(transport.Record{Key: hostKey(fmt.Sprint("made-up", n, ".test")), State: policy.Open}))
+	}
+	_, err := storage.Load(key)
+	require.NoError(t, err)
+}

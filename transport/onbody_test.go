@@ -133,3 +133,44 @@ func TestOnBodyTakesMemoryForTheBytesThatAreThere(t *testing.T) {
 		})
 	}
 }
+
+func TestADeadlineThatCutsABodyThatIsComingIsNoFaultOfTheUpstreamWithOnBodyEither(t *testing.T) {
+	const ms = time.Millisecond
+	onBody := func(n int) policy.Classifier {
+		return policy.OnBody(n, func(*http.Response, []byte) policy.Outcome { return policy.Undecided })
+	}
+	for name, c := range map[string]struct {
+		n      int // bytes, of which each piece has one
+		pieces func(yield func(time.Duration) bool)
+		after  time.Duration
+		want   policy.Outcome
+	}{
+		"while it looks":                               {1 << 20, every(30*ms, time.Hour), 1310 * ms, policy.Ignored},
+		"while it looks, short of time":                {1 << 20, every(30*ms, time.Hour), 910 * ms, policy.Failure},
+		"while it looks, it had stalled":               {1 << 20, every(30*ms, 100*ms), 1310 * ms, policy.Failure},
+		"while it looks, nothing came":                 {1 << 20, every(30*ms, -1), 1310 * ms, policy.Failure},
+		"while it looks, a watch":                      {1 << 20, every(20*time.Second, time.Hour), 45 * time.Second, policy.Ignored},
+		"while it looks, a watch that stalled":         {1 << 20, every(20*time.Second, 20*time.Second), 45 * time.Second, policy.Failure},
+		"soon after it has looked":                     {50, every(30*ms, time.Hour), 1610 * ms, policy.Ignored},
+		"long after it has looked, and it had stalled": {50, every(30*ms, 50*30*ms), 5 * time.Second, policy.Failure},
+		"soon after a look that took no time":          {2, every(30*ms, time.Hour), 310 * ms, policy.Failure},
+	} {
+		for classifiers, classifier := range map[string][]policy.Classifier{"": {onBody(c.n)}, ", by two": {onBody(1), onBody(c.n)}} {
+			t.Run(name+classifiers, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var ends []transport.CallEnd
+					rt := transport.New(piecemeal(false, c.pieces), transport.WithClassifier(classifier...),
+						transport.WithObserver(transport.Observer{OnOutcome: func(e transport.CallEnd) { ends = append(ends, e) }}))
+					ctx, cancel := context.WithTimeout(t.Context(), c.after)
+					defer cancel()
+					resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+					require.NoError(t, err)
+					_, err = io.Copy(io.Discard, resp.Body)
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					require.Len(t, ends, 1)
+					require.Equal(t, c.want, ends[0].Outcome, "%v", ends[0].Cause)
+				})
+			})
+		}
+	}
+}

@@ -63,6 +63,16 @@ func TestPatterns(t *testing.T) {
 		{`a\\*`, `a\b`, true},
 		{`a\\\`, `a\`, true}, // whose text is a\\
 		{`a\`, `a`, false},
+		{`a\.b`, `a.b`, true},
+		{`a\nb`, "a\nb", true}, // as the key's text has it
+		{`a\\nb`, "a\nb", true},
+		{`a\nb`, `anb`, false},
+		{`a\nb`, `a\\nb`, false},
+		{`a\\\\nb`, `a\\nb`, true},
+		{`a\n*`, "a\nb", true},
+		{`a\u202eb`, "a\u202eb", true},
+		{`a\x20`, "a ", true},
+		{`a\x20`, "ax20", false},
 		{"a*a", "aba", true},
 		{"a*a", "abab", false},
 		{"ab*ba", "aba", false},

@@ -10,16 +10,18 @@ import (
 // mostPattern is longer than the pattern of any key that a circuit can have, in bytes.
 const mostPattern = 8 << 10
 
-// pattern is what a text with stars in it describes, taken apart once: itself, but for each * any text. After a
-// backslash each character stands for itself.
+// pattern is what a text with stars in it describes, taken apart once: itself, but for each * any text. After a backslash each
+// character stands for itself, unless the two are how the text of a key has what cannot be seen.
 type pattern struct {
 	first, last string
 	inner       []string // what stands between stars, in order; none of it is empty
 	exact       bool     // there is no star, and first is all
 }
 
-// visiblePattern is the pattern with what cannot be seen in it escaped, as it is in keys. One that is too long stays
-// so.
+// escapes is what the escapes in the text of a key go on with, but for the backslash itself.
+const escapes = "abfnrtvxuU"
+
+// visiblePattern is the pattern with what cannot be seen in it escaped, as it is in keys. One that is too long stays so.
 func visiblePattern(text string) string {
 	if len(text) > mostPattern {
 		return text
@@ -37,7 +39,7 @@ func parsePattern(text string) (*pattern, error) {
 	for i := 0; i < len(text); i++ {
 		switch {
 		case text[i] != '*':
-			if text[i] == '\\' && i+1 < len(text) {
+			if text[i] == '\\' && i+1 < len(text) && !strings.Contains(escapes, text[i+1:i+2]) {
 				i++
 			}
 			part = append(part, text[i])

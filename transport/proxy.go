@@ -23,8 +23,9 @@ import (
 //	rt := transport.New(base)
 //
 // It sets Proxy, if that is set, OnProxyConnectResponse and DialContext to functions that call those that were there. It can be left away
-// where there is no proxy. What it cannot tell: a proxy behind TLS that closes without an answer, one that answers nothing at all,
-// and one that fails a call of plain http, which answers as an upstream would, but for 407.
+// where there is no proxy. What it cannot tell, so that it is a Failure of each upstream: a proxy behind TLS that closes without an answer, one
+// that answers nothing at all, and one that answers CONNECT with something that is not HTTP or with half of a status line. Nor one that fails a call of
+// plain http, which answers as an upstream would, but for 407.
 func ProxyErrors(base *http.Transport) *http.Transport {
 	mustNotBeNil("ProxyErrors", base == nil)
 	onAnswer := base.OnProxyConnectResponse
@@ -162,4 +163,28 @@ func (c *proxyConn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
+}
+
+// noProxy says what policy.Call.NoProxy does. The base is asked only if it is, or is layers around, an *http.Transport. A proxy of SOCKS answers
+// nothing in the upstream's place.
+func (k *call) noProxy(resp *http.Response) bool {
+	if resp == nil || resp.StatusCode != http.StatusProxyAuthRequired {
+		return false
+	}
+	rt := k.t.base
+	for range mostLayers {
+		switch layer := rt.(type) {
+		case *http.Transport:
+			if layer.Proxy == nil {
+				return true
+			}
+			proxy, err := layer.Proxy(k.req)
+			return err == nil && (proxy == nil || proxy.Scheme == "socks5" || proxy.Scheme == "socks5h")
+		case interface{ WrappedRoundTripper() http.RoundTripper }:
+			rt = layer.WrappedRoundTripper()
+		default:
+			return false
+		}
+	}
+	return false
 }

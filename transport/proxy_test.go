@@ -260,3 +260,84 @@ func TestTroubleOfTheProxyIsToldOnceAndNotOfEachCall(t *testing.T) {
 		}
 	})
 }
+
+func TestA407OverPlainHTTPIsTheUpstreamsOwnWhereNoProxyCouldHaveAnsweredIt(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+		io.WriteString(w, "who are you")
+	}))
+	t.Cleanup(upstream.Close)
+	at, err := url.Parse(upstream.URL)
+	require.NoError(t, err)
+	direct := new(http.Transport)
+	byRequest := &http.Transport{Proxy: func(req *http.Request) (*url.URL, error) {
+		if req.URL.Path == "/proxied" {
+			return at, nil
+		}
+		return nil, nil
+	}}
+	socks := &http.Transport{
+		Proxy: http.ProxyURL(&url.URL{Scheme: "socks5", Host: "127.0.0.1:1"}),
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return socksTo(at.Host)
+		},
+	}
+	atEnd := transport.WithClassifier(policy.AtEnd(0, policy.DefaultClassifier), policy.DefaultClassifier)
+	for name, c := range map[string]struct {
+		base http.RoundTripper
+		path string
+		want policy.Outcome
+	}{
+		"no proxy":                    {direct, "", policy.Success},
+		"no proxy, with ProxyErrors":  {transport.ProxyErrors(new(http.Transport)), "", policy.Success},
+		"no proxy, under a layer":     {layer{direct}, "", policy.Success},
+		"no proxy, under a Transport": {transport.New(direct), "", policy.Success},
+		"none for this request":       {byRequest, "/direct", policy.Success},
+		"one for this request":        {byRequest, "/proxied", policy.Ignored},
+		"a proxy of SOCKS":            {socks, "", policy.Success},
+		"a base that nobody knows":    {base(direct.RoundTrip), "", policy.Ignored},
+	} {
+		for classifiers, options := range map[string][]transport.Option{"": nil, ", judged at its end": {atEnd}} {
+			t.Run(name+classifiers, func(t *testing.T) {
+				var ends []transport.CallEnd
+				trouble := 0
+				rt := transport.New(c.base, append(options, transport.WithObserver(transport.Observer{
+					OnOutcome:      func(e transport.CallEnd) { ends = append(ends, e) },
+					OnLocalTrouble: func(transport.LocalTrouble) { trouble++ },
+				}))...)
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, upstream.URL+c.path, nil)
+				require.NoError(t, err)
+				resp, err := rt.RoundTrip(req)
+				require.NoError(t, err)
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				require.Len(t, ends, 1)
+				require.Equal(t, c.want, ends[0].Outcome)
+				require.Equal(t, c.want == policy.Ignored, trouble == 1)
+			})
+		}
+	}
+}
+
+// socksTo is a connection to a proxy of SOCKS that wants no password, and has connected to an address.
+func socksTo(address string) (net.Conn, error) {
+	client, proxy := net.Pipe()
+	upstream, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer proxy.Close()
+		b := make([]byte, 512)
+		proxy.Read(b)
+		io.WriteString(proxy, "\x05\x00")
+		proxy.Read(b)
+		io.WriteString(proxy, "\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+		go func() {
+			defer upstream.Close()
+			io.Copy(upstream, proxy)
+		}()
+		io.Copy(proxy, upstream)
+	}()
+	return client, nil
+}

@@ -12,11 +12,11 @@ import (
 )
 
 // saved is the format of SaveTo.
-type saved[C, O savedCircuit | savedOverride | json.RawMessage] struct {
-	Version   int       `json:"version"`
-	At        time.Time `json:"at"`
-	Circuits  []C       `json:"circuits"`
-	Overrides []O       `json:"overrides"`
+type saved[O savedOverride | json.RawMessage] struct {
+	Version   int               `json:"version"`
+	At        time.Time         `json:"at"`
+	Circuits  []json.RawMessage `json:"circuits"`
+	Overrides []O               `json:"overrides"`
 }
 
 type savedOverride struct {
@@ -98,13 +98,10 @@ const (
 	mostSaved = 64 << 20
 )
 
-// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the
-// RestoreFrom of the process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond
-// 64 MiB.
+// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the RestoreFrom of the
+// process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond 64 MiB.
 func (t *Transport) SaveTo(w io.Writer) error {
-	s := saved[json.RawMessage, json.RawMessage]{
-		Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{},
-	}
+	s := saved[json.RawMessage]{Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{}}
 	room := mostSaved - 1<<10
 	add := func(to *[]json.RawMessage, record any) {
 		text, err := json.Marshal(record)
@@ -158,14 +155,16 @@ func believed(at, now time.Time) time.Time {
 	return at.Local() // no zone that nobody knows
 }
 
-// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they
-// were, and knowing what failed; and what was forced is forced again. Circuits that have changed their state here
-// already stay as they are. What was saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes.
-// Of more circuits than WithMaxCircuits allows, the first are taken up. It returns how many circuits it opened. If what
-// it reads is malformed, has more than 64 MiB, or has more to force, or longer patterns, than Force allows, it returns
-// an error and changes nothing.
+// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they were, and
+// knowing what failed; and what was forced is forced again. Circuits that have changed their state here already stay as they are. What was
+// saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. Of more circuits than WithMaxCircuits allows, the first
+// are taken up. It returns how many circuits it opened.
+//
+// A circuit that cannot be read, as one in a state that only a newer version knows or of a time that there is not, is left out; all else is
+// restored, and the error says how many they were. What is forced is forced altogether or not at all: if that is malformed or more than Force allows, or the
+// whole is malformed or has more than 64 MiB, RestoreFrom returns an error and changes nothing.
 func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, err error) {
-	var s saved[savedCircuit, savedOverride]
+	var s saved[savedOverride]
 	text, err := io.ReadAll(io.LimitReader(r, mostSaved+1))
 	if err == nil && len(text) > mostSaved {
 		err = fmt.Errorf("there are more than %d bytes", mostSaved)
@@ -203,9 +202,19 @@ func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, 
 	if now.Sub(s.At) > maxAge {
 		return 0, nil
 	}
+	var circuits []savedCircuit
+	var bad error // the first
+	for _, text := range s.Circuits {
+		var c savedCircuit
+		if err := json.Unmarshal(text, &c); err == nil {
+			circuits = append(circuits, c)
+		} else if bad == nil {
+			bad = err
+		}
+	}
 	room := t.circuits.max
-	slices.SortStableFunc(s.Circuits, func(a, b savedCircuit) int { return knownFirst(a.Known, b.Known) })
-	for _, kept := range s.Circuits {
+	slices.SortStableFunc(circuits, func(a, b savedCircuit) int { return knownFirst(a.Known, b.Known) })
+	for _, kept := range circuits {
 		if kept.State == policy.Closed {
 			continue
 		}
@@ -224,6 +233,9 @@ func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, 
 		if c.Restore(now, due, believed(kept.Trouble, now), kept.Known) {
 			opened++
 		}
+	}
+	if bad != nil {
+		return opened, fmt.Errorf("fusebox: restore circuits: %d of %d cannot be read and are left out, the first by: %w", len(s.Circuits)-len(circuits), len(s.Circuits), bad)
 	}
 	return opened, nil
 }

@@ -253,11 +253,6 @@ func TestWhatIsMalformedChangesNothing(t *testing.T) {
 		"an older version":                change(`"version":1`, `"version":0`),
 		"a version from the future":       change(`"version":1`, `"version":2`),
 		"a version that is none":          change(`"version":1`, `"version":"1"`),
-		"a state that is none":            change(`"host":"a.test","state":"open"`, `"host":"a.test","state":"ajar"`),
-		"a state in another case":         change(`"host":"a.test","state":"open"`, `"host":"a.test","state":"OPEN"`),
-		"a state that is a number":        change(`"host":"a.test","state":"open"`, `"host":"a.test","state":1`),
-		"a time that is none":             change(`"trouble":"2026-01-01T00:00:00Z"`, `"trouble":"yesterday"`),
-		"a host that is none":             change(`"host":"a.test"`, `"host":7`),
 		"circuits that are none":          change(`"circuits":[`, `"circuits":7,"more":[`),
 		"forced half-open":                change(`"http://b.test","state":"open"`, `"http://b.test","state":"half-open"`),
 		"forced to what is none":          change(`"http://b.test","state":"open"`, `"http://b.test","state":"shut"`),
@@ -283,6 +278,41 @@ func TestWhatIsMalformedChangesNothing(t *testing.T) {
 			require.Empty(t, rt.Circuits())
 		})
 	}
+}
+
+func TestACircuitThatCannotBeReadIsLeftOutAlone(t *testing.T) {
+	const good = `{"scheme":"http","host":"%s.test","state":"open","trouble":"2026-01-01T00:00:00Z","next_probe":"2026-01-01T00:00:01Z",` +
+		`"samples":[{"cause":{"kind":"status","status":500},"count":1,"at":"2026-01-01T00:00:00Z"}]}`
+	for name, c := range map[string]struct{ from, to string }{
+		"a state of a newer version":   {`"state":"open"`, `"state":"resting"`},
+		"a state in another case":      {`"state":"open"`, `"state":"OPEN"`},
+		"a state that is a number":     {`"state":"open"`, `"state":1`},
+		"a time that is none":          {`"trouble":"2026-01-01T00:00:00Z"`, `"trouble":"yesterday"`},
+		"a day that there is not":      {`"next_probe":"2026-01-01T00:00:01Z"`, `"next_probe":"2026-02-30T00:00:01Z"`},
+		"a year that JSON cannot hold": {`"trouble":"2026-`, `"trouble":"12026-`},
+		"a host that is none":          {`"host":"bad.test"`, `"host":7`},
+		"a sample that is none":        {`"count":1`, `"count":-1`},
+		"a number":                     {fmt.Sprintf(good, "bad"), `7`},
+		"an array":                     {fmt.Sprintf(good, "bad"), `[]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := strings.Replace(fmt.Sprintf(good, "bad"), c.from, c.to, 1)
+			require.NotEqual(t, fmt.Sprintf(good, "bad"), bad)
+			rt := transport.New(answer(204, ""), transport.WithMaxCircuits(2)) // what is left out takes no room either
+			opened, err := rt.RestoreFrom(strings.NewReader(`{"version":1,"at":"2999-01-01T00:00:00Z","circuits":[`+
+				strings.Join([]string{bad, fmt.Sprintf(good, "first"), bad, fmt.Sprintf(good, "last")}, ",")+
+				`],"overrides":[{"pattern":"http://b.test","state":"open"}]}`), 0)
+			require.ErrorContains(t, err, "fusebox: restore circuits: 2 of 4 cannot be read and are left out, the first by: ")
+			require.Equal(t, 2, opened)
+			require.Equal(t, policy.Open, circuitAt(t, rt, hostKey("first.test")).State)
+			require.Equal(t, policy.Open, circuitAt(t, rt, hostKey("last.test")).State)
+			require.Len(t, rt.Circuits(), 2)
+			require.Equal(t, []string{"http://b.test"}, patterns(rt))
+		})
+	}
+	// Of what is too old to be restored nobody needs to know whether it could be read.
+	_, err := transport.New(nil).RestoreFrom(strings.NewReader(`{"version":1,"at":"2001-01-01T00:00:00Z","circuits":[7]}`), 0)
+	require.NoError(t, err)
 }
 
 func TestWhatIsNotKnownIsIgnored(t *testing.T) {

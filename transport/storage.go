@@ -17,7 +17,9 @@ type Record struct {
 	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
 	Failures  int          `json:"failures"`            // what the rule had in view when the state changed
 	Successes int          `json:"successes"`
-	Known     bool         `json:"known"` // as Snapshot.Known; a Storage makes room by it
+	// Known is that of Snapshot. A Storage makes room by it; and what one Transport knows, a record of another that does not takes
+	// back nowhere.
+	Known bool `json:"known"`
 }
 
 // Storage keeps the states of circuits where they outlive a Transport, or where others can read them.
@@ -55,12 +57,16 @@ func (m *MemoryStorage) Load(k Key) (Record, error) {
 	return Record{}, ErrNoRecord
 }
 
-// Save keeps the record. It returns an error if there is no room for one more.
+// Save keeps the record. It is Known if one is that was saved before under its key, by whichever Transport. It returns an error if there is no
+// room for one more.
 func (m *MemoryStorage) Save(r Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.records == nil {
 		m.records = bounded.New[Key, Record](defaultMaxCircuits)
+	}
+	if old, ok := m.records.Get(r.Key); ok && old.Known {
+		r.Known = true // another Transport has had an answer
 	}
 	if m.records.Put(r.Key, r, r.Known) {
 		return nil

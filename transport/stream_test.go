@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -129,4 +130,130 @@ func TestABodyCutByItsCallersDeadlineIsTheUpstreamsFaultOnlyIfItHadStalled(t *te
 			}
 		}
 	}
+}
+
+// deaf is a base whose bodies have a byte at each of the times since the headers, and then nothing until they are closed.
+func deaf(pieces func(yield func(time.Duration) bool)) base {
+	return func(req *http.Request) (*http.Response, error) {
+		reader, writer := io.Pipe()
+		go func() {
+			start := time.Now()
+			for at := range pieces {
+				time.Sleep(at - time.Since(start))
+				if _, err := writer.Write([]byte{'.'}); err != nil {
+					return
+				}
+			}
+		}()
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: reader, ContentLength: -1, Request: req}, nil
+	}
+}
+
+func TestABodyThatIsClosedWhenADeadlinePassesIsJudgedAsIfItsReaderHadBeenTold(t *testing.T) {
+	const ms = time.Millisecond
+	deadline := func(after time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
+		return func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, after)
+		}
+	}
+	by := func(cause error, after time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
+		return func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			time.AfterFunc(after, func() { cancel(cause) })
+			return ctx, func() { cancel(nil) }
+		}
+	}
+	endless := func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
+	cause := func(kind policy.Kind, whose policy.Deadline) policy.Cause {
+		return policy.Cause{Phase: policy.PhaseBody, Kind: kind, Deadline: whose, Status: 200}
+	}
+	timeout, canceled := cause(policy.KindTimeout, policy.DeadlineCaller), cause(policy.KindCanceled, policy.DeadlineNone)
+	limited := transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{Timeout: 300 * ms, TimeoutBody: true}})
+	atEnd := transport.WithClassifier(policy.AtEnd(8, func(c *policy.Call) policy.Outcome {
+		_ = len(c.Response.Trailer)
+		return policy.Undecided
+	}))
+	for name, c := range map[string]struct {
+		pieces  func(yield func(time.Duration) bool)
+		context func(context.Context) (context.Context, context.CancelFunc)
+		after   time.Duration // for which it is closed, if the context does not end
+		want    policy.Outcome
+		cause   policy.Cause
+		options []transport.Option
+	}{
+		"bytes a moment ago":                    {every(10*ms, 200*ms), deadline(300 * ms), 0, policy.Failure, timeout, nil},
+		"one byte, a moment ago":                {every(10*ms, 0), deadline(300 * ms), 0, policy.Failure, timeout, nil},
+		"bytes long ago":                        {every(10*ms, 200*ms), deadline(5 * time.Second), 0, policy.Failure, timeout, nil},
+		"no byte":                               {every(10*ms, -1), deadline(300 * ms), 0, policy.Failure, timeout, nil},
+		"a download":                            {every(10*ms, time.Hour), deadline(5*time.Second + 5*ms), 0, policy.Ignored, cause(policy.KindCanceled, policy.DeadlineCaller), nil},
+		"a watchdog":                            {every(10*ms, 200*ms), by(context.DeadlineExceeded, 300*ms), 0, policy.Failure, timeout, nil},
+		"a classifier that asks for the end":    {every(10*ms, 200*ms), deadline(300 * ms), 0, policy.Failure, timeout, []transport.Option{atEnd}},
+		"Limits.Timeout":                        {every(10*ms, 200*ms), endless, 300*ms + 1, policy.Failure, cause(policy.KindTimeout, policy.DeadlineLimit), []transport.Option{limited}},
+		"canceled, bytes a moment ago":          {every(10*ms, 200*ms), by(context.Canceled, 300*ms), 0, policy.Ignored, canceled, nil},
+		"canceled, bytes long ago":              {every(10*ms, 200*ms), by(context.Canceled, 5*time.Second), 0, policy.Ignored, canceled, nil},
+		"canceled by a user, bytes a while ago": {every(10*ms, 200*ms), by(errors.New("page closed"), 300*ms), 0, policy.Ignored, canceled, nil},
+		"before the deadline":                   {every(10*ms, 200*ms), deadline(300 * ms), 250 * ms, policy.Ignored, canceled, nil},
+		"a timer that the context is not told":  {every(10*ms, 200*ms), endless, 300 * ms, policy.Ignored, canceled, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var ends []transport.CallEnd
+				rt := transport.New(deaf(c.pieces), append(c.options, transport.WithObserver(transport.Observer{
+					OnOutcome: func(e transport.CallEnd) { mu.Lock(); defer mu.Unlock(); ends = append(ends, e) },
+				}))...)
+				ctx, cancel := c.context(t.Context())
+				resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+				require.NoError(t, err)
+				if c.after > 0 {
+					time.AfterFunc(c.after, func() { resp.Body.Close() })
+				} else {
+					context.AfterFunc(ctx, func() { resp.Body.Close() })
+				}
+				_, err = io.Copy(io.Discard, resp.Body)
+				require.Error(t, err)
+				cancel()
+				time.Sleep(time.Second) // the last byte is refused
+				require.Len(t, ends, 1)
+				require.Equal(t, c.want, ends[0].Outcome, "%v", ends[0].Cause)
+				require.Equal(t, c.cause, ends[0].Cause)
+			})
+		})
+	}
+}
+
+func TestClientsThatCloseTheBodyAtTheirDeadlineOpenTheCircuitOfOneThatStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := transport.New(deaf(every(time.Millisecond, time.Millisecond)))
+		for range 6 {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+			require.NoError(t, err)
+			context.AfterFunc(ctx, func() { resp.Body.Close() })
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.Error(t, err)
+			synctest.Wait()
+			cancel()
+		}
+		require.Equal(t, policy.Open, rt.Circuits()[0].State)
+	})
+}
+
+func TestABodyThatNobodyReadsSaysNothingBadIfItIsClosedAfterADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outcome := policy.Undecided
+		rt := transport.New(deaf(every(time.Millisecond, time.Hour)), transport.WithObserver(transport.Observer{
+			OnOutcome: func(e transport.CallEnd) { outcome = e.Outcome },
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, ctx))
+		require.NoError(t, err)
+		_, err = resp.Body.Read(make([]byte, 1))
+		require.NoError(t, err)
+		<-ctx.Done()
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, policy.Success, outcome)
+		time.Sleep(time.Second)
+	})
 }

@@ -637,11 +637,14 @@ function tick() {
 // patternOf is transport.Key.Pattern, and matches what transport.Force makes of a pattern.
 const patternOf = key => key.replace(/[\\*]/g, "\\$&");
 
+// escapes is what the escapes in the text of a key go on with: in a pattern they stand as they are.
+const escapes = "abfnrtvxuU";
+
 function matches(pattern, text) {
   const parts = [""];
   for (let i = 0; i < pattern.length; i++) {
     if (pattern[i] === "*") parts.push("");
-    else parts[parts.length - 1] += pattern[i] === "\\" && i + 1 < pattern.length ? pattern[++i] : pattern[i];
+    else parts[parts.length - 1] += pattern[i] === "\\" && i + 1 < pattern.length && !escapes.includes(pattern[i + 1]) ? pattern[++i] : pattern[i];
   }
   if (parts.length === 1) return parts[0] === text;
   if (!text.startsWith(parts[0])) return false;

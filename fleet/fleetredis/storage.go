@@ -42,7 +42,8 @@ type Storage struct {
 	atHand  *bounded.Map[transport.Key, held] // not closed
 	swept   time.Time                         // what had expired was last taken out of it
 	waiting *bounded.Map[transport.Key, transport.Record]
-	writing chan struct{} // closed when nothing is written any more; nil if nothing is
+	taken   map[transport.Key]transport.Record // out of it, to be written
+	writing chan struct{}                      // closed when nothing is written any more; nil if nothing is
 	closed  bool
 }
 
@@ -101,6 +102,7 @@ func (s *Storage) Save(r transport.Record) error {
 	if s.closed {
 		return errClosed
 	}
+	r.Known = r.Known || s.known(r.Key) // by another Transport
 	if r.State == policy.Closed {
 		s.atHand.Delete(r.Key)
 	} else {
@@ -119,8 +121,14 @@ func (s *Storage) Save(r transport.Record) error {
 	return nil
 }
 
-// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is
-// unknown.
+// known reports whether what is here of a key says so. What is written says so in Redis.
+func (s *Storage) known(k transport.Key) bool {
+	waits, _ := s.waiting.Get(k)
+	held, _ := s.atHand.Get(k)
+	return waits.Known || held.Known || s.taken[k].Known
+}
+
+// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is unknown.
 func (s *Storage) keep(h held) {
 	now := time.Now()
 	if s.atHand.Len() >= mostRecords && now.Sub(s.swept) >= time.Second {
@@ -195,6 +203,7 @@ func (s *Storage) take() map[transport.Key]transport.Record {
 			break
 		}
 	}
+	s.taken = some
 	return some
 }
 
@@ -203,9 +212,12 @@ func (s *Storage) giveBack(some map[transport.Key]transport.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, r := range some {
-		if _, newer := s.waiting.Get(k); !newer {
-			s.waiting.Put(k, r, r.Known)
+		newer, ok := s.waiting.Get(k)
+		if !ok {
+			newer = r
 		}
+		newer.Known = newer.Known || r.Known
+		s.waiting.Put(k, newer, newer.Known)
 	}
 }
 

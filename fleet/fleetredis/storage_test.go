@@ -312,3 +312,21 @@ func TestRecordsThatMakeNoSenseAreLeftOut(t *testing.T) {
 	require.Len(t, all, 1)
 	assert.Equal(t, "good", all[0].Key.Host)
 }
+
+func TestWhatOneTransportKnowsNoOtherTakesBackBeforeItIsWrittenEither(t *testing.T) {
+	s := startRedis(t)
+	s.kill()
+	storage := fleetredis.NewStorage(s.client(t), fleetredis.Options{})
+	defer storage.Close()
+	for host, first := range map[string]policy.State{"open": policy.Open, "closed": policy.Closed} {
+		known := record(host, first)
+		require.NoError(t, storage.Save(known))
+		other := record(host, policy.HalfOpen)
+		other.Known = false
+		require.NoError(t, storage.Save(other))
+		got, err := storage.Load(other.Key)
+		require.NoError(t, err)
+		require.Equal(t, policy.HalfOpen, got.State)
+		require.True(t, got.Known, "%s first", host)
+	}
+}
