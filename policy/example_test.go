@@ -104,7 +104,7 @@ func ExampleRules() {
 	fetch(client, "http://api.example.com/status/200")
 	fetch(client, "http://api.example.com/status/200")
 	// Output:
-	// http://api.example.com: closed to open, tripped: 2 failures against 2 successes, last: status 500
+	// http://api.example.com: closed to open, tripped: 2 of 4 calls failed (bound 50 %), last: status 500
 	// http://api.example.com: open to half-open, by hand
 	// http://api.example.com: half-open to closed, recovered: 0 failures against 2 successes
 }
@@ -130,8 +130,8 @@ func ExampleAnyOf() {
 		fetch(client, "http://shaky.example.com/status/500")
 	}
 	// Output:
-	// http://down.example.com: closed to open, tripped: 3 failures against 0 successes, last: status 500
-	// http://shaky.example.com: closed to open, tripped: 3 failures against 3 successes, last: status 500
+	// http://down.example.com: closed to open, tripped: 3 failures in a row (bound 3), last: status 500
+	// http://shaky.example.com: closed to open, tripped: 3 of 6 calls failed (bound 50 %), last: status 500
 }
 
 func ExampleLimits() {

@@ -145,7 +145,7 @@ func ExampleResponse() {
 	fmt.Println(resp.Status, "Retry-After:", resp.Header.Get("Retry-After"))
 	// Output:
 	// fusebox: circuit forced open for http://api.example.com
-	// 429 Too Many Requests Retry-After: 1
+	// 429 Too Many Requests Retry-After:
 }
 
 func ExampleRefused() {
@@ -316,7 +316,7 @@ func ExampleWithObserver() {
 	fetch(client, "http://api.example.com/status/502")
 	// Output:
 	// 500 Internal Server Error refused: false
-	// http://api.example.com: closed to open, tripped: 2 failures against 0 successes, last: status 502
+	// http://api.example.com: closed to open, tripped: 2 failures in a row (bound 2), last: status 502
 	// 502 Bad Gateway refused: false
 }
 

@@ -61,7 +61,7 @@ type StateChange struct {
 }
 
 // String returns the change in one line: "https://example.com: closed to open, tripped: 6 failures in a row (bound 6),
-// last: connect: refused, next probe with the 2nd request from now, at the latest in 1m30s".
+// last: connect: refused".
 func (c StateChange) String() string {
 	text := fmt.Sprintf("%v: %v to %v, %s", c.Key, c.From, c.To, c.Reason)
 	switch {
@@ -72,9 +72,6 @@ func (c StateChange) String() string {
 	}
 	if c.Cause != (policy.Cause{}) {
 		text += ", last: " + c.Cause.String()
-	}
-	if when := c.When(); when != "" {
-		text += ", " + when
 	}
 	return text
 }

@@ -18,21 +18,19 @@ type Probe struct {
 // if there is nothing to say.
 func (p Probe) AppendText(b []byte) []byte {
 	switch {
-	case p.Requests > 0:
-		b = append(b, "next probe with the "...)
-		if p.Requests == 1 {
-			b = append(b, "next request"...)
-		} else {
-			b = append(append(strconv.AppendInt(b, int64(p.Requests), 10), ending(p.Requests)...), " request from now"...)
-		}
+	case p.Requests <= 1 && p.Soonest > 0:
+		b = appendRounded(append(b, "next probe in "...), p.Soonest)
+	case p.Requests == 1:
+		b = append(b, "next probe with the next request"...)
+	case p.Requests > 1:
+		b = strconv.AppendInt(append(b, "next probe with the "...), int64(p.Requests), 10)
+		b = append(append(b, ending(p.Requests)...), " request from now"...)
 		if p.Soonest > 0 {
 			b = appendRounded(append(b, ", not before "...), p.Soonest)
 		}
-		if p.Latest > p.Soonest && p.Requests > 1 {
+		if p.Latest > p.Soonest {
 			b = appendRounded(append(b, ", at the latest in "...), p.Latest)
 		}
-	case p.Soonest > 0:
-		b = appendRounded(append(b, "next probe in "...), p.Soonest)
 	}
 	return b
 }

@@ -14,7 +14,7 @@ func TestWhenTheNextProbeIs(t *testing.T) {
 		"next probe in 1ms":                {Soonest: time.Microsecond},
 		"next probe in 1m30s":              {Soonest: 89*time.Second + 700*time.Millisecond},
 		"next probe with the next request": {Requests: 1, Latest: time.Minute},
-		"next probe with the next request, not before 50ms":                                {Requests: 1, Soonest: 50 * time.Millisecond, Latest: time.Minute},
+		"next probe in 50ms":               {Requests: 1, Soonest: 50 * time.Millisecond, Latest: time.Minute},
 		"next probe with the 2nd request from now":                                         {Requests: 2},
 		"next probe with the 13th request from now, at the latest in 1m30s":                {Requests: 13, Latest: 90 * time.Second},
 		"next probe with the 22nd request from now, not before 5s, at the latest in 1m30s": {Requests: 22, Soonest: 5 * time.Second, Latest: 90 * time.Second},

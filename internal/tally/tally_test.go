@@ -17,7 +17,7 @@ func TestTimeThatWasReadIsNotTakenBack(t *testing.T) {
 		rt := transport.New(nil)
 		ta := New(rt, DefaultMaxKeys)
 		key := transport.Key{Scheme: "http", Host: "sick.test"}
-		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeTripped, At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeTripped, At: time.Now(), Trouble: time.Now()})
 		time.Sleep(9 * time.Second)
 		closed := time.Now()
 		time.Sleep(time.Second)
@@ -40,7 +40,7 @@ func TestRequestsBetweenTwoReadsAreTakenForWhatTheyAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ta := New(transport.New(nil), DefaultMaxKeys)
 		key := transport.Key{Scheme: "http", Host: "sick.test"}
-		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeRestored, At: time.Now()})
+		ta.changed(transport.StateChange{Key: key, From: policy.Closed, To: policy.Open, Reason: policy.ChangeRestored, At: time.Now(), Trouble: time.Now()})
 		asked := func(gap time.Duration) {
 			time.Sleep(gap)
 			ta.refused(transport.RefusalEvent{Key: key, At: time.Now(), Error: &transport.RefusedError{Reason: policy.RefusedOpen}})
