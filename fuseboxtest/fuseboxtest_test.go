@@ -398,24 +398,26 @@ func TestARefusalOfAnotherTransportIsNotTakenForOne(t *testing.T) {
 }
 
 func TestEachResponseIsTheRefusalOfItsOwnCircuit(t *testing.T) {
-	w := newWorld(transport.WithKey(transport.PerRoute("GET /eur", "POST /eur")))
-	get, post := upstream, upstream
-	get.Detail, post.Detail = "GET /eur", "POST /eur"
-	events := fuseboxtest.Record(t, w.breaker)
-	var text string
-	answers := make(map[transport.Key]*http.Response)
-	for key, method := range map[transport.Key]string{get: http.MethodGet, post: http.MethodPost} {
-		told, _ := tells(t, func(t testing.TB) { fuseboxtest.Put(t, w.breaker, key, policy.Open) })
-		text += told
-		resp, err := w.send(method)
-		require.NoError(t, err)
-		answers[key] = resp
-	}
-	require.Empty(t, text, "the keys are those of requests")
-	for key, resp := range answers {
-		events.AssertRefused(resp, nil, key, policy.RefusedOpen)
-	}
-	require.Len(t, events.Refusals(), 2)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(transport.WithKey(transport.PerRoute("GET /eur", "POST /eur")))
+		get, post := upstream, upstream
+		get.Detail, post.Detail = "GET /eur", "POST /eur"
+		events := fuseboxtest.Record(t, w.breaker)
+		var text string
+		answers := make(map[transport.Key]*http.Response)
+		for key, method := range map[transport.Key]string{get: http.MethodGet, post: http.MethodPost} {
+			told, _ := tells(t, func(t testing.TB) { fuseboxtest.Put(t, w.breaker, key, policy.Open) })
+			text += told
+			resp, err := w.send(method)
+			require.NoError(t, err)
+			answers[key] = resp
+		}
+		require.Empty(t, text, "the keys are those of requests")
+		for key, resp := range answers {
+			events.AssertRefused(resp, nil, key, policy.RefusedOpen)
+		}
+		require.Len(t, events.Refusals(), 2)
+	})
 }
 
 func TestARecorderHasWhatHappenedInOrder(t *testing.T) {

@@ -21,12 +21,18 @@ func TestWhileTheUpstreamIsRefusedTheLastGoodAnswerIsServed(t *testing.T) {
 	ask(service) // the answer to keep
 
 	fuseboxtest.Force(t, breaker, upstream, policy.Open)
+	events := fuseboxtest.Record(t, breaker)
 	if body, cached := ask(service); body != "1.09" || !cached {
 		t.Errorf("the service answers %q, from its cache: %v", body, cached)
 	}
 	if calls := mock.GetTotalCallCount(); calls != 1 {
 		t.Errorf("the upstream got %d requests", calls)
 	}
+	if refusals := events.Refusals(); len(refusals) != 1 || refusals[0].Key != upstream {
+		t.Errorf("refused: %v", refusals)
+	}
+	resp, err := service.client.Get("https://rates.example.com/eur") // or of the response itself
+	events.AssertRefused(resp, err, upstream, policy.RefusedForced)
 }
 
 func TestTooManyRequestsOpenTheCircuit(t *testing.T) {
@@ -41,8 +47,6 @@ func TestTooManyRequestsOpenTheCircuit(t *testing.T) {
 	if len(changes) != 1 || changes[0].To != policy.Open || changes[0].Cause.Status != http.StatusTooManyRequests {
 		t.Errorf("the circuit did this: %v", changes)
 	}
-	resp, err := service.client.Get("https://rates.example.com/eur")
-	events.AssertRefused(resp, err, upstream, policy.RefusedOpen)
 }
 
 // end
