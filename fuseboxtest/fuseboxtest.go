@@ -4,6 +4,10 @@
 // A circuit gets into a state in two ways. Put and Force do it by hand, at once. Trip, AlmostTrip and Recover do it by
 // the calls of the code under test, and so show that its client, classifier and policy do what they should.
 //
+// The key of a circuit is written out, as transport.Key{Scheme: "https", Host: "api.example.com"}, with the Detail that
+// a KeyFunc gives it; or it is what transport.Upstream or the KeyFunc returns for a request. One that no request has
+// ends the test where that can be known.
+//
 // Time is that of testing/synctest: in a bubble no open time passes by itself, and UntilProbe and Recover let it. What
 // waits on the network keeps a bubble's time from passing, so there the base is one that a test makes up, such as a
 // function or that of jarcoal/httpmock. Outside of a bubble a circuit that is open may let a probe through as soon as
@@ -156,6 +160,7 @@ func settle() (bubble bool) {
 }
 
 func resetAtEnd(t testing.TB, breaker *transport.Transport, key transport.Key) {
+	t.Helper()
 	hint(t, key)
 	t.Cleanup(func() { breaker.Reset(key.Pattern()) })
 }
