@@ -2,6 +2,7 @@
 //
 //	transport             the http.RoundTripper to put into http.Client
 //	policy                what counts as a failure, and the rules by which circuits trip, probe and recover
+//	fuseboxtest           a kit for tests of services that have a Transport in them
 //	policytest            a suite for rules of your own
 //	fleet                 circuits of one upstream in many processes that decide together; fleettest tests a bus
 //	dashboard             a live page of all circuits

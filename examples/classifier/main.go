@@ -76,6 +76,7 @@ func run() error {
 		return nil
 	}
 
+	fmt.Println("By three classifiers, a status for a failure, one for nothing, and a look at the body:")
 	for _, call := range []struct {
 		path string
 		want policy.Outcome

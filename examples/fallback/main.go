@@ -83,6 +83,7 @@ func run() error {
 		return resp.StatusCode, body, fallback, err
 	}
 
+	fmt.Println("A server that works, and a client that keeps its last good answers for refusals:")
 	_, good, _, err := get("/rate")
 	if err != nil {
 		return err

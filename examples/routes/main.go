@@ -45,6 +45,7 @@ func run() error {
 	client := &http.Client{Transport: breaker}
 	defer client.CloseIdleConnections()
 
+	fmt.Println("A server whose reports are broken, and a circuit for each route:")
 	for _, call := range []struct{ method, path string }{
 		{"POST", "/reports"}, {"POST", "/reports"}, {"POST", "/reports"},
 		{"GET", "/users/1"}, {"GET", "/users/2"}, {"GET", "/about"},
