@@ -21,7 +21,7 @@ func Example() {
 
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch a.Key { // what differs each time that this runs
-		case slog.TimeKey, "next_probe", "wait":
+		case slog.TimeKey, "next_probe":
 			return slog.Attr{}
 		case "key":
 			return slog.String("key", strings.Replace(a.Value.String(), upstream.URL, "http://upstream", 1))
@@ -41,6 +41,6 @@ func Example() {
 		}
 	}
 	// Output:
-	// level=WARN msg="circuit open" key=http://upstream from=closed to=open reason=tripped failures=3 successes=0 cause="status 500"
+	// level=WARN msg="circuit open" key=http://upstream from=closed to=open reason=tripped failures=3 successes=0 cause="status 500" why="3 failures in a row (bound 3)"
 	// level=INFO msg="requests refused" key=http://upstream refused=1 reason=open cause="status 500" shadow=false
 }

@@ -6,28 +6,29 @@ package logs
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"strings"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/bounded"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
 const (
-	lineEvery = 10 * time.Second // about refusals of one circuit, and about others
-	mostKeys  = 1024             // whose refusals are counted apart
+	lineEvery      = 10 * time.Second // about refusals of one circuit, and about others
+	probeLineEvery = time.Minute      // about probes of one circuit that failed
+	mostKeys       = 1024             // whose refusals and probes are counted apart
 )
 
 // Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as
-// when one that was forced open is released; local trouble at Warn, and its end at Info; errors of the storage at
-// Error; and refusals at Info, a line in ten seconds for each circuit, with the number of those in between. If the
-// circuit waits for a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when
-// at most.
+// when one that was forced open is released, or is in shadow; local trouble at Warn, and its end at Info; errors of the
+// storage at Error; refusals at Info, a line in ten seconds for each circuit, with the number of those in between, and
+// probes that failed likewise, a line in a minute. A change says why (what the rule saw, and against what bound), and
+// like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits for a
+// request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
 // The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a
 // line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,
-// wait, cause and the like are that one's.
+// next_probe, cause and the like are that one's. So it is with probes.
 //
 // Of circuits that are not Known, whose hosts somebody may have made up, 32 changes of state have a line in ten seconds, and at their end there is one
 // with how many more there were (changes); likewise 32 errors of the storage, of whatever circuits (errors).
@@ -37,7 +38,8 @@ func Observer(logger *slog.Logger) transport.Observer {
 	if logger == nil {
 		panic("fusebox/logs: Observer got a nil logger; write slog.Default()")
 	}
-	r := refusals{logger: logger, seen: bounded.New[transport.Key, *refused](mostKeys)}
+	refused := refusals{logger, newTimes(lineEvery)}
+	probes := failedProbes{logger, newTimes(probeLineEvery)}
 	var strangers, failures sparing
 	return transport.Observer{
 		OnStateChange: func(c transport.StateChange) {
@@ -47,7 +49,8 @@ func Observer(logger *slog.Logger) transport.Observer {
 				logChange(logger, c)
 			}
 		},
-		OnRefusal: r.observe,
+		OnRefusal: refused.observe,
+		OnProbe:   probes.observe,
 		OnLocalTrouble: func(l transport.LocalTrouble) {
 			switch {
 			case l.Cause != (policy.Cause{}) && l.Over:
@@ -87,6 +90,8 @@ func logChange(logger *slog.Logger, c transport.StateChange) {
 	switch {
 	case c.Reason == policy.ChangeReleased:
 		text = "circuit released" // by hand, into the state in which it is
+	case c.Shadow && c.Reason != policy.ChangeForced:
+		text = "circuit would be " + c.To.String() + ", and refuses nothing"
 	case c.To == policy.Open:
 		level = slog.LevelWarn
 	}
@@ -100,8 +105,11 @@ func logChange(logger *slog.Logger, c transport.StateChange) {
 	if len(c.Samples) > 0 && c.Samples[0].Trace != "" {
 		attrs = append(attrs, slog.String("trace_id", c.Samples[0].Trace))
 	}
-	if !c.NextProbe.IsZero() {
-		attrs = append(attrs, slog.Time("next_probe", c.NextProbe))
+	if c.Why != "" {
+		attrs = append(attrs, slog.String("why", c.Why))
+	}
+	if when := when(c.When()); when != "" {
+		attrs = append(attrs, slog.String("next_probe", when))
 	}
 	if c.Shadow {
 		attrs = append(attrs, slog.Bool("shadow", true))
@@ -109,21 +117,16 @@ func logChange(logger *slog.Logger, c transport.StateChange) {
 	logger.LogAttrs(context.Background(), level, text, attrs...)
 }
 
-type refused struct {
-	next time.Time // a line is due
-	held int       // refusals since the last one
-}
+// when leaves out what the name of the attribute says.
+func when(text string) string { return strings.TrimPrefix(text, "next probe ") }
 
 type refusals struct {
 	logger *slog.Logger
-	mu     sync.Mutex
-	seen   *bounded.Map[transport.Key, *refused]
-	rest   refused // of keys that are not among seen
-	swept  time.Time
+	times  *times
 }
 
 func (r *refusals) observe(e transport.RefusalEvent) {
-	held, others, due := r.count(e.Key, e.Known, e.At)
+	held, others, due := r.times.count(e.Key, e.Known, e.At)
 	if !due {
 		return
 	}
@@ -131,10 +134,10 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if others {
 		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
 	}
-	attrs = append(
-		attrs,
-		slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()), slog.Duration("wait", e.Error.RetryAfter),
-	)
+	attrs = append(attrs, slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()))
+	if when := when(e.Error.NextProbe()); when != "" && e.Error.SafeWait == 0 {
+		attrs = append(attrs, slog.String("next_probe", when))
+	}
 	if e.Error.SafeWait > 0 {
 		attrs = append(
 			attrs,
@@ -144,34 +147,31 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}
-	r.logger.LogAttrs(
-		context.Background(), slog.LevelInfo, "requests refused", append(attrs, slog.Bool("shadow", e.Shadow))...,
-	)
+	text := "requests refused"
+	if e.Shadow {
+		text = "requests would have been refused"
+	}
+	r.logger.LogAttrs(context.Background(), slog.LevelInfo, text, append(attrs, slog.Bool("shadow", e.Shadow))...)
 }
 
-// count returns how many refusals a line is about, if one is due, and whether they are those of many keys.
-func (r *refusals) count(k transport.Key, known bool, now time.Time) (n int, others, due bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s, ok := r.seen.Get(k)
-	if !ok {
-		if r.seen.Len() >= mostKeys && now.Sub(r.swept) >= lineEvery {
-			r.swept = now
-			for key, old := range r.seen.All() {
-				if now.After(old.next) {
-					r.seen.Delete(key)
-				}
-			}
-		}
-		s = new(refused)
+// failedProbes are those of circuits that stay open, which is no change of state.
+type failedProbes struct {
+	logger *slog.Logger
+	times  *times
+}
+
+func (p *failedProbes) observe(e transport.CallEnd) {
+	if e.Outcome != policy.Failure {
+		return
 	}
-	if others = !r.seen.Put(k, s, known); others {
-		s = &r.rest
+	failed, others, due := p.times.count(e.Key, e.Known, time.Now())
+	if !due {
+		return
 	}
-	s.held++
-	if now.Before(s.next) {
-		return 0, others, false
+	attrs := []slog.Attr{slog.String("key", e.Key.String())}
+	if others {
+		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
 	}
-	n, s.held, s.next = s.held, 0, now.Add(lineEvery)
-	return n, others, true
+	attrs = append(attrs, slog.Int("failed", failed), slog.String("cause", e.Cause.String()))
+	p.logger.LogAttrs(context.Background(), slog.LevelInfo, "probes failed", attrs...)
 }

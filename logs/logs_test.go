@@ -85,7 +85,7 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 		require.Equal(t, []map[string]any{{
 			"level": "WARN", "msg": "circuit open", "key": "http://a.test", "from": "closed", "to": "open", "reason": "tripped",
 			"failures": 3.0, "successes": 0.0, "cause": "headers: reset", "trace_id": "0af7651916cd43dd8448eb211c80319c",
-			"next_probe": time.Now().Add(time.Minute).Format(time.RFC3339Nano),
+			"next_probe": "in 1m0s", "why": "3 failures in a row (bound 3)",
 		}}, s.read())
 
 		s.Mend("a.test")
@@ -132,9 +132,37 @@ func TestShadowIsSaid(t *testing.T) {
 	s.call("a.test")
 	lines := s.read()
 	require.Len(t, lines, 2)
-	for _, line := range lines {
-		require.Equal(t, true, line["shadow"], line["msg"])
+	for i, text := range []string{"circuit would be open, and refuses nothing", "requests would have been refused"} {
+		require.Equal(t, true, lines[i]["shadow"])
+		require.Equal(t, text, lines[i]["msg"])
+		require.Equal(t, "INFO", lines[i]["level"])
 	}
+}
+
+func TestProbesThatFailAreLoggedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, transport.WithPolicy(policy.Rules{
+			Trip: policy.Consecutive{Failures: 3}, Probe: policy.OpenTime{For: 10 * time.Second}, Recover: policy.Ramp{},
+		}))
+		s.trip("a.test")
+		s.read()
+		var probes []map[string]any
+		for range 13 {
+			time.Sleep(10 * time.Second)
+			s.call("a.test")
+			for _, line := range s.read() {
+				if line["msg"] == "probes failed" {
+					probes = append(probes, line)
+				}
+			}
+		}
+		line := func(failed int) map[string]any {
+			return map[string]any{
+				"level": "INFO", "msg": "probes failed", "key": "http://a.test", "failed": float64(failed), "cause": "headers: reset",
+			}
+		}
+		require.Equal(t, []map[string]any{line(1), line(6), line(6)}, probes)
+	})
 }
 
 func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
@@ -143,11 +171,11 @@ func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
 		s.trip("a.test")
 		s.trip("b.test")
 		s.read()
-		wait := time.Minute
+		wait := "in 1m0s"
 		line := func(key string, refused int) map[string]any {
 			return map[string]any{
 				"level": "INFO", "msg": "requests refused", "key": key, "refused": float64(refused), "reason": "open",
-				"wait": float64(wait), "cause": "headers: reset", "shadow": false,
+				"next_probe": wait, "cause": "headers: reset", "shadow": false,
 			}
 		}
 		for range 5 {
@@ -160,7 +188,7 @@ func TestRefusalsAreLoggedOnceInTenSecondsForEachCircuit(t *testing.T) {
 		s.call("a.test")
 		require.Empty(t, s.read())
 		time.Sleep(time.Nanosecond)
-		wait = 50 * time.Second
+		wait = "in 50s"
 		s.call("a.test")
 		s.call("a.test")
 		require.Equal(t, []map[string]any{line("http://a.test", 6)}, s.read(), "with those in between")
