@@ -264,7 +264,6 @@ func TestTroubleThatNobodyHasAskedAboutYetIsNotCounted(t *testing.T) {
 		},
 		"by hand":            func(s *site) { s.rt.SetState(sick, policy.Open) },
 		"half-open, by hand": func(s *site) { s.rt.SetState(sick, policy.HalfOpen) },
-		"forced":             func(s *site) { s.rt.SetState(sick, policy.Closed); s.rt.Force("*", policy.Open) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -284,6 +283,28 @@ func TestTroubleThatNobodyHasAskedAboutYetIsNotCounted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nothing has failed where somebody forced a circuit open, or has released it since.
+func TestWhatIsForcedIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.call("well.test")
+		s.rt.Force("*", policy.Open)
+		look := func() {
+			t.Helper()
+			for range 3 {
+				time.Sleep(time.Minute)
+				got := s.scrape()
+				require.NotContains(t, got, `circuit_trouble_timestamp_seconds{key="http://well.test"}`)
+				require.Equal(t, 0.0, got[`circuit_trouble_seconds_total{key="http://well.test"}`])
+			}
+		}
+		s.call("well.test")
+		look()
+		s.rt.Release("*")
+		look()
+	})
 }
 
 func TestWhatIsForcedIsShownAsForced(t *testing.T) {
