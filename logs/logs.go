@@ -23,15 +23,16 @@ const (
 // when one that was forced open is released, or is in shadow; local trouble at Warn, and its end at Info; errors of the
 // storage at Error; refusals at Info, a line in ten seconds for each circuit, with the number of those in between, and
 // probes that failed likewise, a line in a minute. A change says why (what the rule saw, and against what bound), and
-// like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits for a
-// request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
+// like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits for
+// a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
 // The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a
 // line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,
 // next_probe, cause and the like are that one's. So it is with probes.
 //
-// Of circuits that are not Known, whose hosts somebody may have made up, 32 changes of state have a line in ten seconds, and at their end there is one
-// with how many more there were (changes); likewise 32 errors of the storage, of whatever circuits (errors).
+// Of circuits that are not Known, whose hosts somebody may have made up, 32 changes of state have a line in ten
+// seconds, and at their end there is one with how many more there were (changes); likewise 32 errors of the storage, of
+// whatever circuits (errors).
 //
 // What operators do on the dashboard is logged by dashboard.LogActions.
 func Observer(logger *slog.Logger) transport.Observer {
@@ -44,7 +45,10 @@ func Observer(logger *slog.Logger) transport.Observer {
 	return transport.Observer{
 		OnStateChange: func(c transport.StateChange) {
 			if c.Known || strangers.takes(func(held int) {
-				logger.Warn("circuits of upstreams that have never answered changed", "key", "others", "changes", held, "latest", c.Key.String(), "to", c.To.String())
+				logger.Warn(
+					"circuits of upstreams that have never answered changed", "key", "others", "changes", held,
+					"latest", c.Key.String(), "to", c.To.String(),
+				)
 			}) {
 				logChange(logger, c)
 			}

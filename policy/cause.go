@@ -47,10 +47,12 @@ const (
 	KindOther                   // any other error of the call
 	KindCanceled                // the caller went away, or its deadline passed while the body was coming
 	KindBadRequest              // the request itself was at fault, or its body failed to read
-	KindLocal                   // trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
-	KindPanic                   // the call panicked or its goroutine ended
-	KindSlow                    // a half-open call succeeded, and took longer than the rule that trips by slowness has it
-	KindNoAnswer                // callers that waited for an answer went away without one, again and again
+	// trouble of this machine: no file descriptors, ports, route or resolver, or its forward proxy refused it
+	KindLocal
+	KindPanic // the call panicked or its goroutine ended
+	// a half-open call succeeded, and took longer than the rule that trips by slowness has it
+	KindSlow
+	KindNoAnswer // callers that waited for an answer went away without one, again and again
 )
 
 // String returns the kind in lower case.
@@ -64,11 +66,14 @@ func (k Kind) String() string {
 type Deadline uint8
 
 const (
-	DeadlineNone      Deadline = iota // none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
-	DeadlineCaller                    // that of the request's context, or it was canceled with a cause that is a timeout
-	DeadlineClient                    // http.Client.Timeout
-	DeadlineTransport                 // one of the base RoundTripper's own: dial, handshake, headers; or its forward proxy's, for CONNECT
-	DeadlineLimit                     // Limits.Timeout
+	// none; or http.Client.Timeout is set, and it cannot be told whether the caller's deadline or that one passed
+	DeadlineNone Deadline = iota
+	// that of the request's context, or it was canceled with a cause that is a timeout
+	DeadlineCaller
+	DeadlineClient // http.Client.Timeout
+	// one of the base RoundTripper's own: dial, handshake, headers; or its forward proxy's, for CONNECT
+	DeadlineTransport
+	DeadlineLimit // Limits.Timeout
 )
 
 // String returns "caller", "client", "transport" or "limit", and "" for DeadlineNone.
@@ -89,7 +94,8 @@ type Cause struct {
 	Kind     Kind
 	Deadline Deadline // with KindTimeout, and with KindCanceled if it was one
 	Status   int      // with KindStatus, and of the response where there was one
-	Reason   string   // what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
+	// what the classifier that made a failure of the call has said of it, Call.Reason, cut to 64 bytes on one line
+	Reason string
 }
 
 // String returns a short description, such as "connect: refused", "headers: timeout (client)", "status 503" or "judged
@@ -133,8 +139,9 @@ func (c Cause) Outcome() Outcome {
 }
 
 // CauseOf finds out why a call ended as it did, by its response, its error and its context. A response below
-// 500 has the zero Cause (with its status), but for a 407 over plain http, which is KindLocal: a forward proxy wants a password, unless there is none (Call.NoProxy). The cause
-// of one of 5xx is what its Proxy-Status header (RFC 9209) says, if it has one.
+// 500 has the zero Cause (with its status), but for a 407 over plain http, which is KindLocal: a forward proxy wants a
+// password, unless there is none (Call.NoProxy). The cause of one of 5xx is what its Proxy-Status header (RFC 9209)
+// says, if it has one.
 func CauseOf(c *Call) Cause {
 	switch {
 	case c.Err != nil:
@@ -142,7 +149,8 @@ func CauseOf(c *Call) Cause {
 		if c.InBody {
 			cause.Phase = PhaseBody
 		}
-		if c.Delivering && cause.Kind == KindTimeout && cause.Deadline != DeadlineTransport && cause.Deadline != DeadlineLimit {
+		if c.Delivering && cause.Kind == KindTimeout && cause.Deadline != DeadlineTransport &&
+			cause.Deadline != DeadlineLimit {
 			cause.Kind = KindCanceled // its caller had as much of it as it had time for
 		}
 		if c.Response != nil {

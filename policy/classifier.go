@@ -17,9 +17,9 @@ type Call struct {
 	Response *http.Response // nil if there was none
 	Err      error          // of the base RoundTripper, or of reading the response's body; nil if neither failed
 	InBody   bool           // Err came from reading the response's body
-	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until Err: its reader
-	// had not been waiting for more than about a second, or not for longer than before. OnBody says so of what it read, too, and then
-	// of a body that did not break.
+	// Delivering says that the response's body had been delivering bytes for more than a second, and went on to until
+	// Err: its reader had not been waiting for more than about a second, or not for longer than before. OnBody says so
+	// of what it read, too, and then of a body that did not break.
 	Delivering bool
 	// BodyErr is what reading the request's body failed with before anything else did, or says that it was of another
 	// length than ContentLength; nil if it was neither.
@@ -71,12 +71,12 @@ func (c *Call) Elapsed() time.Duration {
 // response to the caller; OnBody is the way to look into a body.
 type Classifier func(*Call) Outcome
 
-// DefaultClassifier is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a timeout and
-// any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the upstream: a
-// call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that fails to
-// read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be asked, a forward proxy that
-// fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a Success. For the proxy of an
-// *http.Transport see transport.ProxyErrors.
+// DefaultClassifier is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a
+// timeout and any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the
+// upstream: a call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that
+// fails to read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be
+// asked, a forward proxy that fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a
+// Success. For the proxy of an *http.Transport see transport.ProxyErrors.
 func DefaultClassifier(c *Call) Outcome { return CauseOf(c).Outcome() }
 
 // FirstOf returns a classifier that asks others in order; the first that is not Undecided decides.
@@ -236,7 +236,8 @@ type ended struct{ err error }
 
 func (e ended) Read([]byte) (int, error) { return 0, e.err }
 
-// lately is for how long nothing may come of a body that is taken to go on, unless it had to be waited for longer before.
+// lately is for how long nothing may come of a body that is taken to go on, unless it had to be waited for longer
+// before.
 const lately = time.Second
 
 // arrivals are when the bytes came that one OnBody after the other has looked at.

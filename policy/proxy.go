@@ -69,8 +69,8 @@ func connectFailed(status int) bool {
 // proxyWaited is the errors that say of CONNECT that the proxy dialed in vain, in this end's place.
 var proxyWaited = map[string]bool{"dns_timeout": true, "connection_timeout": true}
 
-// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. Of a response a Timeout or Reset would say that this end
-// waited in vain or lost a connection, so those keep the status.
+// byProxyStatus is what the errors of RFC 9209, section 2.3, say of an upstream. Of a response a Timeout or Reset would
+// say that this end waited in vain or lost a connection, so those keep the status.
 var byProxyStatus = map[string]Cause{
 	"dns_timeout":               {Phase: PhaseDNS, Kind: KindStatus},
 	"dns_error":                 {Phase: PhaseDNS, Kind: KindNotFound},
@@ -113,7 +113,8 @@ func causeOfStatus(c *Call) Cause {
 		}
 		cause.Status = status
 		return cause
-	case status == http.StatusProxyAuthRequired && !c.NoProxy && c.Request != nil && c.Request.URL != nil && c.Request.URL.Scheme == "http":
+	case status == http.StatusProxyAuthRequired && !c.NoProxy && c.Request != nil && c.Request.URL != nil &&
+		c.Request.URL.Scheme == "http":
 		return Cause{Kind: KindLocal, Status: status} // over https no proxy can answer
 	}
 	return Cause{Status: status}

@@ -11,8 +11,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// body is a response's body, at whose end its call is over: when it ends, breaks or is closed, whichever is first. Most calls are quiet,
-// and all that is kept of one is what it takes to make a call of it if its end is worth a look.
+// body is a response's body, at whose end its call is over: when it ends, breaks or is closed, whichever is first. Most
+// calls are quiet, and all that is kept of one is what it takes to make a call of it if its end is worth a look.
 type body struct {
 	io.ReadCloser
 	c          *circuit
@@ -27,14 +27,15 @@ type body struct {
 // lasting is the call of a body that somebody looks at, or that lasts for a time.
 type lasting struct {
 	call      call
-	headersAt time.Time    // zero if nobody asks when bytes come
-	heard     atomic.Int64 // when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
-	lasted    bool         // bytes have come when the headers had been there for a time
-	flow      flow
+	headersAt time.Time // zero if nobody asks when bytes come
+	// when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
+	heard  atomic.Int64
+	lasted bool // bytes have come when the headers had been there for a time
+	flow   flow
 }
 
-// flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. Whoever reads the body writes it, and
-// whoever closes the body meanwhile may look.
+// flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. Whoever reads the body
+// writes it, and whoever closes the body meanwhile may look.
 type flow struct {
 	since   atomic.Int64 // when it began to be looked at
 	asked   atomic.Int64 // when the last wait began
@@ -44,8 +45,8 @@ type flow struct {
 // fewWaits is how many are not looked at: most bodies are over by then.
 const fewWaits = 2
 
-// stalled is how long nothing has come of a body whose reader has been waiting, so that it says nothing of the upstream if
-// the reader gives up.
+// stalled is how long nothing has come of a body whose reader has been waiting, so that it says nothing of the upstream
+// if the reader gives up.
 const stalled = time.Second
 
 // writerToBody is a body whose base can write itself to an io.Writer.
@@ -100,7 +101,9 @@ func (b *body) last() *lasting {
 	if l := b.lasting.Load(); l != nil {
 		return l
 	}
-	made := &lasting{call: call{t: b.c.t, c: b.c, permit: b.c.Permit(b.generation), req: b.req, sent: b.req, resp: b.resp, over: true}}
+	made := &lasting{call: call{
+		t: b.c.t, c: b.c, permit: b.c.Permit(b.generation), req: b.req, sent: b.req, resp: b.resp, over: true,
+	}}
 	if b.lasting.CompareAndSwap(nil, made) {
 		return made
 	}
@@ -163,8 +166,8 @@ func (f *flow) long(now int64, most time.Duration) bool {
 	return since != 0 && now-since > int64(most)
 }
 
-// delivering reports whether the body has streamed for a time, and its reader has not been waiting for long: not for longer than
-// it had to before. So it is of a slow reader, too.
+// delivering reports whether the body has streamed for a time, and its reader has not been waiting for long: not for
+// longer than it had to before. So it is of a slow reader, too.
 func (f *flow) delivering() bool {
 	const most = stalled + coarseTick
 	now := time.Now().UnixNano()
@@ -214,8 +217,8 @@ func (b *body) Close() (err error) {
 	return nil
 }
 
-// timeUp returns the end of the call's context, if that is a timeout. Some clients close the body when it comes, and leave it to chance
-// who is first.
+// timeUp returns the end of the call's context, if that is a timeout. Some clients close the body when it comes, and
+// leave it to chance who is first.
 func (b *body) timeUp() error {
 	ctx := b.req.Context()
 	var a *attempt
@@ -244,7 +247,9 @@ func (b *body) inVain() bool {
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
 	if !b.over.Swap(true) {
-		b.last().call.done(policy.Ignored, policy.Cause{Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: b.resp.StatusCode}, nil, nil)
+		b.last().call.done(policy.Ignored, policy.Cause{
+			Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: b.resp.StatusCode,
+		}, nil, nil)
 	}
 }
 
@@ -278,8 +283,8 @@ func (s *sink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// errClosed ends a body that its caller closes. Whoever closes a body early has seen enough of it, and nothing was wrong with
-// that much.
+// errClosed ends a body that its caller closes. Whoever closes a body early has seen enough of it, and nothing was
+// wrong with that much.
 var errClosed = errors.New("closed by the caller")
 
 // end ends the call, and returns what its caller gets in place of an error of the body.

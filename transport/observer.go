@@ -48,16 +48,17 @@ type StateChange struct {
 	From, To            policy.State
 	At                  time.Time
 	Reason              policy.ChangeReason
-	Cause               policy.Cause    // of the failure that changed the state, if one did
-	Failures, Successes int             // what the rule of the state From had in view
-	NextProbe           time.Time       // the earliest time of the next probe, if To is Open and not forced
-	ProbeRequests       int             // as Snapshot.ProbeRequests
-	ProbeLatest         time.Time       // as Snapshot.ProbeLatest
-	Why                 string          // what a rule saw that opened the circuit, and against what bound; empty if none did
-	Trouble             time.Time       // as Snapshot.Trouble
-	Shadow              bool            // the circuit refuses nothing (SetShadow)
-	Known               bool            // as Snapshot.Known
-	Samples             []policy.Sample // the latest causes of failures, if To is Open; not to be changed
+	Cause               policy.Cause // of the failure that changed the state, if one did
+	Failures, Successes int          // what the rule of the state From had in view
+	NextProbe           time.Time    // the earliest time of the next probe, if To is Open and not forced
+	ProbeRequests       int          // as Snapshot.ProbeRequests
+	ProbeLatest         time.Time    // as Snapshot.ProbeLatest
+	// what a rule saw that opened the circuit, and against what bound; empty if none did
+	Why     string
+	Trouble time.Time       // as Snapshot.Trouble
+	Shadow  bool            // the circuit refuses nothing (SetShadow)
+	Known   bool            // as Snapshot.Known
+	Samples []policy.Sample // the latest causes of failures, if To is Open; not to be changed
 }
 
 // String returns the change in one line: "https://example.com: closed to open, tripped: 6 failures in a row (bound 6),

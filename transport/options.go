@@ -125,9 +125,10 @@ func WithStorage(s Storage) Option {
 	return func(t *Transport) { t.storage = s }
 }
 
-// WithMaxCircuits bounds the number of circuits kept; the default is 16384. At the bound, circuits whose upstream has never answered
-// (Snapshot.Known) make room first, whatever their state; then closed ones, the longest unused first; then those in trouble that nobody has asked for
-// for an hour. If there is no such circuit, requests to further upstreams pass unwatched.
+// WithMaxCircuits bounds the number of circuits kept; the default is 16384. At the bound, circuits whose upstream has
+// never answered (Snapshot.Known) make room first, whatever their state; then closed ones, the longest unused first;
+// then those in trouble that nobody has asked for for an hour. If there is no such circuit, requests to further
+// upstreams pass unwatched.
 func WithMaxCircuits(n int) Option {
 	if n <= 0 {
 		panic(fmt.Sprintf("fusebox/transport: WithMaxCircuits got %d; write a positive number", n))

@@ -112,11 +112,12 @@ func (s *overrideSet) of(text string) Override {
 	return s.kept[last]
 }
 
-// Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept now and those made later,
-// until Release: an open one refuses everything and probes nothing, a closed one lets everything through, whatever
-// fails, but for policy.Limits. A pattern is a key as its String method writes it, in which each * stands for any text: "https://example.com",
-// "https://*.example.com*". What cannot be seen in a pattern is escaped as in a key, and can be copied from one, such as \n or \u202e. A star or a
-// backslash of the key itself, which String writes as * and as two backslashes, stands behind one more for each: \* and \\\\. Key.Pattern does that,
+// Force keeps the circuits of all keys that match the pattern open (policy.Open) or closed (policy.Closed), those kept
+// now and those made later, until Release: an open one refuses everything and probes nothing, a closed one lets
+// everything through, whatever fails, but for policy.Limits. A pattern is a key as its String method writes it, in
+// which each * stands for any text: "https://example.com", "https://*.example.com*". What cannot be seen in a pattern
+// is escaped as in a key, and can be copied from one, such as \n or \u202e. A star or a backslash of the key itself,
+// which String writes as * and as two backslashes, stands behind one more for each: \* and \\\\. Key.Pattern does that,
 // and is the pattern for a single key whatever is in it.
 //
 // It returns how many of the circuits kept now match. It forces nothing and returns an error if the pattern has more

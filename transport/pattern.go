@@ -10,8 +10,8 @@ import (
 // mostPattern is longer than the pattern of any key that a circuit can have, in bytes.
 const mostPattern = 8 << 10
 
-// pattern is what a text with stars in it describes, taken apart once: itself, but for each * any text. After a backslash each
-// character stands for itself, unless the two are how the text of a key has what cannot be seen.
+// pattern is what a text with stars in it describes, taken apart once: itself, but for each * any text. After a
+// backslash each character stands for itself, unless the two are how the text of a key has what cannot be seen.
 type pattern struct {
 	first, last string
 	inner       []string // what stands between stars, in order; none of it is empty
@@ -21,7 +21,8 @@ type pattern struct {
 // escapes is what the escapes in the text of a key go on with, but for the backslash itself.
 const escapes = "abfnrtvxuU"
 
-// visiblePattern is the pattern with what cannot be seen in it escaped, as it is in keys. One that is too long stays so.
+// visiblePattern is the pattern with what cannot be seen in it escaped, as it is in keys. One that is too long stays
+// so.
 func visiblePattern(text string) string {
 	if len(text) > mostPattern {
 		return text

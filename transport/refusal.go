@@ -24,13 +24,14 @@ var (
 // RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a
 // RefusalFunc gets.
 type RefusedError struct {
-	Key        Key
-	Reason     policy.RefusalReason
-	State      policy.State  // of the circuit
-	Since      time.Time     // when the circuit took this state
-	RetryAfter time.Duration // time until the next probe may go; 0 if that does not depend on time alone, or is not known
-	// Requests is how many are to come until one is a probe, itself among them, if the policy counts them, as Adaptive does; 0
-	// otherwise. It is not before RetryAfter has passed, and when Latest has, any request is one.
+	Key    Key
+	Reason policy.RefusalReason
+	State  policy.State // of the circuit
+	Since  time.Time    // when the circuit took this state
+	// time until the next probe may go; 0 if that does not depend on time alone, or is not known
+	RetryAfter time.Duration
+	// Requests is how many are to come until one is a probe, itself among them, if the policy counts them, as Adaptive
+	// does; 0 otherwise. It is not before RetryAfter has passed, and when Latest has, any request is one.
 	Requests int
 	Latest   time.Duration
 	// SafeWait is how long at most the circuit, which is due for a probe, still waits for a request that can be lost
@@ -93,8 +94,8 @@ func (e *RefusedError) Is(target error) bool {
 // asks an error whether to.
 func (e *RefusedError) RetryableError() bool { return false }
 
-// header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0. It is empty if nobody
-// knows when to try again, since somebody has forced the circuit.
+// header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0. It is empty if
+// nobody knows when to try again, since somebody has forced the circuit.
 func (e *RefusedError) header() string {
 	if e.Reason == policy.RefusedForced {
 		return ""

@@ -98,10 +98,13 @@ const (
 	mostSaved = 64 << 20
 )
 
-// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the RestoreFrom of the
-// process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond 64 MiB.
+// SaveTo writes the circuits in trouble, with samples of what failed, and what is forced by Force, as JSON, for the
+// RestoreFrom of the process that comes after this one. Keys that are not UTF-8 are left out, and so is what is beyond
+// 64 MiB.
 func (t *Transport) SaveTo(w io.Writer) error {
-	s := saved[json.RawMessage]{Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{}}
+	s := saved[json.RawMessage]{
+		Version: savedVersion, At: time.Now(), Circuits: []json.RawMessage{}, Overrides: []json.RawMessage{},
+	}
 	room := mostSaved - 1<<10
 	add := func(to *[]json.RawMessage, record any) {
 		text, err := json.Marshal(record)
@@ -155,14 +158,15 @@ func believed(at, now time.Time) time.Time {
 	return at.Local() // no zone that nobody knows
 }
 
-// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they were, and
-// knowing what failed; and what was forced is forced again. Circuits that have changed their state here already stay as they are. What was
-// saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes. Of more circuits than WithMaxCircuits allows, the first
-// are taken up. It returns how many circuits it opened.
+// RestoreFrom takes up what SaveTo wrote: the circuits open that were open or half-open then, due for a probe when they
+// were, and knowing what failed; and what was forced is forced again. Circuits that have changed their state here
+// already stay as they are. What was saved more than maxAge ago is left out but for what is forced; 0 means 5 minutes.
+// Of more circuits than WithMaxCircuits allows, the first are taken up. It returns how many circuits it opened.
 //
-// A circuit that cannot be read, as one in a state that only a newer version knows or of a time that there is not, is left out; all else is
-// restored, and the error says how many they were. What is forced is forced altogether or not at all: if that is malformed or more than Force allows, or the
-// whole is malformed or has more than 64 MiB, RestoreFrom returns an error and changes nothing.
+// A circuit that cannot be read, as one in a state that only a newer version knows or of a time that there is not, is
+// left out; all else is restored, and the error says how many they were. What is forced is forced altogether or not at
+// all: if that is malformed or more than Force allows, or the whole is malformed or has more than 64 MiB, RestoreFrom
+// returns an error and changes nothing.
 func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, err error) {
 	var s saved[savedOverride]
 	text, err := io.ReadAll(io.LimitReader(r, mostSaved+1))
@@ -235,7 +239,10 @@ func (t *Transport) RestoreFrom(r io.Reader, maxAge time.Duration) (opened int, 
 		}
 	}
 	if bad != nil {
-		return opened, fmt.Errorf("fusebox: restore circuits: %d of %d cannot be read and are left out, the first by: %w", len(s.Circuits)-len(circuits), len(s.Circuits), bad)
+		return opened, fmt.Errorf(
+			"fusebox: restore circuits: %d of %d cannot be read and are left out, the first by: %w",
+			len(s.Circuits)-len(circuits), len(s.Circuits), bad,
+		)
 	}
 	return opened, nil
 }

@@ -17,8 +17,8 @@ type Record struct {
 	NextProbe time.Time    `json:"next_probe,omitzero"` // the earliest time of the next probe, if State is Open
 	Failures  int          `json:"failures"`            // what the rule had in view when the state changed
 	Successes int          `json:"successes"`
-	// Known is that of Snapshot. A Storage makes room by it; and what one Transport knows, a record of another that does not takes
-	// back nowhere.
+	// Known is that of Snapshot. A Storage makes room by it; and what one Transport knows, a record of another that
+	// does not takes back nowhere.
 	Known bool `json:"known"`
 }
 
@@ -57,8 +57,8 @@ func (m *MemoryStorage) Load(k Key) (Record, error) {
 	return Record{}, ErrNoRecord
 }
 
-// Save keeps the record. It is Known if one is that was saved before under its key, by whichever Transport. It returns an error if there is no
-// room for one more.
+// Save keeps the record. It is Known if one is that was saved before under its key, by whichever Transport. It returns
+// an error if there is no room for one more.
 func (m *MemoryStorage) Save(r Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,8 +78,8 @@ func (m *MemoryStorage) Save(r Record) error {
 	return nil
 }
 
-// dropClosed forgets the record of a circuit that is closed, which says no more than that there is none, if there is one
-// among a few.
+// dropClosed forgets the record of a circuit that is closed, which says no more than that there is none, if there is
+// one among a few.
 func (m *MemoryStorage) dropClosed() bool {
 	looked := 0
 	for key, r := range m.records.All() {

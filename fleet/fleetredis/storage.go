@@ -128,7 +128,8 @@ func (s *Storage) known(k transport.Key) bool {
 	return waits.Known || held.Known || s.taken[k].Known
 }
 
-// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is unknown.
+// keep has a record at hand. If there is no room, what has expired makes some, once a second at most, or else what is
+// unknown.
 func (s *Storage) keep(h held) {
 	now := time.Now()
 	if s.atHand.Len() >= mostRecords && now.Sub(s.swept) >= time.Second {

@@ -14,8 +14,8 @@ type Probe struct {
 	Latest   time.Duration // from then on any request, whatever its number; only if Requests is not 0
 }
 
-// AppendText appends "next probe in 5s", or "next probe with the 13th request from now, at the latest in 1m30s". It appends nothing
-// if there is nothing to say.
+// AppendText appends "next probe in 5s", or "next probe with the 13th request from now, at the latest in 1m30s". It
+// appends nothing if there is nothing to say.
 func (p Probe) AppendText(b []byte) []byte {
 	switch {
 	case p.Requests <= 1 && p.Soonest > 0:

@@ -18,8 +18,9 @@ type Change struct {
 	Requests            int             // as Refusal.Requests, if To is Open
 	Latest              time.Time       // as Refusal.Latest
 	Samples             []policy.Sample // if To is Open; not to be changed
-	Why                 string          // what the rule saw that opened the circuit; empty if none did, or it does not say
-	Trouble             time.Time       // since when the upstream is in trouble; zero if nothing has failed
+	// what the rule saw that opened the circuit; empty if none did, or it does not say
+	Why     string
+	Trouble time.Time // since when the upstream is in trouble; zero if nothing has failed
 }
 
 // change is the one place where a state changes.
@@ -65,7 +66,8 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		if change.Cause != (policy.Cause{}) {
 			m.trouble.cause = change.Cause
 		}
-		if reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet || reason == policy.ChangeRecoveryFailed {
+		if reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet ||
+			reason == policy.ChangeRecoveryFailed {
 			m.trouble.real = true
 		}
 		change.Trouble = m.trouble.seen()

@@ -81,13 +81,14 @@ type Refusal struct {
 	Reason    policy.RefusalReason
 	State     policy.State
 	At        time.Time
-	Since     time.Time       // when the circuit took this state
-	Due       time.Time       // the earliest time of the next probe; not after At if that is not known
-	Requests  int             // to come until one is a probe, itself among them; 0 if the rule does not count them
-	Latest    time.Time       // from then on one is a probe whatever its number; zero if Requests is 0
-	SafeUntil time.Time       // a probe is due and waits for a safe call, until then; zero if none does
-	Cause     policy.Cause    // of the last failure in this trouble, or of what opened the circuit; zero if it is closed
-	Samples   []policy.Sample // not to be changed
+	Since     time.Time // when the circuit took this state
+	Due       time.Time // the earliest time of the next probe; not after At if that is not known
+	Requests  int       // to come until one is a probe, itself among them; 0 if the rule does not count them
+	Latest    time.Time // from then on one is a probe whatever its number; zero if Requests is 0
+	SafeUntil time.Time // a probe is due and waits for a safe call, until then; zero if none does
+	// of the last failure in this trouble, or of what opened the circuit; zero if it is closed
+	Cause   policy.Cause
+	Samples []policy.Sample // not to be changed
 }
 
 // decide gives a call a permit, or says why not.
@@ -209,8 +210,8 @@ func (m *machine) admit(now time.Time, lease time.Duration, mark int, probe bool
 	return Permit{place: p}
 }
 
-// next is when the next probe of an open circuit is due: not before, with which request from now on, and from when on with
-// any.
+// next is when the next probe of an open circuit is due: not before, with which request from now on, and from when on
+// with any.
 func (m *machine) next(now time.Time) (due time.Time, requests int, latest time.Time) {
 	if m.hastened {
 		return now, 1, now
