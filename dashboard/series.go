@@ -39,6 +39,7 @@ type transition struct {
 	From      policy.State        `json:"from"`
 	To        policy.State        `json:"to"`
 	Reason    policy.ChangeReason `json:"reason"`
+	Why       string              `json:"why,omitempty"`
 	Cause     policy.Cause        `json:"cause,omitzero"`
 	Failures  int                 `json:"failures"`
 	Successes int                 `json:"successes"`
@@ -178,7 +179,7 @@ func (s *store) changed(c transport.StateChange) {
 	}
 	in.transitions = append(in.transitions, transition{
 		At: c.At, From: c.From, To: c.To, Reason: c.Reason, Cause: c.Cause,
-		Failures: c.Failures, Successes: c.Successes, Shadow: c.Shadow,
+		Failures: c.Failures, Successes: c.Successes, Shadow: c.Shadow, Why: c.Why,
 	})
 }
 

@@ -543,7 +543,7 @@ function detail(r) {
   d.noChange.hidden = c.transitions.length > 0;
   list(d.changes, c.transitions, t => [t.at, t.from, t.to, t.reason].join(" "), t => el("li", {},
     el("time", { datetime: t.at }, clock(t.at)), el("span", { class: "to " + t.to }, t.from === t.to ? t.to : t.from + " → " + t.to),
-    el("span", {}, [t.reason, t.cause, t.failures + t.successes > 0 ? t.failures + " failed, " + t.successes + " good" : "", t.shadow ? "in shadow" : ""].filter(Boolean).join("; "))));
+    el("span", {}, [t.reason, t.cause, t.why || (t.failures + t.successes > 0 ? t.failures + " failed, " + t.successes + " good" : ""), t.shadow ? "in shadow" : ""].filter(Boolean).join("; "))));
   const numbers = [["failed calls", c.failed_calls], ["refusals", c.refusals], ["probes and ramp", c.probes], ["trips", c.trips], ["ignored calls", c.ignored_calls], ["late calls", c.late_calls]];
   if (c.shadow) numbers.push(["in shadow: would be refused", c.shadow.refused], ["of these good", c.shadow.succeeded], ["of these failed", c.shadow.failed]);
   list(d.numbers, numbers, ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (row, [, n]) => set(row.lastChild, count(n)));
@@ -565,12 +565,12 @@ function upcoming(r, at) {
   const first = clock(c.probe_latest || c.next_probe);
   if (n > 1 && at < Date.parse(c.probe_latest)) { // the policy counts requests
     const rate = requestRate(r, at), eta = Math.max(due, n / rate * 1000), share = 1 - n / Math.max(1, r.probe.most);
-    if (rate === 0) return ["next try from " + first + " on", "with the first request; none comes now", -1];
-    return ["next try in " + plural(n, "request", "requests"),
+    if (rate === 0) return ["next probe from " + first + " on", "with the first request; none comes now", -1];
+    return ["next probe in " + plural(n, "request", "requests"),
       at + eta < Date.parse(c.probe_latest) ? "about " + coarse(Math.max(1000, Math.round(eta / 1000) * 1000)) + " at this rate" : "or the first one from " + first + " on", share];
   }
-  if (due > 0) return ["next try in " + duration(due), "at " + clock(c.next_probe), 1 - due / Math.max(1, Date.parse(c.next_probe) - r.probe.from)];
-  return ["next try is due", "with the next request", -1];
+  if (due > 0) return ["next probe in " + duration(due), "at " + clock(c.next_probe), 1 - due / Math.max(1, Date.parse(c.next_probe) - r.probe.from)];
+  return ["next probe is due", "with the next request", -1];
 }
 
 // waits says what a circuit that is due for a probe waits for, if it does.

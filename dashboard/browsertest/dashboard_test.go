@@ -44,11 +44,11 @@ func TestAnOperatorSeesAnOutageComeAndGo(t *testing.T) {
 	assert.Contains(t, text, "status 500")
 	assert.Equal(t, payments.url, eval[string](b, `document.querySelector("#circuits tbody tr").dataset.key`), "trouble goes first")
 	left := func() float64 {
-		return eval[float64](b, `parseFloat(`+row(payments.url)+`.innerText.match(/next try in ([\d.]+) s/)?.[1] ?? "0")`)
+		return eval[float64](b, `parseFloat(`+row(payments.url)+`.innerText.match(/next probe in ([\d.]+) s/)?.[1] ?? "0")`)
 	}
 	first := left()
 	assert.Positive(t, first, "a countdown")
-	b.await(row(payments.url)+`.innerText.match(/next try in ([\d.]+) s/)?.[1] < ??`, first)
+	b.await(row(payments.url)+`.innerText.match(/next probe in ([\d.]+) s/)?.[1] < ??`, first)
 	b.await(row(payments.url) + `.querySelector(".strip").getAttribute("aria-label") === "Last five minutes: 5 good, 3 failed, 4 refused"`)
 	assert.NotEmpty(t, eval[string](b, row(payments.url)+`.querySelector(".strip .refused").getAttribute("d")`))
 
@@ -58,7 +58,7 @@ func TestAnOperatorSeesAnOutageComeAndGo(t *testing.T) {
 	assert.Contains(t, details, trace)
 	assert.Contains(t, details, "tripped")
 
-	b.await(row(payments.url) + `.innerText.includes("next try is due")`)
+	b.await(row(payments.url) + `.innerText.includes("next probe is due")`)
 	payments.status.Store(http.StatusOK)
 	w.get(payments.url, 1)
 	b.awaitState(payments.url, "half-open")
@@ -164,13 +164,13 @@ func TestTheDefaultPolicyCountsRequestsToTheNextTry(t *testing.T) {
 	quit := make(chan struct{})
 	var caller sync.WaitGroup
 	caller.Go(func() { callNowAndThen(w, one, 5*time.Millisecond, quit) })
-	b.await(row(one.url) + `?.innerText.match(/next try in [\d\u202f]+ requests\nabout \d+ s at this rate/)`)
+	b.await(row(one.url) + `?.innerText.match(/next probe in [\d\u202f]+ requests\nabout \d+ s at this rate/)`)
 	c, ok := w.breaker.Circuit(transport.Key{Scheme: "http", Host: "one.test"})
 	require.True(t, ok)
 	require.Positive(t, c.ProbeRequests)
 	close(quit)
 	caller.Wait()
-	b.await(row(one.url) + `.innerText.match(/next try from \d\d:\d\d:\d\d on\nwith the first request; none comes now/)`)
+	b.await(row(one.url) + `.innerText.match(/next probe from \d\d:\d\d:\d\d on\nwith the first request; none comes now/)`)
 	assert.Empty(t, b.complaints())
 }
 

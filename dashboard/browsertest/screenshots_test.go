@@ -80,7 +80,7 @@ func TestScreenshots(t *testing.T) {
 	b.prefer("light")
 	b.await(`document.querySelector(".detail .acts")`)
 	b.do(chromedp.EmulateViewport(1280, eval[int64](b, `document.querySelector("footer").offsetTop`), chromedp.EmulateScale(1.2)))
-	b.await(row("http://payments.example") + `.innerText.match(/next try in \d+ requests/)`)
+	b.await(row("http://payments.example") + `.innerText.match(/next probe in \d+ requests/)`)
 	b.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1))
 	eval[chromedp.Void](b, "document.activeElement.blur()")
 	shoot(b, filepath.Join(dir, "dashboard.png"))
