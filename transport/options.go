@@ -45,23 +45,28 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 		mustNotBeNil("New", option == nil)
 		option(t)
 	}
-	t.SetPolicy(t.initial.policy, t.initial.policyFor) // now that the source of jitter is known
+	// now that the source of jitter is known
+	t.policies.Store(&policies{t.initial.policy, t.newConfig(t.initial.policy), t.initial.settingsFor})
 	t.joinFleet()
 	return t
 }
 
-// WithPolicy sets the policy of all circuits for which WithPolicyFor has none of their own. The default is
+// WithPolicy sets the policy of all circuits whose keys have none of their own (WithSettingsFor). The default is
 // policy.Adaptive{}.
 func WithPolicy(p policy.Policy) Option {
 	mustNotBeNil("WithPolicy", p == nil)
 	return func(t *Transport) { t.initial.policy = p }
 }
 
-// WithPolicyFor gives circuits policies by their keys; where policyFor returns nil, that of WithPolicy holds.
-// It is called when a circuit is made, by many goroutines at once.
-func WithPolicyFor(policyFor func(Key) policy.Policy) Option {
-	mustNotBeNil("WithPolicyFor", policyFor == nil)
-	return func(t *Transport) { t.initial.policyFor = policyFor }
+// WithSettingsFor gives keys a policy, classifier and refusal of their own; what is zero of what settingsFor returns is
+// the Transport's. It is called when a circuit is made, by many goroutines at once. ParseKey makes keys to compare with,
+// and Snapshot.Own shows whether a circuit has got what was meant for it:
+//
+//	own := map[transport.Key]transport.Settings{key: {Policy: policy.Classic{}}}
+//	transport.WithSettingsFor(func(k transport.Key) transport.Settings { return own[k] })
+func WithSettingsFor(settingsFor func(Key) Settings) Option {
+	mustNotBeNil("WithSettingsFor", settingsFor == nil)
+	return func(t *Transport) { t.initial.settingsFor = settingsFor }
 }
 
 // WithKey sets what circuits are told apart by. The default is Upstream; PerRoute divides its circuits
@@ -76,16 +81,6 @@ func WithKey(keyOf KeyFunc) Option {
 func WithClassifier(classifiers ...policy.Classifier) Option {
 	classify := policy.FirstOf(classifiers...) // panics here if one is nil
 	return func(t *Transport) { t.classify.Store(&classify) }
-}
-
-// SetClassifier replaces the classifiers of WithClassifier while calls are under way; none means the default, for which
-// policy.DefaultClassifier decides alone. It panics as the option does, and then changes nothing.
-func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
-	if len(classifiers) == 0 {
-		t.classify.Store(nil)
-		return
-	}
-	WithClassifier(classifiers...)(t)
 }
 
 func mustNotBeNil(option string, isNil bool) {

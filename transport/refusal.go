@@ -142,15 +142,19 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 	if t.observers.refuse.Load() {
 		t.observers.tellRefuse(req, facts)
 	}
-	if t.refusal == nil {
+	refusal := c.own.Load().Refusal
+	if refusal == nil {
+		refusal = t.refusal
+	}
+	if refusal == nil {
 		return serviceUnavailable(req, c, &facts), nil
 	}
-	return t.refuseBy(req, facts)
+	return refuseBy(refusal, req, facts)
 }
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
-func (t *Transport) refuseBy(req *http.Request, facts RefusedError) (*http.Response, error) {
-	resp, err := t.refusal(req, &facts)
+func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http.Response, error) {
+	resp, err := refusal(req, &facts)
 	if err != nil {
 		return nil, marked(err)
 	}
