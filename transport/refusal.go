@@ -256,6 +256,9 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 	// A key is escaped for a line of text and for nothing else.
 	plain := kind == "" || strings.EqualFold(strings.TrimSpace(kind), "text/plain")
 	return func(req *http.Request, e *RefusedError) (*http.Response, error) {
+		if e == nil { // no Transport does that, but others can
+			e = new(RefusedError)
+		}
 		text, header := body, header.Clone()
 		if text == "" && plain {
 			text = e.Error() + "\n"
@@ -283,6 +286,12 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 		return resp, nil
 	}
 }
+
+// Discreet is a RefusalFunc for callers who are strangers: the default 503, with a text that names neither the upstream
+// nor what failed. Use it as WithRefusal(Discreet).
+func Discreet(req *http.Request, e *RefusedError) (*http.Response, error) { return discreet(req, e) }
+
+var discreet = Response(http.StatusServiceUnavailable, nil, "temporarily unavailable, try again later\n")
 
 func setIfMissing(h http.Header, name, value string) {
 	if _, ok := h[name]; !ok {
