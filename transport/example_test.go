@@ -447,3 +447,14 @@ func fetch(client *http.Client, url string) {
 	io.Copy(io.Discard, resp.Body)
 	fmt.Println(resp.Status, "refused:", transport.Refused(resp))
 }
+
+func ExampleParseKey() {
+	for _, text := range []string{"https://Example.com:443/", "https://example.com/users", "example.com"} {
+		key, err := transport.ParseKey(text)
+		fmt.Println(key.Host, err)
+	}
+	// Output:
+	// example.com <nil>
+	//  fusebox: "https://example.com/users" is no key of an upstream: an upstream has no path and no query; write https://example.com
+	//  fusebox: "example.com" is no key of an upstream: it has no scheme; write it as https://example.com
+}

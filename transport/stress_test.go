@@ -540,6 +540,7 @@ func stressByHand(t *testing.T, most int) {
 		s.rt.Release(o.Pattern)
 	}
 	s.rt.SetShadow(nil)
+	s.rt.SetSettingsFor(nil)
 	s.rt.SetPolicy(policy.Adaptive{})
 	s.recover()
 	if most < s.hosts {
