@@ -58,9 +58,9 @@ func WithPolicy(p policy.Policy) Option {
 	return func(t *Transport) { t.initial.policy = p }
 }
 
-// WithSettingsFor gives keys a policy, classifier and refusal of their own; what is zero of what settingsFor returns is
-// the Transport's. It is called when a circuit is made, by many goroutines at once. ParseKey makes keys to compare with,
-// and Snapshot.Own shows whether a circuit has got what was meant for it:
+// WithSettingsFor gives keys a policy, classifier and refusal of their own; what is zero in what settingsFor returns is
+// the Transport's. It is called when a circuit is made, by many goroutines at once. ParseKey makes keys to compare
+// with, and Snapshot.Own shows whether a circuit has got what was meant for it:
 //
 //	own := map[transport.Key]transport.Settings{key: {Policy: policy.Classic{}}}
 //	transport.WithSettingsFor(func(k transport.Key) transport.Settings { return own[k] })

@@ -118,7 +118,9 @@ func (t *Transport) possible(text string, p *pattern) error {
 	case why != nil:
 		return fmt.Errorf("fusebox: no circuit can match the pattern %q: %w", withoutUser(text), why)
 	}
-	return fmt.Errorf("fusebox: no circuit can match the pattern %q: keys are canonical; write %s", withoutUser(text), canonical)
+	return fmt.Errorf(
+		"fusebox: no circuit can match the pattern %q: keys are canonical; write %s", withoutUser(text), canonical,
+	)
 }
 
 // canonicalPattern returns the pattern as it would have to be to match keys of upstreams, or why there is none.

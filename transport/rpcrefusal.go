@@ -40,7 +40,8 @@ func RPCUnavailable(req *http.Request, e *RefusedError) (*http.Response, error) 
 		}
 		frame := binary.BigEndian.AppendUint32([]byte{2}, uint32(len(end)))
 		return overHTTP2(Response(http.StatusOK, header, string(frame)+string(end))(req, e))
-	case req.Header.Get("Connect-Protocol-Version") != "", req.URL != nil && strings.Contains("&"+req.URL.RawQuery, "&connect=v"):
+	case req.Header.Get("Connect-Protocol-Version") != "",
+		req.URL != nil && strings.Contains("&"+req.URL.RawQuery, "&connect=v"):
 		header.Set("Content-Type", "application/json")
 		body, err := json.Marshal(connectError{"unavailable", e.Error()})
 		if err != nil {
