@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,16 +26,16 @@ func ParseKey(text string) (Key, error) {
 func parseKey(text string) (k Key, err error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
-		return k, fmt.Errorf("it has no scheme; write it as https://example.com")
+		return k, errors.New("it has no scheme; write it as https://example.com")
 	}
 	host, detail, _ := strings.Cut(rest, " ")
 	for _, part := range []*string{&scheme, &host, &detail} {
 		if *part, err = unescape(*part); err != nil {
-			return k, fmt.Errorf("it has a backslash that escapes nothing")
+			return k, errors.New("it has a backslash that escapes nothing")
 		}
 	}
 	if scheme = lower(scheme); !isScheme(scheme) {
-		return k, fmt.Errorf("its scheme is none; write it as https://example.com")
+		return k, errors.New("its scheme is none; write it as https://example.com")
 	}
 	host = strings.TrimSuffix(host, "/")
 	k = Key{Scheme: scheme, Host: canonicalHost(scheme, host), Detail: detail}
@@ -46,15 +47,15 @@ func parseKey(text string) (k Key, err error) {
 		bare := Key{Scheme: scheme, Host: canonicalHost(scheme, host[strings.LastIndex(host, "@")+1:])}
 		return k, fmt.Errorf("an upstream has no user; write %s", bare)
 	case k.Host == "" && defaultPort(scheme) != "":
-		return k, fmt.Errorf("it has no host")
+		return k, errors.New("it has no host")
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return k, fmt.Errorf("there is a character in its host that none has")
+		return k, errors.New("there is a character in its host that none has")
 	case strings.Contains(host, "%") && !strings.HasPrefix(host, "["):
-		return k, fmt.Errorf("its host is escaped; write it in letters")
+		return k, errors.New("its host is escaped; write it in letters")
 	}
 	k, ok = short(k)
 	if !ok {
-		return k, fmt.Errorf("it is too long, and no circuit is kept for it")
+		return k, errors.New("it is too long, and no circuit is kept for it")
 	}
 	return k, nil
 }
@@ -96,7 +97,7 @@ func isScheme(text string) bool {
 func (t *Transport) possible(text string, p *pattern) error {
 	canonical, why := canonicalPattern(text, p)
 	if why == nil && t.keyOf == nil && strings.Contains(text, " ") {
-		why = fmt.Errorf("keys have no Detail here; see WithKey")
+		why = errors.New("keys have no Detail here; see WithKey")
 	}
 	if why == nil && canonical == text {
 		return nil
