@@ -738,11 +738,11 @@ func TestRetryAfterHoldsTheCircuitOpenUpToItsCap(t *testing.T) {
 func TestPoliciesAndCircuitsByKey(t *testing.T) {
 	rt := transport.New(answer(500, ""), classic,
 		transport.WithKey(transport.PerRoute("GET /users/{id}", "POST /pay")),
-		transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+		transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 			if k.Detail == "POST /pay" {
-				return policy.Classic{Failures: 1}
+				return transport.Settings{Policy: policy.Classic{Failures: 1}}
 			}
-			return nil
+			return transport.Settings{}
 		}))
 	call := func(method, path string) bool {
 		resp, err := rt.RoundTrip(httptest.NewRequest(method, "http://upstream.test"+path, nil))

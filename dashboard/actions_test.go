@@ -64,6 +64,16 @@ func TestActions(t *testing.T) {
 	assert.Equal(t, "reset", recent[0].Do)
 }
 
+func TestAPatternThatNoKeyCanMatchIsAnsweredByWhatToWrite(t *testing.T) {
+	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }))
+	for _, do := range []string{"open", "closed", "reset"} {
+		status, body, _ := w.do(http.MethodPost, "action", `{"do":"`+do+`","pattern":"https://Example.com:443"}`,
+			"Content-Type", asJSON, "Origin", w.server.URL, "Sec-Fetch-Site", "same-origin")
+		assert.Equal(t, http.StatusBadRequest, status)
+		assert.Contains(t, body, "write https://example.com\n")
+	}
+}
+
 func TestActionsAreLogged(t *testing.T) {
 	var text bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {

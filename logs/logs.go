@@ -130,6 +130,9 @@ type refusals struct {
 }
 
 func (r *refusals) observe(e transport.RefusalEvent) {
+	if e.Error == nil {
+		return // it is nobody's
+	}
 	held, others, due := r.times.count(e.Key, e.Known, e.At)
 	if !due {
 		return

@@ -164,6 +164,11 @@ func CauseOf(c *Call) Cause {
 }
 
 func causeOfError(c *Call) Cause {
+	if c.Request == nil { // only in somebody's test
+		facts := *c
+		facts.Request = new(http.Request)
+		c = &facts
+	}
 	// The context goes first: what a call returns after its caller went away can be any error at all, that of a
 	// closed connection for one.
 	switch ctx := c.Request.Context(); {

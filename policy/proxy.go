@@ -16,16 +16,23 @@ type ProxyError struct {
 	Err         error  // what the *http.Transport says by itself
 }
 
-func (e *ProxyError) Error() string { return e.Err.Error() }
+func (e *ProxyError) Error() string {
+	if e.Err == nil {
+		return unknownStatus
+	}
+	return e.Err.Error()
+}
 
 // Unwrap returns Err.
 func (e *ProxyError) Unwrap() error { return e.Err }
+
+const unknownStatus = "unknown status code" // as net/http has it
 
 // NewProxyError makes the error of a proxy that answered CONNECT with something else than 200.
 func NewProxyError(resp *http.Response) *ProxyError {
 	_, text, ok := strings.Cut(resp.Status, " ")
 	if !ok {
-		text = "unknown status code" // as net/http has it
+		text = unknownStatus
 	}
 	return &ProxyError{
 		Status: resp.StatusCode, ProxyStatus: proxyStatus(resp.Header["Proxy-Status"]), Err: errors.New(text),

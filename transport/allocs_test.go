@@ -59,7 +59,7 @@ func TestAllocations(t *testing.T) {
 				rt.SetState(transport.Upstream(req), policy.Open)
 			}
 			if c.due {
-				rt.SetPolicy(policy.Classic{OpenFor: 1}, nil)
+				rt.SetPolicy(policy.Classic{OpenFor: 1})
 			}
 			got := testing.AllocsPerRun(1000, func() {
 				resp, err := rt.RoundTrip(req)

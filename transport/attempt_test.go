@@ -751,7 +751,7 @@ func TestARefusalByTheLimitUsesUpNoHaste(t *testing.T) {
 		time.Sleep(2 * time.Second) // local trouble is suspected
 		down.Store(false)
 		rules.Limits.InFlight = 1
-		rt.SetPolicy(rules, nil)
+		rt.SetPolicy(rules)
 		rt.Release("http://b.test")
 		rt.Force("http://b.test", policy.Open)
 		rt.Release("http://b.test") // due at once

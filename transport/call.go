@@ -112,7 +112,7 @@ func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 
 func (k *call) start() {
 	t := k.t
-	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || t.classify.Load() != nil {
+	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
 		k.started = time.Now()
 	}
 	for _, o := range t.observers.all() {
@@ -180,7 +180,7 @@ func fine(resp *http.Response) bool {
 
 // judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of reading it.
 func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome, policy.Cause) {
-	classify := k.t.classify.Load()
+	classify := k.c.classify.Load()
 	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
 		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
 	}

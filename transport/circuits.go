@@ -29,8 +29,10 @@ type circuit struct {
 	key      Key
 	keyText  atomic.Pointer[string]
 	by       atomic.Pointer[policies]
-	inFlight atomic.Int64 // calls, if their number is limited
-	http2    atomic.Bool  // an answer came over it
+	own      atomic.Pointer[Settings]          // of its key; not nil
+	classify atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
+	inFlight atomic.Int64                      // calls, if their number is limited
+	http2    atomic.Bool                       // an answer came over it
 	shadow   atomic.Bool
 	shadowed shadowed
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
@@ -274,8 +276,11 @@ func (t *Transport) passing(k Key) *circuit {
 func (t *Transport) newCircuit(k Key) *circuit {
 	c := &circuit{t: t, key: k}
 	by := t.policies.Load()
+	own, config := t.settingsOf(by, k)
 	c.by.Store(by)
-	c.Circuit = statemachine.New(t.configOf(by, k), c, c.newPeers)
+	c.own.Store(own)
+	t.classifyLatest(c)
+	c.Circuit = statemachine.New(config, c, c.newPeers)
 	c.Hush()
 	if t.overrides.now.Load() != nil {
 		c.madeBy = t.applyOverride(c) // before anybody can find it
@@ -295,6 +300,7 @@ func (t *Transport) added(c *circuit) {
 	defer t.seat.introduce(c)
 	defer t.restore(c)
 	defer t.shade(c)
+	defer t.classifyLatest(c)
 	t.configure(c)
 }
 

@@ -64,7 +64,7 @@ func (k *call) lasts(resp *http.Response) bool {
 // judgeEnd says what a call tells of its upstream whose headers were a success, and whose body has ended or was closed.
 func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, policy.Cause) {
 	cause := policy.Cause{Status: resp.StatusCode}
-	classify := k.t.classify.Load()
+	classify := k.c.classify.Load()
 	if classify == nil { // there is none any more
 		return policy.Success, cause
 	}

@@ -250,7 +250,7 @@ func ExampleTransport_SetPolicy() {
 	breaker := transport.New(upstream.Client().Transport)
 	client := &http.Client{Transport: breaker}
 	fetch(client, "http://api.example.com/status/500")
-	breaker.SetPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute}, nil) // nil: no policy of a key's own
+	breaker.SetPolicy(policy.Classic{Failures: 1, OpenFor: time.Minute})
 	fetch(client, "http://api.example.com/status/500")
 	fetch(client, "http://api.example.com/status/500")
 	// Output:
@@ -259,18 +259,18 @@ func ExampleTransport_SetPolicy() {
 	// 503 Service Unavailable refused: true
 }
 
-func ExampleWithPolicyFor() {
+func ExampleWithSettingsFor() {
 	upstream := newUpstream()
 	defer upstream.Close()
 
 	const expensive = "GET /status/500"
 	client := &http.Client{Transport: transport.New(upstream.Client().Transport,
 		transport.WithKey(transport.PerRoute(expensive)),
-		transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+		transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 			if k.Detail == expensive { // given up sooner
-				return policy.Classic{Failures: 2, OpenFor: time.Minute}
+				return transport.Settings{Policy: policy.Classic{Failures: 2, OpenFor: time.Minute}}
 			}
-			return nil // that of WithPolicy
+			return transport.Settings{} // that of WithPolicy
 		}),
 	)}
 	for range 3 {
@@ -446,4 +446,15 @@ func fetch(client *http.Client, url string) {
 	defer resp.Body.Close()
 	io.Copy(io.Discard, resp.Body)
 	fmt.Println(resp.Status, "refused:", transport.Refused(resp))
+}
+
+func ExampleParseKey() {
+	for _, text := range []string{"https://Example.com:443/", "https://example.com/users", "example.com"} {
+		key, err := transport.ParseKey(text)
+		fmt.Println(key.Host, err)
+	}
+	// Output:
+	// example.com <nil>
+	//  fusebox: "https://example.com/users" is no key of an upstream: an upstream has no path and no query; write https://example.com
+	//  fusebox: "example.com" is no key of an upstream: it has no scheme; write it as https://example.com
 }

@@ -35,7 +35,14 @@ type KeyFunc func(*http.Request) Key
 // form. Letter case, a default port, a trailing dot, the spelling of an IP address and Unicode in a host name make no
 // difference, so http://Example.com. and HTTP://example.com:80 are one upstream. The Host header has no say. All URLs
 // of a scheme without a host, such as a registered unix:///a.sock, are one upstream; a KeyFunc can tell them apart.
-func Upstream(req *http.Request) Key { return upstream(req.URL) }
+//
+// A request without a URL has the zero Key.
+func Upstream(req *http.Request) Key {
+	if req == nil || req.URL == nil { // no Transport asks for that of one, but others can
+		return Key{}
+	}
+	return upstream(req.URL)
+}
 
 func upstream(u *url.URL) Key {
 	scheme := lower(u.Scheme)
@@ -53,6 +60,9 @@ func PerRoute(patterns ...string) KeyFunc {
 	}
 	return func(req *http.Request) Key {
 		k := Upstream(req)
+		if req == nil || req.URL == nil {
+			return k
+		}
 		// The mux looks at requests as a server gets them. In place of a pattern it gives the path that it would
 		// redirect to, and there it has one.
 		seen := &http.Request{
@@ -72,6 +82,9 @@ func PerRoute(patterns ...string) KeyFunc {
 
 // methodOf returns the method that the upstream gets.
 func methodOf(req *http.Request) string {
+	if req == nil {
+		return http.MethodGet
+	}
 	switch req.Method {
 	case "", "GET_0RTT": // as http.Request says, and quic-go's http3 of what it may send in early data
 		return http.MethodGet

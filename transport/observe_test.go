@@ -162,9 +162,9 @@ func TestOnlyWhoIsObservedPays(t *testing.T) {
 	require.Zero(t, cost())
 	require.Equal(t, 1001, ends)
 
-	rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: 1}}, nil)
+	rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: 1}})
 	require.NotZero(t, cost(), "a limit is paid for")
-	rt.SetPolicy(policy.Classic{}, nil)
+	rt.SetPolicy(policy.Classic{})
 	require.Zero(t, cost(), "and no limit is not")
 }
 

@@ -45,23 +45,28 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 		mustNotBeNil("New", option == nil)
 		option(t)
 	}
-	t.SetPolicy(t.initial.policy, t.initial.policyFor) // now that the source of jitter is known
+	// now that the source of jitter is known
+	t.policies.Store(&policies{t.initial.policy, t.newConfig(t.initial.policy), t.initial.settingsFor})
 	t.joinFleet()
 	return t
 }
 
-// WithPolicy sets the policy of all circuits for which WithPolicyFor has none of their own. The default is
+// WithPolicy sets the policy of all circuits whose keys have none of their own (WithSettingsFor). The default is
 // policy.Adaptive{}.
 func WithPolicy(p policy.Policy) Option {
 	mustNotBeNil("WithPolicy", p == nil)
 	return func(t *Transport) { t.initial.policy = p }
 }
 
-// WithPolicyFor gives circuits policies by their keys; where policyFor returns nil, that of WithPolicy holds.
-// It is called when a circuit is made, by many goroutines at once.
-func WithPolicyFor(policyFor func(Key) policy.Policy) Option {
-	mustNotBeNil("WithPolicyFor", policyFor == nil)
-	return func(t *Transport) { t.initial.policyFor = policyFor }
+// WithSettingsFor gives keys a policy, classifier and refusal of their own; what is zero in what settingsFor returns is
+// the Transport's. It is called when a circuit is made, by many goroutines at once. ParseKey makes keys to compare
+// with, and Snapshot.Own shows whether a circuit has got what was meant for it:
+//
+//	own := map[transport.Key]transport.Settings{key: {Policy: policy.Classic{}}}
+//	transport.WithSettingsFor(func(k transport.Key) transport.Settings { return own[k] })
+func WithSettingsFor(settingsFor func(Key) Settings) Option {
+	mustNotBeNil("WithSettingsFor", settingsFor == nil)
+	return func(t *Transport) { t.initial.settingsFor = settingsFor }
 }
 
 // WithKey sets what circuits are told apart by. The default is Upstream; PerRoute divides its circuits
@@ -78,16 +83,6 @@ func WithClassifier(classifiers ...policy.Classifier) Option {
 	return func(t *Transport) { t.classify.Store(&classify) }
 }
 
-// SetClassifier replaces the classifiers of WithClassifier while calls are under way; none means the default, for which
-// policy.DefaultClassifier decides alone. It panics as the option does, and then changes nothing.
-func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
-	if len(classifiers) == 0 {
-		t.classify.Store(nil)
-		return
-	}
-	WithClassifier(classifiers...)(t)
-}
-
 func mustNotBeNil(option string, isNil bool) {
 	if isNil {
 		panic("fusebox/transport: " + option + " got nil; leave it out for the default")
@@ -95,7 +90,8 @@ func mustNotBeNil(option string, isNil bool) {
 }
 
 // WithRefusal sets what answers a request that is refused: Response for a fixed status, header and body, or a function.
-// The default is a 503 with Retry-After and a line of text.
+// The default is a 503 with Retry-After and a line of text, which names the upstream and what failed last: where
+// responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out.
 func WithRefusal(refusal RefusalFunc) Option {
 	mustNotBeNil("WithRefusal", refusal == nil)
 	return func(t *Transport) { t.refusal = refusal }

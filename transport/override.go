@@ -120,8 +120,11 @@ func (s *overrideSet) of(text string) Override {
 // which String writes as * and as two backslashes, stands behind one more for each: \* and \\\\. Key.Pattern does that,
 // and is the pattern for a single key whatever is in it.
 //
-// It returns how many of the circuits kept now match. It forces nothing and returns an error if the pattern has more
-// than 8192 bytes, which is longer than that of any key, or if 1024 others are forced already. It panics if the pattern
+// It returns how many of the circuits kept now match. It forces nothing and returns an error if no key can match since
+// keys are canonical, as none matches "https://Example.com" or "https://example.com:443", and says what to write; if
+// the pattern has more than 8192 bytes, which is longer than that of any key; or if 1024 others are forced already.
+// With a KeyFunc of your own, whose keys cannot be known, an error of the first kind is only for what matches no
+// circuit kept now while its canonical form does. It panics if the pattern
 // is empty or the state is neither.
 func (t *Transport) Force(pattern string, state policy.State) (matched int, err error) {
 	return t.force(Override{Pattern: pattern, State: state})
@@ -135,6 +138,13 @@ func (t *Transport) force(o Override) (matched int, err error) {
 		panic("fusebox/transport: Force got a state that is neither policy.Open nor policy.Closed")
 	}
 	o.Pattern = visiblePattern(o.Pattern)
+	p, err := parsePattern(o.Pattern)
+	if err == nil {
+		err = t.possible(o.Pattern, p)
+	}
+	if err != nil {
+		return 0, err
+	}
 	added, err := t.overrides.add([]Override{o})
 	if err != nil {
 		return 0, err
@@ -215,10 +225,14 @@ func (t *Transport) Release(pattern string) (matched int, err error) {
 }
 
 // Reset makes the circuits of all keys that match the pattern what they were when they were new: closed, with nothing
-// known. Those that are forced stay so. It returns how many match, and an error if the pattern has more than 8192
-// bytes.
+// known. Those that are forced stay so. It returns how many match, and an error where Force
+// has one over the pattern.
 func (t *Transport) Reset(pattern string) (matched int, err error) {
-	p, err := parsePattern(visiblePattern(pattern))
+	pattern = visiblePattern(pattern)
+	p, err := parsePattern(pattern)
+	if err == nil {
+		err = t.possible(pattern, p)
+	}
 	if err != nil {
 		return 0, err
 	}

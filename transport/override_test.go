@@ -476,7 +476,7 @@ func TestResetMakesACircuitNew(t *testing.T) {
 		require.Equal(t, 1, reset(t, rt, "http://up*"))
 		require.Equal(t, policy.ChangeReset, changes[len(changes)-1].Reason)
 		c := circuit(t, rt, here)
-		require.Equal(t, transport.Snapshot{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip, Known: true}, c)
+		require.Equal(t, transport.Snapshot{Key: here, Since: c.Since, Generation: 2, Trip: c.Trip, Known: true, Policy: "policy.Classic"}, c)
 		for range 2 {
 			require.Equal(t, policy.NotRefused, because(t, rt))
 		}

@@ -48,7 +48,7 @@ func TestAClosedCircuitWeighsCallsAfreshByTheNewPolicy(t *testing.T) {
 			fail()
 		}
 		out := upstream.start(t, rt) // in flight at the swap
-		rt.SetPolicy(policy.Classic{Failures: 3}, nil)
+		rt.SetPolicy(policy.Classic{Failures: 3})
 		c := circuit(t, rt, here)
 		require.Equal(t, policy.Closed, c.State)
 		require.Zero(t, c.Failures)
@@ -70,7 +70,7 @@ func TestFromAnHourOfClassicToAdaptive(t *testing.T) {
 		rt.SetState(here, policy.Open)
 		time.Sleep(time.Minute)
 		require.Equal(t, policy.RefusedOpen, because(t, rt))
-		rt.SetPolicy(policy.Adaptive{}, nil)
+		rt.SetPolicy(policy.Adaptive{})
 		require.Equal(t, policy.RefusedOpen, because(t, rt))
 		began := time.Now()
 		for because(t, rt) != policy.NotRefused {
@@ -88,7 +88,7 @@ func TestAnOpenCircuitIsDueSoonerIfTheNewPolicyDoesNotWaitAsLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rt := transport.New(answer(200, "hello"), transport.WithPolicy(policy.Classic{OpenFor: time.Hour}))
 		rt.SetState(here, policy.Open)
-		rt.SetPolicy(policy.Classic{OpenFor: time.Second}, nil)
+		rt.SetPolicy(policy.Classic{OpenFor: time.Second})
 		time.Sleep(time.Second)
 		require.Equal(t, policy.NotRefused, because(t, rt))
 	})
@@ -99,7 +99,7 @@ func TestAnOpenCircuitIsDueWhenItWas(t *testing.T) {
 		rt := transport.New(answer(200, "hello"), transport.WithPolicy(policy.Classic{OpenFor: 10 * time.Second}))
 		rt.SetState(here, policy.Open)
 		due := circuit(t, rt, here).NextProbe
-		rt.SetPolicy(policy.Classic{OpenFor: time.Hour}, nil)
+		rt.SetPolicy(policy.Classic{OpenFor: time.Hour})
 		require.Equal(t, due, circuit(t, rt, here).NextProbe)
 		time.Sleep(10*time.Second - 1)
 		require.Equal(t, policy.RefusedOpen, because(t, rt))
@@ -117,7 +117,7 @@ func TestAProbeThatIsOutAtTheSwapStillDecides(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			probe := upstream.start(t, rt)
 			require.Equal(t, 1, circuit(t, rt, here).InFlight)
-			rt.SetPolicy(policy.Classic{OpenFor: time.Minute, Probes: 3}, nil)
+			rt.SetPolicy(policy.Classic{OpenFor: time.Minute, Probes: 3})
 			require.Equal(t, 1, circuit(t, rt, here).InFlight)
 			require.Equal(t, policy.RefusedOpen, because(t, rt), "one probe at a time")
 			upstream <- status
@@ -148,7 +148,7 @@ func TestARecoveryUnderWayGoesOnByItsRule(t *testing.T) {
 			rt := transport.New(upstream, transport.WithPolicy(policy.Classic{OpenFor: time.Minute, Probes: 3}))
 			rt.SetState(here, policy.HalfOpen)
 			first := upstream.start(t, rt)
-			rt.SetPolicy(policy.Adaptive{}, nil)
+			rt.SetPolicy(policy.Adaptive{})
 			c := circuit(t, rt, here)
 			require.Equal(t, policy.HalfOpen, c.State)
 			require.Equal(t, 1, c.InFlight)
@@ -193,21 +193,21 @@ func TestLimitsThatAreSetAtRunTimeHoldFromThenOn(t *testing.T) {
 		return resp
 	}
 	open()
-	rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 2}}, nil)
+	rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 2}})
 	open()
 	open()
 	require.Equal(t, policy.RefusedLimit, because(t, rt))
-	rt.SetPolicy(policy.Adaptive{}, nil)
+	rt.SetPolicy(policy.Adaptive{})
 	require.Equal(t, policy.NotRefused, because(t, rt))
 	for _, body := range bodies {
 		body.Close()
 	}
-	rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 2}}, nil)
+	rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 2}})
 	requireFree(t, rt, 2)
 }
 
 func TestSetPolicyByKey(t *testing.T) {
-	rt := transport.New(answer(500, ""), transport.WithPolicyFor(func(transport.Key) policy.Policy { return policy.Classic{Failures: 1} }))
+	rt := transport.New(answer(500, ""), transport.WithSettingsFor(failures(1)))
 	get := func(host string) bool {
 		resp, err := rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil))
 		require.NoError(t, err)
@@ -215,11 +215,12 @@ func TestSetPolicyByKey(t *testing.T) {
 	}
 	get("a.test")
 	require.True(t, get("a.test"))
-	rt.SetPolicy(policy.Classic{Failures: 3}, func(k transport.Key) policy.Policy {
+	rt.SetPolicy(policy.Classic{Failures: 3})
+	rt.SetSettingsFor(func(k transport.Key) transport.Settings {
 		if k.Host == "b.test" {
-			return policy.Classic{Failures: 2}
+			return transport.Settings{Policy: policy.Classic{Failures: 2}}
 		}
-		return nil
+		return transport.Settings{}
 	})
 	rt.Reset("*")
 	for host, failures := range map[string]int{"a.test": 3, "b.test": 2, "c.test": 3} {
@@ -228,7 +229,13 @@ func TestSetPolicyByKey(t *testing.T) {
 		}
 		require.True(t, get(host), host)
 	}
-	rt.SetPolicy(policy.Classic{Failures: 4}, nil)
+	rt.SetPolicy(policy.Classic{Failures: 4})
+	rt.Reset("*")
+	for range 2 {
+		require.False(t, get("b.test"))
+	}
+	require.True(t, get("b.test"), "it keeps its own")
+	rt.SetSettingsFor(nil)
 	rt.Reset("*")
 	for range 4 {
 		require.False(t, get("b.test"), "no policy of its own any more")
@@ -242,16 +249,16 @@ func TestSetPolicyPanicsOverNonsenseAndChangesNothing(t *testing.T) {
 	rt.RoundTrip(httptest.NewRequest(http.MethodGet, "http://other.test/", nil))
 	before := rt.Circuits()
 	for want, bad := range map[string]func(){
-		"nil rule":                     func() { rt.SetPolicy(policy.Rules{}, nil) },
-		"Consecutive.Failures is -1":   func() { rt.SetPolicy(policy.Classic{Failures: -1}, nil) },
-		"OpenTime.For is -1":           func() { rt.SetPolicy(policy.Classic{OpenFor: -1}, nil) },
-		"Trial.Probes is -1":           func() { rt.SetPolicy(policy.Classic{Probes: -1}, nil) },
-		"Limits.InFlight is -1":        func() { rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: -1}}, nil) },
-		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{Hold: policy.Hold{InFlight: -1}}, nil) },
-		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: -1}}, nil) },
-		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Recover: policy.Ramp{Health: -1}}, nil) },
-		"Limits.TimeoutBody is set":    func() { rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{TimeoutBody: true}}, nil) },
-		"Consecutive.Failures is -100": func() { rt.SetPolicy(policy.Classic{Failures: 100}, badForOther) },
+		"nil rule":                     func() { rt.SetPolicy(policy.Rules{}) },
+		"Consecutive.Failures is -1":   func() { rt.SetPolicy(policy.Classic{Failures: -1}) },
+		"OpenTime.For is -1":           func() { rt.SetPolicy(policy.Classic{OpenFor: -1}) },
+		"Trial.Probes is -1":           func() { rt.SetPolicy(policy.Classic{Probes: -1}) },
+		"Limits.InFlight is -1":        func() { rt.SetPolicy(policy.Classic{Limits: policy.Limits{InFlight: -1}}) },
+		"Hold.InFlight is -1":          func() { rt.SetPolicy(policy.Adaptive{Hold: policy.Hold{InFlight: -1}}) },
+		"Evidence.Threshold is -1":     func() { rt.SetPolicy(policy.Adaptive{Trip: policy.Evidence{Threshold: -1}}) },
+		"Ramp.Health is -1":            func() { rt.SetPolicy(policy.Adaptive{Recover: policy.Ramp{Health: -1}}) },
+		"Limits.TimeoutBody is set":    func() { rt.SetPolicy(policy.Adaptive{Limits: policy.Limits{TimeoutBody: true}}) },
+		"Consecutive.Failures is -100": func() { rt.SetSettingsFor(badForOther) },
 	} {
 		func() {
 			defer func() { require.Contains(t, fmt.Sprint(recover()), want) }()
@@ -265,13 +272,21 @@ func TestSetPolicyPanicsOverNonsenseAndChangesNothing(t *testing.T) {
 		require.Equal(t, policy.NotRefused, because(t, rt))
 	}
 	require.Equal(t, policy.RefusedOpen, because(t, rt), "three failures as before, and what had failed counts")
+	require.NotPanics(t, func() { rt.SetPolicy(policy.Classic{Failures: 3}) }, "nothing of what made no sense is left")
 }
 
-func badForOther(k transport.Key) policy.Policy {
-	if k.Host == "other.test" {
-		return policy.Classic{Failures: -100}
+// failures has all keys trip by so many failures.
+func failures(n int) func(transport.Key) transport.Settings {
+	return func(transport.Key) transport.Settings {
+		return transport.Settings{Policy: policy.Classic{Failures: n}}
 	}
-	return nil
+}
+
+func badForOther(k transport.Key) transport.Settings {
+	if k.Host == "other.test" {
+		return transport.Settings{Policy: policy.Classic{Failures: -100}}
+	}
+	return transport.Settings{}
 }
 
 func TestOfTwoPoliciesThatMeetOneHoldsForAll(t *testing.T) {
@@ -284,8 +299,8 @@ func TestOfTwoPoliciesThatMeetOneHoldsForAll(t *testing.T) {
 			get(i)
 		}
 		var both sync.WaitGroup
-		both.Go(func() { rt.SetPolicy(policy.Classic{Failures: 100}, nil) })
-		both.Go(func() { rt.SetPolicy(policy.Classic{Failures: 200}, nil) })
+		both.Go(func() { rt.SetPolicy(policy.Classic{Failures: 100}) })
+		both.Go(func() { rt.SetPolicy(policy.Classic{Failures: 200}) })
 		both.Go(func() {
 			for i := range 50 {
 				get(50 + i)
@@ -308,17 +323,17 @@ func TestASlowSetPolicyDoesNotUndoALaterOne(t *testing.T) {
 	var asked atomic.Int32
 	var slow sync.WaitGroup
 	slow.Go(func() {
-		rt.SetPolicy(policy.Classic{}, func(transport.Key) policy.Policy {
+		rt.SetSettingsFor(func(transport.Key) transport.Settings {
 			if asked.Add(1) == 2 { // the first time is to see whether the policies make sense
 				close(entered)
 				<-leave
 			}
-			return policy.Classic{Failures: 100}
+			return transport.Settings{Policy: policy.Classic{Failures: 100}}
 		})
 	})
 	<-entered
 	later := make(chan struct{})
-	go func() { defer close(later); rt.SetPolicy(policy.Classic{Failures: 200}, nil) }()
+	go func() { defer close(later); rt.SetSettingsFor(failures(200)) }()
 	for range 1000 { // it may wait for the slow one, or go first
 		runtime.Gosched()
 	}
@@ -334,14 +349,14 @@ func TestASlowSetPolicyDoesNotUndoALaterOne(t *testing.T) {
 func TestCircuitsThatAreMadeDuringTheSwapGetTheNewPolicy(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	rt := transport.New(answer(500, ""), transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+	rt := transport.New(answer(500, ""), transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 		once.Do(func() { close(entered); <-leave })
-		return policy.Classic{Failures: 100}
+		return transport.Settings{Policy: policy.Classic{Failures: 100}}
 	}))
 	var made sync.WaitGroup
 	made.Go(func() { rt.RoundTrip(newRequest(t, http.MethodGet, context.Background())) })
 	<-entered // the circuit is being made by the old policy
-	rt.SetPolicy(policy.Classic{Failures: 200}, nil)
+	rt.SetSettingsFor(failures(200))
 	close(leave)
 	made.Wait()
 	require.Equal(t, 200, circuit(t, rt, here).Trip)
@@ -375,7 +390,7 @@ func TestSetPolicyMeetsRequests(t *testing.T) {
 		policy.Rules{Trip: policy.FailureShare{}, Probe: policy.Squares{Wait: time.Nanosecond}, Recover: policy.Ramp{}},
 	}
 	for i := range 500 {
-		rt.SetPolicy(policies[i%len(policies)], nil)
+		rt.SetPolicy(policies[i%len(policies)])
 	}
 	all.Wait()
 	for _, c := range rt.Circuits() {
@@ -383,16 +398,17 @@ func TestSetPolicyMeetsRequests(t *testing.T) {
 			require.Zero(t, c.InFlight, "%v", c.Key)
 		}
 	}
-	rt.SetPolicy(policy.Classic{Failures: 1000, Limits: policy.Limits{InFlight: 2}}, nil)
+	rt.SetPolicy(policy.Classic{Failures: 1000, Limits: policy.Limits{InFlight: 2}})
 	rt.Reset("*")
 	requireFree(t, rt, 2)
 }
 
 func TestNilMeansTheDefaultWhateverIsSetWhileCallsAreUnderWay(t *testing.T) {
 	rt := transport.New(answer(500, ""), transport.WithShadow(), transport.WithPolicy(policy.Classic{Failures: 1}),
-		transport.WithPolicyFor(func(transport.Key) policy.Policy { return policy.Classic{Failures: 1} }),
+		transport.WithSettingsFor(failures(1)),
 		transport.WithClassifier(policy.OnStatus(policy.Ignored, 500)))
-	rt.SetPolicy(nil, nil)
+	rt.SetPolicy(nil)
+	rt.SetSettingsFor(nil)
 	rt.SetClassifier()
 	rt.SetShadow(nil)
 	for range 5 { // the sixth failure opens a circuit of policy.Adaptive

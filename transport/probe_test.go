@@ -258,7 +258,7 @@ func TestNewPoliciesDoNotKeepACircuitWaitingForARequestThatCanBeLost(t *testing.
 		refused := 0
 		for range 120 {
 			time.Sleep(time.Second)
-			rt.SetPolicy(policy.Adaptive{}, nil)
+			rt.SetPolicy(policy.Adaptive{})
 			if send(t, rt, post) != policy.NotRefused {
 				refused++
 			}

@@ -166,15 +166,19 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 	if t.observers.refuse.Load() {
 		t.observers.tellRefuse(req, facts)
 	}
-	if t.refusal == nil {
+	refusal := c.own.Load().Refusal
+	if refusal == nil {
+		refusal = t.refusal
+	}
+	if refusal == nil {
 		return serviceUnavailable(req, c, &facts), nil
 	}
-	return t.refuseBy(req, facts)
+	return refuseBy(refusal, req, facts)
 }
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
-func (t *Transport) refuseBy(req *http.Request, facts RefusedError) (*http.Response, error) {
-	resp, err := t.refusal(req, &facts)
+func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http.Response, error) {
+	resp, err := refusal(req, &facts)
 	if err != nil {
 		return nil, marked(err)
 	}
@@ -279,6 +283,9 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 	// A key is escaped for a line of text and for nothing else.
 	plain := kind == "" || strings.EqualFold(strings.TrimSpace(kind), "text/plain")
 	return func(req *http.Request, e *RefusedError) (*http.Response, error) {
+		if e == nil { // no Transport does that, but others can
+			e = new(RefusedError)
+		}
 		text, header := body, header.Clone()
 		if text == "" && plain {
 			text = e.Error() + "\n"
@@ -306,6 +313,12 @@ func Response(status int, header http.Header, body string) RefusalFunc {
 		return resp, nil
 	}
 }
+
+// Discreet is a RefusalFunc for callers who are strangers: the default 503, with a text that names neither the upstream
+// nor what failed. Use it as WithRefusal(Discreet).
+func Discreet(req *http.Request, e *RefusedError) (*http.Response, error) { return discreet(req, e) }
+
+var discreet = Response(http.StatusServiceUnavailable, nil, "temporarily unavailable, try again later\n")
 
 func setIfMissing(h http.Header, name, value string) {
 	if _, ok := h[name]; !ok && value != "" {

@@ -11,12 +11,18 @@ import (
 // RPCUnavailable is a RefusalFunc for clients of gRPC, gRPC-Web and connect, which make of a plain 503 what their
 // protocol has for a proxy that is at fault: WithRefusal(RPCUnavailable). They get the error code unavailable in their
 // own form, with the text of RefusedError as its message, and Retry-After among its metadata. Every other request gets
-// a 503 with a line of text, as by Response.
+// a 503 with a line of text, as by Response. All of these texts name the upstream.
 //
 // Such clients hide the response. That an error is a refusal they tell by the metadata of the response, which has the
 // header that Refused looks for: with connect, Refused(&http.Response{Header: err.Meta()}), for streams by the stream's
 // ResponseHeader.
 func RPCUnavailable(req *http.Request, e *RefusedError) (*http.Response, error) {
+	if req == nil {
+		req = new(http.Request)
+	}
+	if e == nil {
+		e = new(RefusedError)
+	}
 	kind := req.Header.Get("Content-Type")
 	header := make(http.Header, 6)
 	header.Set("Content-Type", kind)
@@ -36,7 +42,8 @@ func RPCUnavailable(req *http.Request, e *RefusedError) (*http.Response, error) 
 		}
 		frame := binary.BigEndian.AppendUint32([]byte{2}, uint32(len(end)))
 		return overHTTP2(Response(http.StatusOK, header, string(frame)+string(end))(req, e))
-	case req.Header.Get("Connect-Protocol-Version") != "", strings.Contains("&"+req.URL.RawQuery, "&connect=v"):
+	case req.Header.Get("Connect-Protocol-Version") != "",
+		req.URL != nil && strings.Contains("&"+req.URL.RawQuery, "&connect=v"):
 		header.Set("Content-Type", "application/json")
 		body, err := json.Marshal(connectError{"unavailable", e.Error()})
 		if err != nil {

@@ -110,7 +110,7 @@ func TestShadowIsPutOnAndTakenOffByKeyAtRunTime(t *testing.T) {
 		return transport.Refused(resp)
 	}
 	policyOfAnHour := policy.Classic{OpenFor: time.Hour}
-	rt.SetPolicy(policyOfAnHour, nil)
+	rt.SetPolicy(policyOfAnHour)
 	rt.SetState(a, policy.Open)
 	require.True(t, refused(a))
 	rt.SetShadow(func(k transport.Key) bool { return k.Host != "c.test" })
@@ -235,7 +235,7 @@ func TestShadowIsPutOnAndTakenOffWhileCallsAreUnderWay(t *testing.T) {
 	})
 	all.Wait()
 	rt.SetShadow(nil)
-	rt.SetPolicy(policy.Classic{OpenFor: time.Hour}, nil)
+	rt.SetPolicy(policy.Classic{OpenFor: time.Hour})
 	rt.Reset("*")
 	rt.SetState(here, policy.Open)
 	require.Equal(t, policy.RefusedOpen, because(t, rt))

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,11 @@ type Snapshot struct {
 	// Keys can be made up by who chooses the URLs of requests, but such an answer cannot: where there is no room for
 	// all, others make room for those that are known.
 	Known bool `json:"known"`
+
+	Policy string `json:"policy"` // the type of its policy, such as "policy.Adaptive"
+	// Own is which of its settings are its key's own: "policy", "classifier" and "refusal". It is empty if
+	// WithSettingsFor has none for this key.
+	Own []string `json:"own,omitempty"`
 
 	// Failures and Successes are what the rule of the state has in view: failures in a row, calls in a window, calls
 	// since it is half-open. A rule with nothing bad in view takes no notice of successes.
@@ -108,6 +114,14 @@ func (t *Transport) SetState(k Key, state policy.State) bool {
 	return false
 }
 
+// policyName returns the type of the circuit's policy.
+func (c *circuit) policyName() string {
+	if own := c.own.Load().Policy; own != nil {
+		return fmt.Sprintf("%T", own)
+	}
+	return fmt.Sprintf("%T", c.by.Load().policy)
+}
+
 func (c *circuit) snapshot(now time.Time) Snapshot {
 	s := c.Snapshot(now)
 	shadow := &Shadow{
@@ -128,6 +142,6 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
 		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, SafeProbeUntil: s.SafeUntil, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
-		Known: c.Known(),
+		Known: c.Known(), Policy: c.policyName(), Own: c.own.Load().names(),
 	}
 }

@@ -481,9 +481,9 @@ func stressByHand(t *testing.T, most int) {
 		policy.Adaptive{}, policy.Adaptive{Limits: policy.Limits{InFlight: 3, Timeout: 20 * time.Millisecond}},
 		policy.Classic{OpenFor: 500 * time.Millisecond, Probes: 3}, policy.Classic{Failures: 1, OpenFor: time.Second, Limits: policy.Limits{Timeout: time.Second, TimeoutBody: true}},
 	}
-	policyFor := func(transport.Key) policy.Policy {
+	settingsFor := func(transport.Key) transport.Settings {
 		s.die(byOthers, 50)
-		return all[rand.IntN(len(all))]
+		return transport.Settings{Policy: all[rand.IntN(len(all))], Classifier: policy.OnSlow(time.Second)}
 	}
 	pattern := func() string {
 		return []string{"*", "*1*", fmt.Sprintf("http://host%d.test", rand.IntN(s.hosts))}[rand.IntN(3)]
@@ -499,7 +499,8 @@ func stressByHand(t *testing.T, most int) {
 		case 5:
 			s.rt.Reset(pattern())
 		case 6:
-			s.rt.SetPolicy(all[rand.IntN(len(all))], policyFor)
+			s.rt.SetPolicy(all[rand.IntN(len(all))])
+			s.rt.SetSettingsFor(settingsFor)
 		case 7:
 			s.rt.SetShadow(func(k transport.Key) bool {
 				s.die(byOthers, 200)
@@ -521,7 +522,7 @@ func stressByHand(t *testing.T, most int) {
 			s.rt.CloseIdleConnections()
 		}
 	}
-	s.run(most, transport.WithPolicyFor(policyFor), transport.WithStorage(&dyingStorage{s: s}), transport.WithTraceID(func(*http.Request) string {
+	s.run(most, transport.WithSettingsFor(settingsFor), transport.WithStorage(&dyingStorage{s: s}), transport.WithTraceID(func(*http.Request) string {
 		s.die(byOthers, 50)
 		return "trace"
 	}), transport.WithRefusal(func(req *http.Request, e *transport.RefusedError) (*http.Response, error) {
@@ -539,7 +540,8 @@ func stressByHand(t *testing.T, most int) {
 		s.rt.Release(o.Pattern)
 	}
 	s.rt.SetShadow(nil)
-	s.rt.SetPolicy(policy.Adaptive{}, nil)
+	s.rt.SetSettingsFor(nil)
+	s.rt.SetPolicy(policy.Adaptive{})
 	s.recover()
 	if most < s.hosts {
 		return // a key has several circuits, one after another
@@ -612,7 +614,7 @@ func TestABodyIsClosedThoughAnObserverPanics(t *testing.T) {
 func TestARequestBodyIsClosedThoughNoCircuitIsFound(t *testing.T) {
 	for name, option := range map[string]transport.Option{
 		"key":    transport.WithKey(func(*http.Request) transport.Key { panic(errDeath) }),
-		"policy": transport.WithPolicyFor(func(transport.Key) policy.Policy { panic(errDeath) }),
+		"policy": transport.WithSettingsFor(func(transport.Key) transport.Settings { panic(errDeath) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			closes := 0

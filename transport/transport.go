@@ -35,7 +35,7 @@ type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
 	keyOf       KeyFunc                           // nil for Upstream
-	classify    atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
+	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
@@ -60,8 +60,8 @@ type Transport struct {
 
 // initial is what options have set when New makes the first policies of them.
 type initial struct {
-	policy    policy.Policy
-	policyFor func(Key) policy.Policy
+	policy      policy.Policy
+	settingsFor func(Key) Settings
 }
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
@@ -112,7 +112,7 @@ func (t *Transport) conclude(
 
 // attends reports whether somebody looks at calls that are good, too.
 func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
-	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || t.classify.Load() != nil ||
+	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || c.classify.Load() != nil ||
 		t.local.ailing.Load() == c
 }
 

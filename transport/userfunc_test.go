@@ -98,15 +98,19 @@ func TestAPermitIsGivenBackThoughTheTraceCannotBeFound(t *testing.T) {
 func TestPoliciesCanBeSetAfterOneCouldNotBeMade(t *testing.T) {
 	var rt *transport.Transport
 	var armed atomic.Bool
-	rt = transport.New(answer(204, ""), transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+	rt = transport.New(answer(204, ""), transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 		if armed.Swap(false) {
-			rt.SetPolicy(policy.Classic{}, func(transport.Key) policy.Policy { panic(errDeath) }) // while a circuit is made
+			rt.SetSettingsFor(func(transport.Key) transport.Settings { panic(errDeath) }) // while a circuit is made
 		}
-		return nil
+		return transport.Settings{}
 	}))
 	armed.Store(true)
 	require.PanicsWithValue(t, errDeath, func() { because(t, rt) })
-	rt.SetPolicy(policy.Classic{Failures: 7}, nil)
+	before := circuit(t, rt, here)
+	require.PanicsWithValue(t, errDeath, func() { rt.SetPolicy(policy.Classic{Failures: 7}) })
+	require.Equal(t, before, circuit(t, rt, here), "nothing is changed")
+	rt.SetSettingsFor(nil)
+	rt.SetPolicy(policy.Classic{Failures: 7})
 	require.Equal(t, 7, circuit(t, rt, here).Trip)
 }
 
@@ -120,11 +124,11 @@ func TestPoliciesCanBeSetAfterTheSourceOfJitterPanicked(t *testing.T) {
 	}))
 	require.True(t, rt.SetState(here, policy.Open))
 	armed.Store(true)
-	require.PanicsWithValue(t, errDeath, func() { rt.SetPolicy(policy.Classic{}, nil) })
+	require.PanicsWithValue(t, errDeath, func() { rt.SetPolicy(policy.Classic{}) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		rt.SetPolicy(policy.Classic{Failures: 7}, nil)
+		rt.SetPolicy(policy.Classic{Failures: 7})
 	}()
 	select {
 	case <-done:
@@ -142,14 +146,14 @@ func TestFunctionsOfTheUserAreAskedOutsideLocks(t *testing.T) {
 		asked := 0
 		ask := func() {
 			if asked++; asked == 1 {
-				rt.SetPolicy(policy.Classic{Failures: 3}, nil)
+				rt.SetSettingsFor(failures(3))
 				rt.SetShadow(func(transport.Key) bool { return true })
 				rt.Force("*", policy.Closed)
 				rt.Release("*")
 				rt.SetState(hostKey("new.test"), policy.Closed)
 			}
 		}
-		rt.SetPolicy(policy.Adaptive{}, func(transport.Key) policy.Policy { ask(); return policy.Classic{Failures: 7} })
+		rt.SetSettingsFor(func(k transport.Key) transport.Settings { ask(); return failures(7)(k) })
 		require.Equal(t, 7, circuit(t, rt, here).Trip, "the outer one is set last")
 		require.Equal(t, 7, circuit(t, rt, hostKey("new.test")).Trip)
 		asked = 0
@@ -173,13 +177,13 @@ func TestObserversAreNotToldWhilePoliciesAreSet(t *testing.T) {
 		OnRefusal: func(transport.RefusalEvent) {
 			refusals++
 			rt.SetShadow(nil)
-			rt.SetPolicy(policy.Classic{}, nil)
+			rt.SetPolicy(policy.Classic{})
 		},
 	}))
 	because(t, rt)
 	armed.Store(true)
 	require.PanicsWithValue(t, errDeath, func() { rt.SetState(here, policy.Open) })
-	rt.SetPolicy(policy.Classic{Failures: 3}, nil)
+	rt.SetPolicy(policy.Classic{Failures: 3})
 	require.Len(t, rt.Circuits(), 1)
 	require.Zero(t, refusals, "a look tells nobody anything")
 	rt.SetState(here, policy.Closed)

@@ -76,7 +76,7 @@ func TestCircuitsAreServedAsJSON(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"key": upstream.URL, "state": "open", "generation": 1.0, "failures": 0.0, "successes": 0.0, "evidence": 0.0, "trip": 0.0,
 		"in_flight": 0.0, "limit": 1.0, "failed_calls": 3.0, "ignored_calls": 0.0, "late_calls": 0.0, "refusals": 2.0,
-		"probes": 0.0, "trips": 1.0, "cause": "status 502", "known": true,
+		"probes": 0.0, "trips": 1.0, "cause": "status 502", "known": true, "policy": "policy.Classic",
 	}, sick)
 
 	well := circuits["https://well.test GET /users/{id}"]

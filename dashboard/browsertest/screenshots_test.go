@@ -31,11 +31,11 @@ func TestScreenshots(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	w := newWorld(t, transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+	w := newWorld(t, transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 		if k.Host == "search.example" { // stays half-open for long
-			return policy.Classic{Failures: 5, OpenFor: time.Second, Probes: 4, Successes: 1 << 20}
+			return transport.Settings{Policy: policy.Classic{Failures: 5, OpenFor: time.Second, Probes: 4, Successes: 1 << 20}}
 		}
-		return nil
+		return transport.Settings{}
 	}))
 	hosts := map[string]time.Duration{ // from call to call
 		"auth.example": 30 * time.Millisecond, "catalog.example": 20 * time.Millisecond, "images.example": 45 * time.Millisecond,

@@ -80,8 +80,8 @@ func streaming(base *http.Transport) (*transport.Transport, *http.Client) {
 	}
 	breaker := transport.New(idleTimeout{base, 45 * time.Second}, // of all bodies; the events have a comment every 15 s
 		transport.WithKey(transport.PerRoute("GET /events", "GET /files/{name}", "GET /poll")),
-		transport.WithPolicyFor(func(k transport.Key) policy.Policy {
-			return policy.Adaptive{Limits: limits[k.Detail]}
+		transport.WithSettingsFor(func(k transport.Key) transport.Settings {
+			return transport.Settings{Policy: policy.Adaptive{Limits: limits[k.Detail]}}
 		}),
 	)
 	client := &http.Client{Transport: breaker} // and no Timeout

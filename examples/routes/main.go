@@ -35,11 +35,11 @@ func run() error {
 	const users, reports = "GET /users/{id}", "POST /reports"
 	breaker := transport.New(nil,
 		transport.WithKey(transport.PerRoute(users, reports)),
-		transport.WithPolicyFor(func(k transport.Key) policy.Policy {
+		transport.WithSettingsFor(func(k transport.Key) transport.Settings {
 			if k.Detail == reports { // an expensive route is given up sooner
-				return policy.Classic{Failures: 2, OpenFor: time.Minute}
+				return transport.Settings{Policy: policy.Classic{Failures: 2, OpenFor: time.Minute}}
 			}
-			return nil // that of WithPolicy
+			return transport.Settings{} // that of WithPolicy
 		}),
 	)
 	client := &http.Client{Transport: breaker}

@@ -26,6 +26,8 @@ import (
 func follow(t *testing.T, addr string, logger *slog.Logger) (tr *transport.Transport, stop func()) {
 	tr = transport.New(testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+	}), transport.WithKey(func(req *http.Request) transport.Key { // one of its own, for which any pattern can be forced
+		return transport.Upstream(req)
 	}))
 	ctx, cancel := context.WithCancel(t.Context())
 	client := clientOf(t, addr)

@@ -216,7 +216,7 @@ func TestAnUpstreamThatIsWellWhenItIsAskedForAgainDoesNotFire(t *testing.T) {
 		s.run(5*time.Second, "a.test", "b.test")
 		s.idle(3 * time.Hour)
 		s.Mend("a.test")
-		s.rt.SetPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second, Probes: 40}, nil) // a recovery that takes a while
+		s.rt.SetPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second, Probes: 40}) // a recovery that takes a while
 		s.run(10*time.Minute, "a.test", "b.test")
 	}))
 }
