@@ -44,6 +44,10 @@ func Observer(logger *slog.Logger) transport.Observer {
 	var strangers, failures sparing
 	return transport.Observer{
 		OnStateChange: func(c transport.StateChange) {
+			if c.To == policy.Closed { // what is left of this trouble is not told in the next one
+				refused.end(c)
+				probes.end(c)
+			}
 			if c.Known || strangers.takes(func(held int) {
 				logger.Warn(
 					"circuits of upstreams that have never answered changed", "key", "others", "changes", held,
@@ -154,11 +158,24 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}
-	text := "requests refused"
-	if e.Shadow {
-		text = "requests would have been refused"
+	r.logger.LogAttrs(context.Background(), slog.LevelInfo, refusedText(e.Shadow), append(attrs, slog.Bool("shadow", e.Shadow))...)
+}
+
+// end tells of what no line has told yet.
+func (r *refusals) end(c transport.StateChange) {
+	if n := r.times.end(c.Key); n > 0 {
+		r.logger.LogAttrs(
+			context.Background(), slog.LevelInfo, refusedText(c.Shadow),
+			slog.String("key", c.Key.String()), slog.Int("refused", n), slog.Bool("shadow", c.Shadow),
+		)
 	}
-	r.logger.LogAttrs(context.Background(), slog.LevelInfo, text, append(attrs, slog.Bool("shadow", e.Shadow))...)
+}
+
+func refusedText(shadow bool) string {
+	if shadow {
+		return "requests would have been refused"
+	}
+	return "requests refused"
 }
 
 // failedProbes are those of circuits that stay open, which is no change of state.
@@ -181,4 +198,10 @@ func (p *failedProbes) observe(e transport.CallEnd) {
 	}
 	attrs = append(attrs, slog.Int("failed", failed), slog.String("cause", e.Cause.String()))
 	p.logger.LogAttrs(context.Background(), slog.LevelInfo, "probes failed", attrs...)
+}
+
+func (p *failedProbes) end(c transport.StateChange) {
+	if n := p.times.end(c.Key); n > 0 {
+		p.logger.LogAttrs(context.Background(), slog.LevelInfo, "probes failed", slog.String("key", c.Key.String()), slog.Int("failed", n))
+	}
 }

@@ -27,6 +27,17 @@ func newTimes(every time.Duration) *times {
 	return &times{every: every, seen: bounded.New[transport.Key, *counted](mostKeys)}
 }
 
+// end forgets a circuit, and returns how many times there has been no line about.
+func (t *times) end(k transport.Key) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c, ok := t.seen.Get(k); ok {
+		n = c.held
+		t.seen.Delete(k)
+	}
+	return n
+}
+
 // count returns how many times a line is about, if one is due, and whether they are those of many keys.
 func (t *times) count(k transport.Key, known bool, now time.Time) (n int, others, due bool) {
 	t.mu.Lock()

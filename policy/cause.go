@@ -114,6 +114,10 @@ func (c Cause) AppendText(b []byte) ([]byte, error) {
 	if c.Kind == KindStatus {
 		b = strconv.AppendInt(append(b, ' '), int64(c.Status), 10)
 	}
+	if c.Kind == KindJudged && c.Status != 0 && c.Status != http.StatusOK { // which says nothing beside it
+		b = strconv.AppendInt(append(b, " (status "...), int64(c.Status), 10)
+		b = append(b, ')')
+	}
 	if c.Deadline != DeadlineNone {
 		b = append(append(append(b, " ("...), c.Deadline.String()...), ')')
 	}
