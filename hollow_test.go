@@ -97,3 +97,110 @@ func TestGoodHeadersThatNothingComesAfterOpenTheCircuitWhateverCallersWait(t *te
 		}
 	}
 }
+
+// stops is an upstream whose bodies come for a time, a piece each 200 ms, and then stop.
+type stops struct {
+	after atomic.Int64 // nanoseconds; 0 if they come to their end, after as long
+	calls atomic.Int64
+}
+
+func (s *stops) RoundTrip(req *http.Request) (*http.Response, error) {
+	s.calls.Add(1)
+	r, w := io.Pipe()
+	context.AfterFunc(req.Context(), func() { w.CloseWithError(req.Context().Err()) })
+	go func() {
+		const gap = 200 * time.Millisecond
+		for at := time.Duration(0); ; at += gap {
+			after := time.Duration(s.after.Load())
+			if after == 0 && at >= 3*time.Second {
+				w.Close()
+				return
+			}
+			if after > 0 && at >= after {
+				return // and nothing more comes
+			}
+			time.Sleep(gap)
+			io.WriteString(w, "piece")
+		}
+	}()
+	return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: r, Request: req}, nil
+}
+
+// A stream may say nothing for minutes. That others were cut, as when a balancer starts anew, does not make it a fault.
+func TestQuietStreamsAreTakenUpAgainAfterAllOfThemWereCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken atomic.Bool
+		cut := make(chan struct{})
+		rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+			if broken.Load() {
+				return nil, io.ErrUnexpectedEOF
+			}
+			r, w := io.Pipe()
+			go func() {
+				io.WriteString(w, ": hello\n\n")
+				<-cut
+				w.CloseWithError(io.ErrUnexpectedEOF)
+			}()
+			return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: r, Request: req}, nil
+		}))
+		var open atomic.Int64
+		connect := func() {
+			req, err := http.NewRequest(http.MethodGet, "http://events.test/", nil)
+			require.NoError(t, err)
+			resp, err := rt.RoundTrip(req)
+			if err != nil || transport.Refused(resp) {
+				return
+			}
+			open.Add(1)
+			go func() { io.Copy(io.Discard, resp.Body); resp.Body.Close(); open.Add(-1) }()
+		}
+		for range 100 {
+			connect()
+		}
+		time.Sleep(time.Minute)
+		broken.Store(true)
+		close(cut)
+		time.Sleep(time.Second)
+		require.Zero(t, open.Load())
+		for range 50 {
+			connect()
+			time.Sleep(100 * time.Millisecond)
+		}
+		broken.Store(false)
+		cut = make(chan struct{})
+		for range 600 {
+			if open.Load() < 100 {
+				connect()
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.EqualValues(t, 100, open.Load(), "a minute later")
+		close(cut)
+	})
+}
+
+func TestDownloadsThatStopOpenTheCircuitHoweverLateTheyDo(t *testing.T) {
+	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{}, "classic": policy.Classic{}} {
+		for _, after := range []time.Duration{400 * time.Millisecond, 1200 * time.Millisecond, 5 * time.Second, 20 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				upstream := &stops{}
+				rt := transport.New(upstream, transport.WithPolicy(p))
+				client := &hollow{}
+				deadline := after + 10*time.Second
+				client.offer(t, rt, 500*time.Millisecond, deadline, 10*time.Second)
+				upstream.after.Store(int64(after))
+				refused, of := client.offer(t, rt, 500*time.Millisecond, deadline, 6*time.Minute)
+				least := of / 2
+				if after > 10*time.Second { // for which a probe is taken for good
+					least = of / 4
+				}
+				require.Greater(t, refused, least, "%s, bodies that stop after %v: refused of %d", name, after, of)
+				upstream.after.Store(0)
+				client.offer(t, rt, 500*time.Millisecond, deadline, 90*time.Second)
+				before := upstream.calls.Load()
+				client.offer(t, rt, 500*time.Millisecond, deadline, 10*time.Second)
+				require.GreaterOrEqual(t, int(upstream.calls.Load()-before), 19, "%s: and it is back", name)
+			})
+		}
+	}
+}

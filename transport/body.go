@@ -29,9 +29,9 @@ type lasting struct {
 	call      call
 	headersAt time.Time // zero if nobody asks when bytes come
 	// when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
-	heard  atomic.Int64
-	lasted bool // bytes have come when the headers had been there for a time
-	flow   flow
+	heard   atomic.Int64
+	bytesAt time.Time // when those that come are to be told; zero if none are
+	flow    flow
 }
 
 // flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. Whoever reads the body
@@ -188,9 +188,11 @@ func (b *body) came(p []byte) {
 	}
 	now := time.Now()
 	l.heard.Store(now.UnixNano())
-	if !l.lasted && now.Sub(l.headersAt) >= statemachine.BytesAfter {
-		l.lasted = true
-		l.call.permit.Bytes(now)
+	if !l.bytesAt.IsZero() && !now.Before(l.bytesAt) {
+		again := l.call.permit.Bytes(now)
+		if l.bytesAt = (time.Time{}); again > 0 {
+			l.bytesAt = now.Add(again)
+		}
 	}
 }
 

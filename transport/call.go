@@ -156,7 +156,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if lasts {
 		if k.permit.Granted() && k.permit.WantsHeaders() {
 			now, l := time.Now(), b.last()
-			l.headersAt = now
+			l.headersAt, l.bytesAt = now, now.Add(statemachine.BytesAfter)
 			l.heard.Store(-now.UnixNano())
 			l.call.permit.Headers(now)
 		}

@@ -26,7 +26,7 @@ func TestRefusalsAreUnderstoodByClientsOfEveryProtocol(t *testing.T) {
 				text, wait := "fusebox: circuit open for http://upstream.test, next probe in ", "3600"
 				if reason == policy.RefusedForced {
 					c.rt.Force("*", policy.Open)
-					text, wait = "fusebox: circuit forced open for http://upstream.test", "1"
+					text, wait = "fusebox: circuit forced open for http://upstream.test", ""
 				} else {
 					c.rt.SetState(transport.Upstream(req), policy.Open)
 				}

@@ -18,6 +18,12 @@ const (
 	// their end.
 	maxWeighed = 64
 
+	// maxProbed is the same of a probe.
+	maxProbed = 10 * time.Second
+	// maxSolid is how old a body is at most that counts though others have broken: streams that live for an hour and
+	// then break say well of the upstream before.
+	maxSolid = time.Minute
+
 	forEver = 100 * 365 * 24 * time.Hour
 )
 
@@ -27,6 +33,8 @@ type leases struct {
 	next   time.Time // not after the first of them ends; zero if there is none
 	// until then good headers say nothing by themselves: of a call that they had settled the body broke
 	hollow moment
+	// solid is how old a body is that counts while that is so, if bytes still come: twice what those were that broke.
+	solid time.Duration
 }
 
 // place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came
@@ -143,7 +151,7 @@ func (m *machine) weigh(now time.Time) *place {
 	if m.state != policy.Closed || m.word()&quietBit != 0 || len(m.leases.places) >= maxWeighed {
 		return nil
 	}
-	p := &place{expiry: now.Add(bodyLease), weighed: true, headers: true}
+	p := &place{started: now, expiry: now.Add(bodyLease), weighed: true, headers: true}
 	if m.leases.hollow.after(now) {
 		p.expiry = now.Add(forEver) // until bytes come
 	}
@@ -158,8 +166,8 @@ func (m *machine) weigh(now time.Time) *place {
 func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Result) (opened bool) {
 	lives := m.lives(p, r)
 	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
-	if p.headers && r.Outcome == policy.Failure {
-		m.leases.hollow = momentOf(now.Add(hollowFor))
+	if p.headers {
+		m.stalledLate(now, p, r)
 	}
 	switch {
 	case broke && m.state == policy.Closed:
@@ -185,11 +193,15 @@ func (m *machine) good(now time.Time, p *place) bool {
 	return p.headers && (p.bytes || !m.leases.hollow.after(now))
 }
 
-// bytesCame takes notice that bytes of a body came no less than bodyLease after its good headers.
-func (m *machine) bytesCame(now time.Time, p *Permit) {
+// bytesCame takes notice that bytes of a body came no less than bodyLease after its good headers. It returns in how
+// long that is worth another look; 0 if it is not.
+func (m *machine) bytesCame(now time.Time, p *Permit) (again time.Duration) {
 	place := p.place
 	if m.gone || place == nil || place.index < 0 || !place.headers || p.generation != m.generation {
-		return
+		return 0
+	}
+	if age, need := now.Sub(place.headersAt()), m.oldEnough(now, place); age < need {
+		return need - age
 	}
 	place.bytes = true
 	if now.Before(place.expiry) {
@@ -197,7 +209,35 @@ func (m *machine) bytesCame(now time.Time, p *Permit) {
 		m.leases.endsAt(now)
 	}
 	m.expire(now)
+	return 0
 }
+
+// oldEnough is how old a body has to be until bytes of it count. A probe is not to take forever.
+func (m *machine) oldEnough(now time.Time, p *place) time.Duration {
+	switch {
+	case !m.leases.hollow.after(now):
+		return bodyLease
+	case p.weighed:
+		return m.leases.solid
+	}
+	return min(m.leases.solid, maxProbed)
+}
+
+// stalledLate takes notice of a body that came to a stop, so that its caller's time was up, after headers or bytes had
+// said that all is well. One that was cut says nothing of others.
+func (m *machine) stalledLate(now time.Time, p *place, r policy.Result) {
+	if r.Outcome != policy.Failure || r.Cause.Kind != policy.KindTimeout {
+		return
+	}
+	if !m.leases.hollow.after(now) {
+		m.leases.solid = 0
+	}
+	m.leases.hollow = momentOf(now.Add(hollowFor))
+	m.leases.solid = min(max(m.leases.solid, 2*now.Sub(p.headersAt())), maxSolid)
+}
+
+// headersAt is when good headers came.
+func (p *place) headersAt() time.Time { return p.started.Add(p.took) }
 
 // lives reports whether a call whose lease has ended says that the upstream lives: it was let through in this trouble,
 // and its answer has come.

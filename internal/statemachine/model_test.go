@@ -38,6 +38,7 @@ type model struct {
 	troubles     int       // how many are over
 	requests     int       // that came since the last was
 	hollow       time.Time // until then headers alone say nothing
+	solid        time.Duration
 	asked        time.Time
 	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
@@ -144,6 +145,7 @@ type modelCall struct {
 	expired    bool // settled because its lease ended
 	headers    bool
 	bytes      bool // some of the body came after them
+	headersAt  time.Time
 	weighed    bool // it began while closed, its headers have come, and its success is to count
 	hastened   bool
 	withheld   time.Time // model.withheld when it was let through
@@ -320,7 +322,7 @@ func (m *model) gotHeaders(now time.Time, call *modelCall) {
 	case call.expired && m.lives(call, r):
 		m.known = true
 		m.late(now, call, r)
-		call.headers, call.opened = true, m.opened
+		call.headers, call.opened, call.headersAt = true, m.opened, call.started
 	case call.settled || call.generation != m.generation || call.weighed:
 	case !call.probe:
 		m.well = now
@@ -332,30 +334,55 @@ func (m *model) gotHeaders(now time.Time, call *modelCall) {
 			}
 		}
 		if call.weighed = call.generation == m.generation && !(m.trip.Quiet() && m.hints == 0) && waiting < 64; call.weighed {
-			call.headers, call.expiry = true, now.Add(time.Second)
+			call.headers, call.expiry, call.headersAt = true, now.Add(time.Second), now
 			if now.Before(m.hollow) {
 				call.expiry = now.Add(100 * 365 * 24 * time.Hour)
 			}
 		}
 	default:
-		call.headers, call.took, m.known = true, r.Elapsed, true
+		call.headers, call.took, m.known, call.headersAt = true, r.Elapsed, true, now
 		if at := now.Add(time.Second); now.Before(m.hollow) && !call.bytes {
-			call.expiry = now.Add(2 * time.Second)
+			call.expiry = now.Add(m.oldEnough(now, call) + time.Second)
 		} else if at.Before(call.expiry) {
 			call.expiry = at
 		}
 	}
 }
 
-func (m *model) gotBytes(now time.Time, call *modelCall) {
-	if m.gone || !call.headers || call.settled || call.generation != m.generation {
+func (m *model) stalledLate(now time.Time, call *modelCall, r policy.Result) {
+	if r.Outcome != policy.Failure || r.Cause.Kind != policy.KindTimeout {
 		return
+	}
+	if !now.Before(m.hollow) {
+		m.solid = 0
+	}
+	m.hollow = now.Add(10 * time.Minute)
+	m.solid = min(max(m.solid, 2*now.Sub(call.headersAt)), time.Minute)
+}
+
+func (m *model) oldEnough(now time.Time, call *modelCall) time.Duration {
+	switch {
+	case !now.Before(m.hollow):
+		return time.Second
+	case call.weighed:
+		return m.solid
+	}
+	return min(m.solid, 10*time.Second)
+}
+
+func (m *model) gotBytes(now time.Time, call *modelCall) (again time.Duration) {
+	if m.gone || !call.headers || call.settled || call.generation != m.generation {
+		return 0
+	}
+	if age, need := now.Sub(call.headersAt), m.oldEnough(now, call); age < need {
+		return need - age
 	}
 	call.bytes = true
 	if now.Before(call.expiry) {
 		call.expiry = now
 	}
 	m.expire(now)
+	return 0
 }
 
 // lives is whether a call that took longer than its lease shows that the upstream lives.
@@ -365,8 +392,8 @@ func (m *model) lives(call *modelCall, r policy.Result) bool {
 
 func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 	broke := call.headers && r.Outcome == policy.Failure && call.opened == m.opened
-	if call.headers && r.Outcome == policy.Failure {
-		m.hollow = now.Add(10 * time.Minute)
+	if call.headers {
+		m.stalledLate(now, call, r)
 	}
 	current, lives := call.generation == m.generation, m.lives(call, r)
 	switch {
@@ -448,6 +475,9 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 	}
 	if well && !call.weighed {
 		m.well = now
+	}
+	if call.weighed && now.Before(m.hollow) {
+		m.stalledLate(now, call, r)
 	}
 	return m.closedCallEnded(now, r)
 }
@@ -965,8 +995,8 @@ func (d *duel) step(o operation) {
 		}
 		if o.Arg >= 128 {
 			d.last = "Bytes"
-			d.out[at].permit.Bytes(d.now)
-			m.gotBytes(d.now, d.out[at].call)
+			again := d.out[at].permit.Bytes(d.now)
+			d.same("again", again, m.gotBytes(d.now, d.out[at].call))
 			return
 		}
 		d.last = "Headers"

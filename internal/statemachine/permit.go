@@ -80,11 +80,12 @@ func (p *Permit) Headers(now time.Time) {
 // BytesAfter is for how long after Headers bytes of the body are worth a call of Bytes.
 const BytesAfter = bodyLease
 
-// Bytes says that bytes of the body came, no less than BytesAfter after Headers. One call is enough.
-func (p *Permit) Bytes(now time.Time) {
+// Bytes says that bytes of the body came, no less than BytesAfter after Headers. It returns in how long those that come
+// then are worth another call; 0 if none are.
+func (p *Permit) Bytes(now time.Time) (again time.Duration) {
 	p.circuit.mu.Lock()
 	defer p.circuit.unlock()
-	p.circuit.machine.bytesCame(now, p)
+	return p.circuit.machine.bytesCame(now, p)
 }
 
 // Reused says that a scout goes over a connection that was there before, unused since; zero if that is not known. If

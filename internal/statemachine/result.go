@@ -44,6 +44,9 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		return m.settle(now, p.place, r)
 	}
+	if p.place != nil && m.leases.hollow.after(now) {
+		m.stalledLate(now, p.place, r)
+	}
 	if p.place == nil {
 		if well {
 			m.wentWell(now)
@@ -74,7 +77,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 		m.answered(policy.Result{Outcome: policy.Success})
 		switch expiry := now.Add(bodyLease); {
 		case !m.good(now, place):
-			place.expiry = now.Add(2 * bodyLease) // in which there are bytes, or it has failed
+			place.expiry = now.Add(m.oldEnough(now, place) + bodyLease) // in which there are bytes, or it has failed
 			m.leases.endsAt(place.expiry)
 		case expiry.Before(place.expiry):
 			place.expiry = expiry
