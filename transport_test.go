@@ -611,8 +611,9 @@ func TestAProbeThatHangsForGoodDoesNotKeepTheCircuitHalfOpen(t *testing.T) {
 
 func TestAnOutcomeOfAnOlderGenerationChangesNothing(t *testing.T) {
 	for _, late := range []int{200, 500} {
-		hold := make(chan struct{})
+		started, hold := make(chan struct{}), make(chan struct{})
 		rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+			close(started)
 			<-hold
 			return answer(late, "")(req)
 		}), transport.WithPolicy(policy.Classic{Failures: 1}))
@@ -621,9 +622,7 @@ func TestAnOutcomeOfAnOlderGenerationChangesNothing(t *testing.T) {
 			defer close(done)
 			request(t, rt, t.Context())
 		}()
-		for rt.Circuits() == nil || len(rt.Circuits()) == 0 {
-			runtime.Gosched()
-		}
+		<-started
 		rt.SetState(here, policy.HalfOpen)
 		close(hold)
 		<-done
