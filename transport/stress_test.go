@@ -427,7 +427,7 @@ func TestUnderStress(t *testing.T) {
 			policy.Adaptive{},
 			func() *stress {
 				return &stress{
-					longest: 3 * time.Second, leave: true, limit: func(grown int) int { return 2 + grown }, lease: 10 * time.Second, probe: 100 * time.Millisecond,
+					longest: 3 * time.Second, leave: true, limit: func(grown int) int { return 6 + grown }, lease: 10 * time.Second, probe: 100 * time.Millisecond,
 					legal: legal{probeFirst: true, late: true, failures: 6, successes: 2, waitMin: 50 * time.Millisecond, waitMost: 100 * time.Millisecond},
 				}
 			},

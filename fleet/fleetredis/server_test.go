@@ -105,13 +105,22 @@ func (s *server) kill() {
 
 var handedOut sync.Map // addresses
 
-// freeAddr returns an address that no other test has, or two that run side by side could share a server.
+// busAbove is by how much the port of a node's cluster bus is above its own.
+const busAbove = 10_000
+
+// freeAddr returns an address that no other test has, or two that run side by side could share a server. The port of the cluster bus
+// that goes with it is free as well.
 func freeAddr(t testing.TB) string {
 	for {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		addr := l.Addr().String()
+		bus, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", l.Addr().(*net.TCPAddr).Port+busAbove))
 		l.Close()
+		if err != nil {
+			continue
+		}
+		bus.Close()
 		if _, taken := handedOut.LoadOrStore(addr, true); !taken {
 			return addr
 		}
