@@ -31,24 +31,11 @@ import (
 
 // rawServer answers every connection by serve, which may send what no http.Server would.
 func rawServer(t *testing.T, serve func(net.Conn)) (url string) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					serve(conn)
-				}
-			}()
+	return upstreamOf(t, func(conn *net.TCPConn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			serve(conn)
 		}
-	}()
-	return "http://" + listener.Addr().String()
+	})
 }
 
 func TestNoRetryAfterKeepsACircuitOpenBeyondItsCap(t *testing.T) {

@@ -141,11 +141,7 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if !due {
 		return
 	}
-	attrs := []slog.Attr{slog.String("key", e.Key.String())}
-	if others {
-		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
-	}
-	attrs = append(attrs, slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()))
+	attrs := append(keyAttrs(e.Key, others), slog.Int("refused", held), slog.String("reason", e.Error.Reason.String()))
 	if when := when(e.Error.NextProbe()); when != "" && e.Error.SafeWait == 0 {
 		attrs = append(attrs, slog.String("next_probe", when))
 	}
@@ -158,7 +154,16 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}
-	r.logger.LogAttrs(context.Background(), slog.LevelInfo, refusedText(e.Shadow), append(attrs, slog.Bool("shadow", e.Shadow))...)
+	attrs = append(attrs, slog.Bool("shadow", e.Shadow))
+	r.logger.LogAttrs(context.Background(), slog.LevelInfo, refusedText(e.Shadow), attrs...)
+}
+
+// keyAttrs names the circuit of a line, or the last one of the others.
+func keyAttrs(key transport.Key, others bool) []slog.Attr {
+	if others {
+		return []slog.Attr{slog.String("key", "others"), slog.String("latest", key.String())}
+	}
+	return []slog.Attr{slog.String("key", key.String())}
 }
 
 // end tells of what no line has told yet.
@@ -192,16 +197,15 @@ func (p *failedProbes) observe(e transport.CallEnd) {
 	if !due {
 		return
 	}
-	attrs := []slog.Attr{slog.String("key", e.Key.String())}
-	if others {
-		attrs = []slog.Attr{slog.String("key", "others"), slog.String("latest", e.Key.String())}
-	}
-	attrs = append(attrs, slog.Int("failed", failed), slog.String("cause", e.Cause.String()))
+	attrs := append(keyAttrs(e.Key, others), slog.Int("failed", failed), slog.String("cause", e.Cause.String()))
 	p.logger.LogAttrs(context.Background(), slog.LevelInfo, "probes failed", attrs...)
 }
 
 func (p *failedProbes) end(c transport.StateChange) {
 	if n := p.times.end(c.Key); n > 0 {
-		p.logger.LogAttrs(context.Background(), slog.LevelInfo, "probes failed", slog.String("key", c.Key.String()), slog.Int("failed", n))
+		p.logger.LogAttrs(
+			context.Background(), slog.LevelInfo, "probes failed",
+			slog.String("key", c.Key.String()), slog.Int("failed", n),
+		)
 	}
 }

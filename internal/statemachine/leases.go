@@ -10,7 +10,7 @@ const (
 	// bodyLease is how long a call whose headers came well waits for its body before the headers have the say: a body
 	// that streams for hours does not hold a probe for hours, nor the success of a call that is weighed.
 	bodyLease = time.Second
-	// hollowFor is how long it is remembered that good headers had settled a call whose body then broke. A stream may
+	// hollowFor is how long it is remembered that good headers had settled a call whose body then stalled. A stream may
 	// say nothing for long and be well; but where calls have ended that way, others may, and only bytes that come after
 	// a time are a sign of life.
 	hollowFor = 10 * time.Minute
@@ -18,11 +18,11 @@ const (
 	// their end.
 	maxWeighed = 64
 
+	// maxSolid is how old a body is at most that counts though others have stalled: streams that live for an hour and
+	// then stall say well of the upstream before.
+	maxSolid = time.Minute
 	// maxProbed is the same of a probe.
 	maxProbed = 10 * time.Second
-	// maxSolid is how old a body is at most that counts though others have broken: streams that live for an hour and
-	// then break say well of the upstream before.
-	maxSolid = time.Minute
 
 	forEver = 100 * 365 * 24 * time.Hour
 )
@@ -31,9 +31,9 @@ const (
 type leases struct {
 	places []*place
 	next   time.Time // not after the first of them ends; zero if there is none
-	// until then good headers say nothing by themselves: of a call that they had settled the body broke
+	// until then good headers say nothing by themselves: of a call that they had settled the body stalled
 	hollow moment
-	// solid is how old a body is that counts while that is so, if bytes still come: twice what those were that broke.
+	// solid is how old a body is that counts while that is so, if bytes still come: twice what those were that stalled.
 	solid time.Duration
 }
 
@@ -52,7 +52,7 @@ type place struct {
 	hastened bool          // it is a probe for that reason
 	weighed  bool          // the circuit is closed
 	headers  bool          // they came well
-	bytes    bool          // and some of the body, no less than bodyLease after them
+	bytes    bool          // and some of the body, when it was oldEnough
 	took     time.Duration // until they did
 	lease    time.Time     // that expiry was at first
 	stale    bool          // connections.stale was set when it was let through
