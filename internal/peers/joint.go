@@ -47,7 +47,7 @@ const (
 
 	// failures of a member count between two own successes: half of what halves a limit by others' failures
 	maxBlame   = 2
-	smoothOf   = 8 // calls, as TCP's smoothed round trip
+	SmoothOf   = 8 // calls, as TCP's smoothed round trip
 	maxOfUsual = 4 // times the calls of most members are believed of one, and one more
 )
 
@@ -203,13 +203,13 @@ func (p *Member) Recovering(r policy.Result) {
 	}
 	s.waiting.Successes++
 	s.Joint.Successes++
-	s.Joint.Own = smoothed(s.Joint.Own, r.Elapsed)
+	s.Joint.Own = Smoothed(s.Joint.Own, r.Elapsed)
 }
 
-// smoothed is the moving mean of times, with one more in it. A mean of 0 is of none yet.
-func smoothed(mean, took time.Duration) time.Duration {
+// Smoothed is the moving mean of SmoothOf times, with one more in it. A mean of 0 is of none yet.
+func Smoothed(mean, took time.Duration) time.Duration {
 	if mean == 0 {
 		return took
 	}
-	return mean + (took-mean)/smoothOf
+	return mean + (took-mean)/SmoothOf
 }

@@ -3,6 +3,7 @@ package statemachine
 import (
 	"time"
 
+	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -40,7 +41,6 @@ const (
 	leastLate = 100 * time.Millisecond // no canary is late before
 	rest      = 100 * time.Millisecond // between canaries
 	leastTerm = 250 * time.Millisecond // of a probe's lease
-	smoothOf  = 8                      // calls, as TCP's smoothed round trip
 	mindful   = 10 * time.Minute       // the longest call is remembered
 	// by a call, as far as others are concerned, or one that hangs could hold them up for as long
 	maxTaken = 5 * time.Minute
@@ -152,7 +152,7 @@ func (p *pace) late() time.Duration { return max(leastLate, p.usual+p.usual/2) }
 
 // learn takes notice of how long a call took that is one like the others.
 func (p *pace) learn(now time.Time, took time.Duration) {
-	p.usual = smoothed(p.usual, min(took, maxTaken))
+	p.usual = peers.Smoothed(p.usual, min(took, maxTaken))
 	p.remember(now, took)
 }
 
@@ -161,14 +161,6 @@ func (p *pace) remember(now time.Time, took time.Duration) {
 	if took >= p.longest || momentOf(now) > p.slowest+moment(mindful) {
 		p.longest, p.slowest = took, momentOf(now)
 	}
-}
-
-// smoothed is the moving mean of the times that calls take, with one more in it. A mean of 0 is of none yet.
-func smoothed(mean, took time.Duration) time.Duration {
-	if mean == 0 {
-		return took
-	}
-	return mean + (took-mean)/smoothOf
 }
 
 // shortened shortens a lease where it is known how long calls usually take.
