@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/smoothed"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -47,7 +48,6 @@ const (
 
 	// failures of a member count between two own successes: half of what halves a limit by others' failures
 	maxBlame   = 2
-	SmoothOf   = 8 // calls, as TCP's smoothed round trip
 	maxOfUsual = 4 // times the calls of most members are believed of one, and one more
 )
 
@@ -203,13 +203,5 @@ func (p *Member) Recovering(r policy.Result) {
 	}
 	s.waiting.Successes++
 	s.Joint.Successes++
-	s.Joint.Own = Smoothed(s.Joint.Own, r.Elapsed)
-}
-
-// Smoothed is the moving mean of SmoothOf times, with one more in it. A mean of 0 is of none yet.
-func Smoothed(mean, took time.Duration) time.Duration {
-	if mean == 0 {
-		return took
-	}
-	return mean + (took-mean)/SmoothOf
+	s.Joint.Own = smoothed.With(s.Joint.Own, r.Elapsed)
 }

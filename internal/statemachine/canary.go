@@ -3,7 +3,7 @@ package statemachine
 import (
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/peers"
+	"github.com/fusebox-go/fusebox/internal/smoothed"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -152,7 +152,7 @@ func (p *pace) late() time.Duration { return max(leastLate, p.usual+p.usual/2) }
 
 // learn takes notice of how long a call took that is one like the others.
 func (p *pace) learn(now time.Time, took time.Duration) {
-	p.usual = peers.Smoothed(p.usual, min(took, maxTaken))
+	p.usual = smoothed.With(p.usual, min(took, maxTaken))
 	p.remember(now, took)
 }
 

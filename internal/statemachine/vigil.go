@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/peers"
+	"github.com/fusebox-go/fusebox/internal/smoothed"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -93,8 +93,8 @@ func (v *vigil) answered(now time.Time, call *watched, well bool) (inTime bool) 
 		v.remember(now, took)
 	}
 	v.timed++
-	v.smooth += (took - v.smooth) / time.Duration(min(v.timed, peers.SmoothOf))
-	if (call == v.first || v.timed >= peers.SmoothOf) && (v.least == 0 || v.smooth < v.least) {
+	v.smooth += (took - v.smooth) / time.Duration(min(v.timed, smoothed.Of))
+	if (call == v.first || v.timed >= smoothed.Of) && (v.least == 0 || v.smooth < v.least) {
 		v.least = v.smooth
 	}
 	v.newest = max(v.newest, call.number)
