@@ -112,7 +112,8 @@ func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 
 func (k *call) start() {
 	t := k.t
-	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
+	if t.observers.timed.Load() ||
+		k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
 		k.started = time.Now()
 	}
 	for _, o := range t.observers.all() {
@@ -178,7 +179,8 @@ func fine(resp *http.Response) bool {
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
 }
 
-// judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of reading it.
+// judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of
+// reading it.
 func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome, policy.Cause) {
 	classify := k.c.classify.Load()
 	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
@@ -309,7 +311,8 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
 	give := k.permit.Done
-	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout && k.c.again(err, k.started, now) {
+	broke := outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout
+	if outcome == policy.Success && k.long || broke && k.c.again(err, k.started, now) {
 		give = k.permit.DoneAgain
 	}
 	tripped, gone := give(now, result)
@@ -332,8 +335,8 @@ func (k *call) elapsed() time.Duration {
 	return k.ended.Sub(k.started)
 }
 
-// refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success, whose caller
-// would take what was done for not done.
+// refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success,
+// whose caller would take what was done for not done.
 func (k *call) refusesTripper(outcome policy.Outcome) bool {
 	return k.t.refuseTripper && outcome == policy.Failure && !k.c.shadow.Load() && k.check == nil
 }

@@ -181,8 +181,9 @@ func (c *circuit) Changed(change statemachine.Change) {
 	}
 	event := StateChange{
 		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
-		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, NextProbe: change.Due, Samples: change.Samples,
-		Known: c.Known(), ProbeRequests: change.Requests, ProbeLatest: change.Latest, Why: change.Why, Trouble: change.Trouble,
+		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
+		NextProbe: change.Due, ProbeRequests: change.Requests, ProbeLatest: change.Latest,
+		Known: c.Known(), Why: change.Why, Trouble: change.Trouble,
 	}
 	defer c.t.save(event) // last, since it is a user's too, and may panic
 	c.t.local.observe(c.t, c, change)
