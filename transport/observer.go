@@ -185,8 +185,12 @@ func (c *circuit) Changed(change statemachine.Change) {
 		NextProbe: change.Due, ProbeRequests: change.Requests, ProbeLatest: change.Latest,
 		Known: c.Known(), Why: change.Why, Trouble: change.Trouble,
 	}
-	defer c.t.save(event) // last, since it is a user's too, and may panic
-	c.t.local.observe(c.t, c, change)
+	if c.of != nil {
+		c.t.mended(c, change)
+	} else {
+		defer c.t.save(event) // last, since it is a user's too, and may panic
+		c.t.local.observe(c.t, c, change)
+	}
 	for _, o := range c.t.observers.all() {
 		if o.OnStateChange != nil {
 			o.OnStateChange(event)

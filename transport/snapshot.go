@@ -13,6 +13,7 @@ import (
 // write them.
 type Snapshot struct {
 	Key      Key          `json:"key"`
+	Part     bool         `json:"part,omitempty"` // of a part of an upstream that is cut out (policy.Contrast)
 	State    policy.State `json:"state"`
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
 	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
@@ -82,7 +83,7 @@ type Shadow struct {
 // Circuits returns all circuits that are kept, in the order of their keys.
 func (t *Transport) Circuits() []Snapshot {
 	now := time.Now()
-	kept := t.circuits.all()
+	kept := t.all()
 	slices.SortFunc(kept, func(a, b *circuit) int { return strings.Compare(a.text(), b.text()) })
 	all := make([]Snapshot, len(kept))
 	for i, c := range kept {
@@ -93,7 +94,7 @@ func (t *Transport) Circuits() []Snapshot {
 
 // Circuit returns the circuit of a key, if there is one.
 func (t *Transport) Circuit(k Key) (Snapshot, bool) {
-	c := t.circuits.find(k)
+	c := t.find(k)
 	if c == nil {
 		return Snapshot{}, false
 	}
@@ -107,7 +108,11 @@ func (t *Transport) SetState(k Key, state policy.State) bool {
 	if state > policy.HalfOpen {
 		panic("fusebox/transport: SetState got an invalid state; write policy.Closed, policy.Open or policy.HalfOpen")
 	}
-	for c := t.circuits.get(k); c != nil; c = t.circuits.add(k) {
+	c := t.find(k)
+	if c == nil {
+		c = t.circuits.get(k)
+	}
+	for ; c != nil; c = t.circuits.add(k) {
 		if gone := c.Set(state, time.Now()); !gone {
 			return true
 		}
@@ -137,7 +142,7 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 		forcedBy = c.t.overrides.now.Load().of(c.text()).Pattern
 	}
 	return Snapshot{
-		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
+		Key: c.key, Part: c.of != nil, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,

@@ -34,6 +34,7 @@ import (
 type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
+	parts       parts
 	keyOf       KeyFunc                           // nil for Upstream
 	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503
@@ -113,7 +114,7 @@ func (t *Transport) conclude(
 // attends reports whether somebody looks at calls that are good, too.
 func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
 	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || c.classify.Load() != nil ||
-		t.local.ailing.Load() == c
+		t.local.ailing.Load() == c || permit.Parted() && c.cut.Load() != nil
 }
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.

@@ -21,6 +21,8 @@ type Change struct {
 	// what the rule saw that opened the circuit; empty if none did, or it does not say
 	Why     string
 	Trouble time.Time // since when the upstream is in trouble; zero if nothing has failed
+	// how many probes and recoveries have failed since the trip, if the circuit has recovered
+	FailedProbes int
 }
 
 // change is the one place where a state changes.
@@ -45,9 +47,13 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		m.connections = connections{stale: to == policy.Open && silent(r)}
 	}
 	m.canary.stop()
+	m.suspectNone()
 	m.well = 0
 	switch to {
 	case policy.Closed:
+		if reason == policy.ChangeRecovered {
+			change.FailedProbes = m.failedProbes
+		}
 		m.close(now, reason)
 	case policy.Open:
 		m.open(now, reason, r)
@@ -112,7 +118,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
 	case policy.ChangeReset:
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
-		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, 0
+		m.counts, m.failures, m.leases.hollow, m.parts = Counts{}, failures{}, 0, nil
 	}
 	m.trip.Start(now, m.failedProbes)
 	m.trouble = nil

@@ -20,6 +20,7 @@ import (
 // Config is what circuits of one policy have in common.
 type Config struct {
 	Rules  policy.Rules   // validated
+	Part   *Config        // of the circuits of parts that are cut out; nil if none are
 	Random func() float64 // uniform in [0,1), for jitter; called under a circuit's lock
 
 	Timed    bool // a rule looks at the time that a call took
@@ -125,7 +126,7 @@ func (c *Circuit) timeIsUp() {
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
-	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit) == uint64(policy.Closed)|touchedBit {
+	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit|partsBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
 	return c.acquireClosed(word)
@@ -138,7 +139,9 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{circuit: c, generation: word >> generation, timed: word&failingBit != 0}
+	permit := Permit{
+		circuit: c, generation: word >> generation, timed: word&failingBit != 0, parted: word&partsBit != 0,
+	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.
 		c.mu.Lock()

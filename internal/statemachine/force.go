@@ -75,6 +75,10 @@ func (m *machine) configure(config *Config, now time.Time) {
 	m.config = config
 	m.trip = config.Rules.Trip.NewTrip()
 	m.trip.Start(now, math.MaxInt/2)
+	m.suspectNone()
+	if config.Part == nil {
+		m.parts = nil
+	}
 	if m.state == policy.Closed {
 		m.canary.stop()
 	}

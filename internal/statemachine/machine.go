@@ -35,6 +35,7 @@ type machine struct {
 	well     moment
 	failures failures
 	counts   Counts
+	parts    *parts // nil while none is in trouble, nor suspected to be
 	peers    peers.Peers
 	events   *events
 }

@@ -13,6 +13,7 @@ type Permit struct {
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
 	timed      bool     // the circuit has to know how long the call takes
+	parted     bool     // as Circuit.Parted, if the circuit was closed
 }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
@@ -32,6 +33,9 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 // Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
 // counted because an upstream may have fallen silent or behind.
 func (p Permit) Watched() bool { return p.timed || p.watched != nil }
+
+// Parted reports whether parts of the upstream were in trouble, or suspected to be, when the permit was given.
+func (p Permit) Parted() bool { return p.parted }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
@@ -56,7 +60,7 @@ func (p Permit) Stale() bool {
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
 	word := p.circuit.word.Load()
-	return word&(stateBits|quietBit|goneBit|watchBit|knownBit) == uint64(policy.Closed)|quietBit|knownBit &&
+	return word&(stateBits|quietBit|goneBit|watchBit|knownBit|partsBit) == uint64(policy.Closed)|quietBit|knownBit &&
 		word>>generation == p.generation && p.watched == nil && p.place == nil
 }
 
@@ -66,15 +70,15 @@ func (p Permit) WantsHeaders() bool {
 		return true
 	}
 	word := p.circuit.word.Load()
-	return word&watchBit != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
+	return word&(watchBit|partsBit) != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
-// settle the call, and the failure of a later Done counts as one more.
-func (p *Permit) Headers(now time.Time) {
+// settle the call, and the failure of a later Done counts as one more. Part is that of policy.Result.
+func (p *Permit) Headers(now time.Time, part uint64) {
 	p.circuit.mu.Lock()
 	defer p.circuit.unlock()
-	p.circuit.machine.headersCame(now, p)
+	p.circuit.machine.headersCame(now, p, part)
 }
 
 // BytesAfter is for how long after Headers bytes of the body are worth a call of Bytes.

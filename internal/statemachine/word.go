@@ -13,7 +13,8 @@ const (
 	watchBit   = 0b001000000 // closed, and every call is counted, because a canary is late
 	knownBit   = 0b010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
 	failingBit = 0b100000000 // closed, and the last call that said something did not succeed
-	generation = 9           // bits below the generation
+	partsBit   = 1 << 9      // not forced, and parts of the upstream are in trouble, or suspected to be
+	generation = 10          // bits below the generation
 
 	generationMask = 1<<(64-generation) - 1
 )
@@ -26,6 +27,9 @@ func (m *machine) word() uint64 {
 	}
 	if m.gone {
 		word |= goneBit
+	}
+	if m.parts != nil && !m.forced {
+		word |= partsBit
 	}
 	if m.state != policy.Closed {
 		return word
