@@ -228,6 +228,36 @@ func TestAFailedProbeOfAPartFailsNoProbeOfItsUpstream(t *testing.T) {
 	})
 }
 
+func TestAProbeOfAPartThatItsUpstreamRefusesIsStillToCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRoutes(t)
+		key := s.cut("/dead")
+		s.rt.SetState(key, policy.Open)
+		time.Sleep(time.Second)
+		s.rt.SetState(here, policy.Open)
+		require.Equal(t, policy.RefusedOpen, transport.RefusedBecause(s.send(http.MethodGet, "/dead")))
+		part := circuit(t, s.rt, key)
+		require.Zero(t, part.InFlight)
+		require.Zero(t, part.Probes)
+		s.rt.SetState(here, policy.Closed)
+		require.False(t, s.get("/dead"))
+	})
+}
+
+func TestASuspectIsForgottenWhenTheStateOfItsUpstreamChanges(t *testing.T) {
+	s := newRoutes(t)
+	s.down["/dead"] = true
+	for range 3 {
+		s.visit("/dead")
+	}
+	s.rt.SetState(here, policy.Open)
+	s.rt.SetState(here, policy.Closed)
+	for range 4 {
+		require.False(t, s.visit("/dead"))
+	}
+	require.True(t, s.visit("/dead"))
+}
+
 func TestThereIsOneProbeOfAPartAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRoutes(t)
@@ -270,11 +300,14 @@ func TestCallsOfAPartThatWereOutWhenItWasCutOutAreNotHeldAgainstTheRest(t *testi
 				s.rt.RoundTrip(req)
 			}()
 		}
+		synctest.Wait()
 		s.visit("/a")
 		s.cut("/dead")
+		failed := circuit(t, s.rt, here).Evidence
 		close(release)
 		synctest.Wait()
 		require.Equal(t, policy.Closed, circuit(t, s.rt, here).State)
+		require.Equal(t, failed, circuit(t, s.rt, here).Evidence)
 		require.True(t, s.visit("/dead"))
 	})
 }
@@ -401,6 +434,30 @@ func TestInShadowAPartRefusesNothingAndIsCounted(t *testing.T) {
 		return false
 	})
 	require.True(t, s.get("/dead"))
+}
+
+func TestWhatAPartWouldHaveRefusedTakesNoPlaceInShadow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := newRoutes(t, transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 1}}))
+		answer := s.answer
+		s.rt = transport.New(base(func(req *http.Request) (*http.Response, error) {
+			if req.URL.RawQuery == "late" {
+				<-release
+			}
+			return answer(req)
+		}), transport.WithShadow(), transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 1}}))
+		s.cut("/dead")
+		go func() {
+			req, _ := http.NewRequest(http.MethodGet, "http://upstream.test/dead?late", nil)
+			s.rt.RoundTrip(req)
+		}()
+		synctest.Wait()
+		refused := circuit(t, s.rt, here).Refusals
+		s.get("/a")
+		require.Equal(t, refused, circuit(t, s.rt, here).Refusals, "as if the first had not been made")
+		close(release)
+	})
 }
 
 func TestPartsAreNeitherSavedNorStored(t *testing.T) {
