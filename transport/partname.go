@@ -26,20 +26,27 @@ func eachSegment(path string, yield func(segment string)) {
 }
 
 const (
-	idDigits = 4  // of a segment that is an id whatever else is in it
-	idLong   = 16 // bytes of one that has any digit
+	idDigits  = 4  // of a segment that is an id whatever else is in it
+	idLong    = 16 // bytes of one that has any digit
+	idHyphens = 3  // of one that is the title of something
 )
 
-// isID reports whether a segment of a path is most likely one of many in its place: a number, or what has digits and is
-// long, or many. A version, as v2, is none.
+// isID reports whether a segment of a path is most likely one of many in its place: a number, what has digits and is
+// long or has many, a title, an address. A version, as v2, is none.
 func isID(segment string) bool {
-	digits := 0
+	digits, hyphens := 0, 0
 	for i := range len(segment) {
-		if c := segment[i]; '0' <= c && c <= '9' {
+		switch c := segment[i]; {
+		case '0' <= c && c <= '9':
 			digits++
+		case c == '-':
+			hyphens++
+		case c == '@':
+			return true
 		}
 	}
-	return digits > 0 && (digits == len(segment) || digits >= idDigits || len(segment) >= idLong)
+	return hyphens >= idHyphens ||
+		digits > 0 && (digits == len(segment) || digits >= idDigits || len(segment) >= idLong)
 }
 
 // pathOf is the path of a request as the upstream gets it, so that a slash within a segment is none between two.
