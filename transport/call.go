@@ -308,7 +308,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 		return
 	}
 	end := CallEnd{
-		Key: k.whose().key, Request: k.req, Probe: k.probing(), Shadow: k.shadow,
+		Key: k.whose().key, Part: k.whose().of != nil, Request: k.req, Probe: k.probing(), Shadow: k.shadow,
 		Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {

@@ -12,8 +12,10 @@ import (
 // Snapshot is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
 // write them.
 type Snapshot struct {
-	Key      Key          `json:"key"`
-	Part     bool         `json:"part,omitempty"` // of a part of an upstream that is cut out (policy.Contrast)
+	Key Key `json:"key"`
+	// Part says that the circuit is of a part of an upstream, which is cut out (policy.Contrast). The Key's Detail is the
+	// name of the part.
+	Part     bool         `json:"part,omitempty"`
 	State    policy.State `json:"state"`
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
 	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
