@@ -113,8 +113,8 @@ func (t *Transport) conclude(
 
 // attends reports whether somebody looks at calls that are good, too.
 func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
-	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || c.classify.Load() != nil ||
-		t.local.ailing.Load() == c || permit.Parted() && c.cut.Load() != nil
+	return t.observers.attend.Load() || c.Config().Attended || permit.Attended() || c.classify.Load() != nil ||
+		t.local.ailing.Load() == c
 }
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.

@@ -139,8 +139,12 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{
-		circuit: c, generation: word >> generation, timed: word&failingBit != 0, parted: word&partsBit != 0,
+	permit := Permit{circuit: c, generation: word >> generation}
+	if word&failingBit != 0 {
+		permit.marks |= timed
+	}
+	if word&partsBit != 0 {
+		permit.marks |= parted
 	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.

@@ -12,14 +12,21 @@ type Permit struct {
 	generation uint64
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
-	timed      bool     // the circuit has to know how long the call takes
-	parted     bool     // as Circuit.Parted, if the circuit was closed
+	marks      marks    // of a circuit that was closed
 }
+
+// marks are what a call is looked at for.
+type marks uint8
+
+const (
+	timed  marks = 1 << iota // the circuit has to know how long the call takes
+	parted                   // Circuit.Parted
+)
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed
+	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && p.marks&timed == 0
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
@@ -32,10 +39,13 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 
 // Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
 // counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.timed || p.watched != nil }
+func (p Permit) Watched() bool { return p.marks&timed != 0 || p.watched != nil }
+
+// Attended reports whether the call is looked at from its start: it is Watched or Parted.
+func (p Permit) Attended() bool { return p.marks != 0 || p.watched != nil }
 
 // Parted reports whether parts of the upstream were in trouble, or suspected to be, when the permit was given.
-func (p Permit) Parted() bool { return p.parted }
+func (p Permit) Parted() bool { return p.marks&parted != 0 }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
