@@ -24,6 +24,7 @@ type Adaptive struct {
 func (a Adaptive) Rules() Rules {
 	hold, parts := a.Hold.Validated(), a.Parts.Validated()
 	return Rules{
-		Trip: a.Trip, Probe: a.Probe, Recover: a.Recover, Hold: &hold, Parts: &parts, Limits: a.Limits, SafeWait: a.SafeWait,
+		Trip: a.Trip, Probe: a.Probe, Recover: a.Recover, Hold: &hold, Parts: &parts, Limits: a.Limits,
+		SafeWait: a.SafeWait,
 	}
 }

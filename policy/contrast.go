@@ -10,12 +10,12 @@ import (
 // are, ids aside, gets a circuit of its own and opens, if it fails while the rest of the upstream is well.
 //
 // A part is a suspect from a failure on until it is well again. A failure raises its score by 1 and a success lowers it
-// by Worth, as in Evidence, and at 0 it is no suspect any more. It is cut out at a score that by chance hardly any run of
-// calls would have if the part failed as often as the rest does: one in a billion, and never below Failures. So it takes
-// 4 failures where the rest is well, 7 where one in twenty of the others fails, too, 15 at a quarter, and where most
-// calls fail, whatever they are for, nothing is cut up. This is Wald's sequential test of the share that the rest has
-// (Sequential Tests of Statistical Hypotheses, 1945), stopped at an error of the first kind; the share is that of the
-// last 256 calls, with an eighth of a call that failed before there was any, and of no fewer than Failures. Other
+// by Worth, as in Evidence, and at 0 it is no suspect any more. It is cut out at a score that by chance hardly any run
+// of calls would have if the part failed as often as the rest does: one in a billion, and never below Failures. So it
+// takes 4 failures where the rest is well, 7 where one in twenty of the others fails, too, 15 at a quarter, and where
+// most calls fail, whatever they are for, nothing is cut up. This is Wald's sequential test of the share that the rest
+// has (Sequential Tests of Statistical Hypotheses, 1945), stopped at an error of the first kind; the share is that of
+// the last 256 calls, with an eighth of a call that failed before there was any, and of no fewer than Failures. Other
 // suspects are not taken for the rest: they may be dead, too.
 //
 // What says nothing of a part makes no suspect: a connection that is not there, and a 429. A failure that cuts a part

@@ -107,8 +107,8 @@ type Rules struct {
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Parts, Limits and SafeWait filled in, and a Hold and Parts that are Off
-// for none. It panics if their values make no sense.
+// Validated returns r with the defaults of Hold, Parts, Limits and SafeWait filled in, and a Hold and Parts that are
+// Off for none. It panics if their values make no sense.
 func (r Rules) Validated() Rules {
 	hold := Hold{Off: true}
 	if r.Hold != nil {

@@ -46,26 +46,19 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 		}
 		return refusal
 	}
-	if refusal = k.enterPart(); refusal.Reason != policy.NotRefused {
-		if k.permit.Granted() {
-			k.permit.Return(time.Now())
-			k.permit = statemachine.Permit{}
+	if k.c.cut.Load() != nil {
+		if refusal = k.enterPart(); refusal.Reason != policy.NotRefused {
+			if k.permit.Granted() {
+				k.permit.Return(time.Now())
+				k.permit = statemachine.Permit{}
+			}
+			k.attempt.leave()
+			return refusal
 		}
-		k.attempt.leave()
-		return refusal
 	}
 	if k.permit.Granted() {
 		return statemachine.Refusal{}
 	}
-	if refusal = k.acquireTroubled(); refusal.Reason != policy.NotRefused {
-		k.leavePart()
-		k.attempt.leave() // but in shadow the call is made all the same, and keeps its deadline
-	}
-	return refusal
-}
-
-// acquireTroubled gets the call a permit of a circuit that is not simply closed.
-func (k *call) acquireTroubled() (refusal statemachine.Refusal) {
 	unsafe := k.t.safeProbes && !canBeLost(k.req)
 	good := statemachine.ToProbe
 	if unsafe && k.t.check == nil {
@@ -89,6 +82,9 @@ func (k *call) acquireTroubled() (refusal statemachine.Refusal) {
 			return statemachine.Refusal{Reason: gaveUp}
 		}
 	}
+	if refusal.Reason != policy.NotRefused {
+		k.attempt.leave() // but in shadow the call is made all the same, and keeps its deadline
+	}
 	return refusal
 }
 
@@ -103,19 +99,13 @@ func (k *call) enter() (refusal statemachine.Refusal, ok bool) {
 
 func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }
 
-// deadline is when the call's caller will be gone; zero if never.
-func (k *call) deadline(now time.Time) time.Time {
-	deadline, _ := k.req.Context().Deadline()
-	if timeout := k.limits().Timeout; timeout > 0 && (deadline.IsZero() || now.Add(timeout).Before(deadline)) {
-		return now.Add(timeout)
-	}
-	return deadline
-}
-
 // ask asks a circuit that is not simply closed for a permit, and if it was forgotten, the one that took its place.
 func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 	now := time.Now()
-	deadline := k.deadline(now)
+	deadline, _ := k.req.Context().Deadline()
+	if timeout := k.limits().Timeout; timeout > 0 && (deadline.IsZero() || now.Add(timeout).Before(deadline)) {
+		deadline = now.Add(timeout)
+	}
 	for {
 		k.permit, refusal = k.c.Acquire(now, deadline, good)
 		if !refusal.Gone {
@@ -333,7 +323,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	if outcome == policy.Failure && resp != nil {
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
-	if outcome == policy.Failure || k.permit.Parted() || k.c.Parted() {
+	if outcome == policy.Failure || k.c.Parted() {
 		result.Part = k.number()
 	}
 	give := statemachine.Permit.Done
@@ -357,7 +347,10 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		return false
 	}
 	tripped, gone := give(k.permit, now, result)
-	if !gone || outcome != policy.Failure {
+	switch {
+	case outcome != policy.Failure:
+		return tripped
+	case !gone:
 		k.cut = k.t.cut(k.c, k.req, result, now)
 		return tripped || k.cut != nil
 	}

@@ -183,8 +183,9 @@ func (c *circuit) Changed(change statemachine.Change) {
 		return
 	}
 	event := StateChange{
-		Part: c.of != nil, Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
-		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
+		Key: c.key, Part: c.of != nil, From: change.From, To: change.To, At: change.At, Reason: change.Reason,
+		Shadow: c.shadow.Load(),
+		Cause:  change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
 		NextProbe: change.Due, ProbeRequests: change.Requests, ProbeLatest: change.Latest,
 		Known: c.Known(), Why: change.Why, Trouble: change.Trouble,
 	}

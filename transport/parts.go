@@ -137,8 +137,7 @@ func (k *call) enterPart() (refusal statemachine.Refusal) {
 	if k.t.safeProbes && !canBeLost(k.req) {
 		good = statemachine.LastResort
 	}
-	now := time.Now()
-	permit, refusal := of.Acquire(now, k.deadline(now), good)
+	permit, refusal := of.Acquire(time.Now(), time.Time{}, good) // nobody holds its calls, whatever their deadlines
 	switch {
 	case refusal.Gone:
 		return statemachine.Refusal{}
@@ -152,10 +151,8 @@ func (k *call) enterPart() (refusal statemachine.Refusal) {
 
 // leavePart gives the permit of the part back of a call that is not made.
 func (k *call) leavePart() {
-	if k.part != nil {
-		k.part.permit.Return(time.Now())
-		k.part = nil
-	}
+	k.part.permit.Return(time.Now())
+	k.part = nil
 }
 
 // cut makes the circuit of the part that a call is for, if its failure has just cut it out, and returns it.
@@ -297,8 +294,8 @@ func (c *circuit) parts() (circuits []*circuit) {
 	return circuits
 }
 
-// fewFailed is how many probes of a part have failed at most if it was a false alarm that cut it out, as policy.Evidence
-// has it.
+// fewFailed is how many probes of a part have failed at most if it was a false alarm that cut it out, as
+// policy.Evidence has it.
 const fewFailed = 4
 
 // mended takes notice that the circuit of a part has changed, since closed it is not cut out any more.

@@ -13,8 +13,8 @@ import (
 // write them.
 type Snapshot struct {
 	Key Key `json:"key"`
-	// Part says that the circuit is of a part of an upstream, which is cut out (policy.Contrast). The Key's Detail is the
-	// name of the part.
+	// Part says that the circuit is of a part of an upstream, which is cut out (policy.Contrast). The Key's Detail is
+	// the name of the part.
 	Part     bool         `json:"part,omitempty"`
 	State    policy.State `json:"state"`
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)

@@ -122,6 +122,9 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 	k := call{t: t, c: c, req: req, permit: permit}
 	defer k.abandon()
 	if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
+		if k.part != nil {
+			k.leavePart()
+		}
 		if k.shadow = k.c.shadows(refusal); !k.shadow {
 			k.over = true
 			k.attempt.end()

@@ -47,7 +47,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		m.connections = connections{stale: to == policy.Open && silent(r)}
 	}
 	m.canary.stop()
-	m.suspectNone()
+	if m.parts != nil {
+		m.suspectNone()
+	}
 	m.well = 0
 	switch to {
 	case policy.Closed:

@@ -75,7 +75,9 @@ func (m *machine) configure(config *Config, now time.Time) {
 	m.config = config
 	m.trip = config.Rules.Trip.NewTrip()
 	m.trip.Start(now, math.MaxInt/2)
-	m.suspectNone()
+	if m.parts != nil {
+		m.suspectNone()
+	}
 	if config.Part == nil {
 		m.parts = nil
 	}

@@ -77,12 +77,10 @@ func (m *machine) forgetParts() {
 	}
 }
 
-// suspectNone forgets suspects: what is known of them is of another state, or of another rule.
+// suspectNone forgets suspects, if there are parts at all: what is known of them is of another state or rule.
 func (m *machine) suspectNone() {
-	if m.parts != nil {
-		m.parts.suspects = nil
-		m.forgetParts()
-	}
+	m.parts.suspects = nil
+	m.forgetParts()
 }
 
 // Parted reports whether parts of the upstream are in trouble, or suspected to be, and the circuit is not forced. It

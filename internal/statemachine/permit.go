@@ -41,11 +41,8 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 // counted because an upstream may have fallen silent or behind.
 func (p Permit) Watched() bool { return p.marks&timed != 0 || p.watched != nil }
 
-// Attended reports whether the call is looked at from its start: it is Watched or Parted.
+// Attended reports whether the call is looked at from its start: it is Watched, or the circuit was Parted.
 func (p Permit) Attended() bool { return p.marks != 0 || p.watched != nil }
-
-// Parted reports whether parts of the upstream were in trouble, or suspected to be, when the permit was given.
-func (p Permit) Parted() bool { return p.marks&parted != 0 }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
