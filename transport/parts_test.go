@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,7 @@ import (
 type routes struct {
 	t     *testing.T
 	rt    *transport.Transport
+	mu    sync.Mutex
 	down  map[string]bool // path -> its calls fail
 	calls map[string]int
 	told  []string // of changes and refusals
@@ -38,6 +40,8 @@ func newRoutes(t *testing.T, opts ...transport.Option) *routes {
 }
 
 func (s *routes) answer(req *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls[req.URL.Path]++
 	if s.down[req.URL.Path] {
 		return answer(500, "")(req)
