@@ -19,8 +19,7 @@ import (
 // suspects are not taken for the rest: they may be dead, too.
 //
 // What says nothing of a part makes no suspect: a connection that is not there, and a 429. A failure that cuts a part
-// out, and those of the calls to it that are still out, are held against the part alone. A part that turns out to be
-// well, as Evidence has it of a false alarm, takes three times the score for the next 1024 calls of the upstream.
+// out, and those of the calls to it that are still out, are held against the part alone.
 //
 // Suspects are few and cost a healthy upstream nothing. It counts calls, and knows no time.
 type Contrast struct {
@@ -66,7 +65,6 @@ type suspect struct {
 	part  uint64
 	last  uint32 // the number of its last call
 	score uint8
-	wary  bool // it was cut out and turned out to be well
 }
 
 // lookedAt is one of the last calls: twice whose it was, and one more if it failed. That is 1 more than the index of a
@@ -137,15 +135,6 @@ func (Contrast) Blames(r Result) bool {
 	return r.Cause.Status != http.StatusTooManyRequests
 }
 
-// Mended says that a part is not cut out any more, and whether it was a false alarm.
-func (s *Suspects) Mended(part uint64, falseAlarm bool, random func() float64) {
-	if falseAlarm && s.find(part) < 0 {
-		if at := s.add(part, random); at >= 0 {
-			s.list[at].wary, s.list[at].last = true, s.number
-		}
-	}
-}
-
 // Quiet reports whether there is no suspect, so that a success would change nothing that matters.
 func (s *Suspects) Quiet() bool {
 	for i := range s.list {
@@ -171,7 +160,7 @@ func (s *Suspects) find(part uint64) int {
 func (s *Suspects) lower(at int) {
 	of := &s.list[at]
 	of.last = s.number
-	if of.score -= uint8(min(int(of.score), s.rule.Worth)); of.score == 0 && !of.wary {
+	if of.score -= uint8(min(int(of.score), s.rule.Worth)); of.score == 0 {
 		s.drop(at, ofRest)
 	}
 }
@@ -246,7 +235,7 @@ func (s *Suspects) bound(at int) (bound, failed, calls int) {
 		switch {
 		case call.of() == ofNobody, call.of() == at+1:
 			continue
-		case call.of() != ofRest && s.list[call.of()-1].score > 0:
+		case call.of() != ofRest: // another suspect
 			continue
 		case call.failed():
 			failed++
@@ -262,9 +251,6 @@ func (s *Suspects) bound(at int) (bound, failed, calls int) {
 		if bound++; bound > contrastMost {
 			return math.MaxInt, failed, calls
 		}
-	}
-	if s.list[at].wary {
-		bound *= falseAlarmCost
 	}
 	return bound, failed, calls
 }

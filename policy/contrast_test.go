@@ -159,24 +159,6 @@ func TestASuspectThatIsWellAgainOrNotCalledAnyMoreIsNone(t *testing.T) {
 	require.True(t, p.Quiet())
 }
 
-func TestAPartThatWasAFalseAlarmTakesThreeTimesTheScore(t *testing.T) {
-	p := newParts(policy.Contrast{}, 1)
-	for range 30 {
-		p.call(2, false)
-	}
-	p.Mended(1, true, p.random.Float64)
-	for range 100 {
-		for range 4 {
-			p.call(2, false)
-		}
-		p.call(1, true)
-	}
-	require.Equal(t, 12, p.cut[1])
-	p = newParts(policy.Contrast{}, 1)
-	p.Mended(1, false, p.random.Float64)
-	require.True(t, p.Quiet())
-}
-
 func TestWhatMakesASuspect(t *testing.T) {
 	of := func(part uint64, cause policy.Cause) policy.Result {
 		return policy.Result{Outcome: policy.Failure, Part: part, Cause: cause}

@@ -167,7 +167,7 @@ func (t *Transport) cut(of *circuit, req *http.Request, r policy.Result, now tim
 	p := t.newPart(of, partName(req))
 	p.TripPart(now, r, why)
 	if p.Snapshot(now).State == policy.Closed || !t.parts.add(t, p, r.Part, now) { // forced, or there is no room
-		of.Mended(r.Part, false)
+		of.Mended(r.Part)
 		return nil
 	}
 	t.settlePart(p)
@@ -220,7 +220,7 @@ func (t *Transport) configurePart(p *circuit) {
 	if config := p.of.Config().Part; config != nil {
 		p.Configure(config, time.Now())
 	} else {
-		t.parts.drop(p, false)
+		t.parts.drop(p)
 	}
 }
 
@@ -244,15 +244,15 @@ func (ps *parts) add(t *Transport, p *circuit, number uint64, now time.Time) boo
 }
 
 // drop takes out the circuit of a part, which is not cut out any more.
-func (ps *parts) drop(p *circuit, falseAlarm bool) {
+func (ps *parts) drop(p *circuit) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if at := slices.Index(ps.all, p); at >= 0 {
-		ps.remove(at, falseAlarm)
+		ps.remove(at)
 	}
 }
 
-func (ps *parts) remove(at int, falseAlarm bool) {
+func (ps *parts) remove(at int) {
 	p := ps.all[at]
 	ps.all = slices.Delete(ps.all, at, at+1)
 	cut := slices.Clone(*p.of.cut.Load())
@@ -263,7 +263,7 @@ func (ps *parts) remove(at int, falseAlarm bool) {
 	} else {
 		p.of.cut.Store(nil)
 	}
-	p.of.Mended(number, falseAlarm)
+	p.of.Mended(number)
 }
 
 // forgetIdle forgets those that nobody has asked for for an hour.
@@ -278,7 +278,7 @@ func (ps *parts) dropIdle(now time.Time) {
 	for range 2 { // the second time, those that were used before the first one can be spared too
 		for at := len(ps.all) - 1; at >= 0; at-- {
 			if ps.all[at].Forget(now, statemachine.Idle, idleTrouble) {
-				ps.remove(at, false)
+				ps.remove(at)
 			}
 		}
 	}
@@ -294,13 +294,9 @@ func (c *circuit) parts() (circuits []*circuit) {
 	return circuits
 }
 
-// fewFailed is how many probes of a part have failed at most if it was a false alarm that cut it out, as
-// policy.Evidence has it.
-const fewFailed = 4
-
 // mended takes notice that the circuit of a part has changed, since closed it is not cut out any more.
 func (t *Transport) mended(p *circuit, change statemachine.Change) {
 	if change.To == policy.Closed {
-		t.parts.drop(p, change.Reason == policy.ChangeRecovered && change.FailedProbes <= fewFailed)
+		t.parts.drop(p)
 	}
 }

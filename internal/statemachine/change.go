@@ -21,8 +21,6 @@ type Change struct {
 	// what the rule saw that opened the circuit; empty if none did, or it does not say
 	Why     string
 	Trouble time.Time // since when the upstream is in trouble; zero if nothing has failed
-	// how many probes and recoveries have failed since the trip, if the circuit has recovered
-	FailedProbes int
 }
 
 // change is the one place where a state changes.
@@ -53,9 +51,6 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.well = 0
 	switch to {
 	case policy.Closed:
-		if reason == policy.ChangeRecovered {
-			change.FailedProbes = m.failedProbes
-		}
 		m.close(now, reason)
 	case policy.Open:
 		m.open(now, reason, r)

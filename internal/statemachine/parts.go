@@ -100,23 +100,15 @@ func (c *Circuit) TakeCut(part uint64) (why string, ok bool) {
 	return p.cut[at].why, true
 }
 
-// Mended says that a part is not cut out any more, and whether that was a false alarm.
-func (c *Circuit) Mended(part uint64, falseAlarm bool) {
+// Mended says that a part is not cut out any more.
+func (c *Circuit) Mended(part uint64) {
 	c.mu.Lock()
 	defer c.quietly()
 	m := &c.machine
-	at := m.parts.find(part)
-	if at < 0 {
-		return
+	if at := m.parts.find(part); at >= 0 {
+		m.parts.cut = slices.Delete(m.parts.cut, at, at+1)
+		m.forgetParts()
 	}
-	m.parts.cut = slices.Delete(m.parts.cut, at, at+1)
-	if falseAlarm && m.state == policy.Closed {
-		if m.parts.suspects == nil {
-			m.parts.suspects = m.config.Rules.Parts.NewSuspects()
-		}
-		m.parts.suspects.Mended(part, true, m.config.Random)
-	}
-	m.forgetParts()
 }
 
 // TripPart opens a new circuit, which is that of a part: the circuit of the whole has tripped it by a result.
