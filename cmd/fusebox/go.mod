@@ -1,0 +1,7 @@
+module github.com/fusebox-go/fusebox/cmd/fusebox
+
+go 1.26.0
+
+replace github.com/fusebox-go/fusebox => ../..
+
+require github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
