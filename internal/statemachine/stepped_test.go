@@ -50,7 +50,7 @@ func troubled(at time.Duration, random *rand.Rand) (took time.Duration, failed b
 		return 3 * sec, true
 	case in > 33*sec && in < 35*sec:
 		return 400*ms + took, random.IntN(4) == 0
-	case in > 36*sec && in % sec < 250*ms: // false alarms
+	case in > 36*sec && in%sec < 250*ms: // false alarms
 		return took, true
 	}
 	return took, random.IntN(200) == 0
