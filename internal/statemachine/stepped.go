@@ -31,6 +31,11 @@ func (c *Circuit) Wake(now time.Time) {
 	c.machine.wake(now)
 }
 
+// AtRest reports whether the circuit is closed and a success would change nothing.
+func (c *Circuit) AtRest() bool {
+	return c.word.Load()&(stateBits|quietBit) == uint64(policy.Closed)|quietBit
+}
+
 // Fork makes a circuit that is Stepped of one that has just opened by r: the same by the same rules, but that the config
 // has a Random of its own, which is asked anew for the jitter of the wait. Calls that are under way are not the fork's.
 func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer Observer) *Circuit {
