@@ -57,7 +57,9 @@ type Calls interface {
 
 // Open begins to read files, of which "-" is Options.Stdin. It looks into each of them, and so returns what is wrong
 // with the options or with opening a file. Canceling ctx makes Next return its error. Close ends the reading.
-func Open(ctx context.Context, o Options, files ...string) (*Source, error) { return open(ctx, o, files) }
+func Open(ctx context.Context, o Options, files ...string) (*Source, error) {
+	return open(ctx, o, files)
+}
 
 // Next writes the next calls to buf, in order of their start over all files, and returns how many. With n > 0 the error is
 // nil; after the last call it is io.EOF. It is called by one goroutine at a time.
