@@ -5,3 +5,5 @@ go 1.26.0
 replace github.com/fusebox-go/fusebox => ../..
 
 require github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
+
+require github.com/klauspost/compress v1.20.4

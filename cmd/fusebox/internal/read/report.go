@@ -21,6 +21,8 @@ type Counts struct {
 	Calls, Success, Failure, Ignored int64
 	// Long is how many calls took longer than the window, and so begin at its edge.
 	Long int64
+	// Late is how many calls begin at the edge of the window for another reason: their records came late.
+	Late int64
 	// Back is how often the clock of the file was set back by more than the window.
 	Back int64
 }
@@ -79,6 +81,7 @@ func (r Report) Sum() Counts {
 		sum.Failure += c.Failure
 		sum.Ignored += c.Ignored
 		sum.Long += c.Long
+		sum.Late += c.Late
 		sum.Back += c.Back
 	}
 	return sum
