@@ -113,6 +113,7 @@ type CallEnd struct {
 	Shadow  bool // the circuit would have refused it (SetShadow)
 	Outcome policy.Outcome
 	Cause   policy.Cause
+	Started time.Time     // before the base was called; zero if nobody asks for the time
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
 	Trace   string        // id of the trace of a call that failed, if it is known
 	Known   bool          // as Snapshot.Known, with this call
