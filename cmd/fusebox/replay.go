@@ -58,7 +58,7 @@ func decideAbout(ctx context.Context, o *options, in io.Reader, problems io.Writ
 	for i, name := range o.files {
 		o.files[i] = typed(name, true)
 	}
-	o.read.Stdin = in
+	o.read.Stdin, o.read.Own = in, []read.Own{recorded}
 	source, err := read.Open(ctx, o.read, o.files...)
 	if err != nil {
 		return nil, err
