@@ -25,10 +25,12 @@ type Key struct {
 type Trouble struct {
 	Key             uint32
 	From, To        int64 // the first failure began, and the last one ended; nanoseconds since 1970
-	Calls, Failures int64
+	Calls, Failures int64 // up to the last failure
 	Over            bool  // before the records were
 	First           int64 // the number of its first call, among those of the key, from 1
 	Causes          []CauseCount
+
+	calls int64 // up to now
 }
 
 // CauseCount is how many calls failed by a cause.
@@ -85,6 +87,9 @@ func (t *truth) call(c *record.Call) {
 	t.last = max(t.last, end)
 	k.Calls++
 	t.total.Calls++
+	if k.first != nil {
+		k.first.calls++
+	}
 	strip := t.strips[t.stripOf[c.Key]] // that of all, which is counted once more below, if there is none
 	switch outcome {
 	case policy.Success:
@@ -111,11 +116,6 @@ func (t *truth) call(c *record.Call) {
 		if t.strips[0].Ignored[column]++; strip != t.strips[0] {
 			strip.Ignored[column]++
 		}
-	}
-	if k.trouble != nil {
-		k.trouble.Calls++
-	} else if k.first != nil {
-		k.first.Calls++
 	}
 }
 
@@ -144,7 +144,7 @@ func (t *truth) fails(k *Key, c *record.Call, end int64) {
 		return
 	}
 	if k.first == nil {
-		k.first = &Trouble{Key: c.Key, From: c.Start, First: k.Calls}
+		k.first = &Trouble{Key: c.Key, From: c.Start, First: k.Calls, calls: 1}
 		k.until = end
 	}
 	k.first.failed(c)
@@ -165,6 +165,7 @@ func (t *truth) fails(k *Key, c *record.Call, end int64) {
 
 func (t *Trouble) failed(c *record.Call) {
 	t.Failures++
+	t.Calls = t.calls
 	cause := c.Cause()
 	at := slices.IndexFunc(t.Causes, func(n CauseCount) bool { return n.Cause == cause })
 	switch {
