@@ -10,19 +10,18 @@ type asked struct {
 
 func (w *worker) nginx(f *textFormat) {
 	p := &w.parts
-	var a asked
-	for _, of := range []struct {
-		is   field
-		into *[]byte
-	}{
-		{upstreamAddr, &a.addr}, {upstreamStatus, &a.status}, {upstreamConnect, &a.connect}, {upstreamHeader, &a.header},
-		{upstreamTook, &a.took}, {cacheStatus, &a.cache},
-	} {
-		if f.has[of.is] {
-			*of.into = p[of.is]
-		}
+	w.attempts(&asked{
+		f.part(p, upstreamAddr), f.part(p, upstreamStatus), f.part(p, upstreamConnect), f.part(p, upstreamHeader),
+		f.part(p, upstreamTook), f.part(p, cacheStatus),
+	})
+}
+
+// part is a part of a line, nil if the format has no such field.
+func (f *textFormat) part(p *[maxParts][]byte, is field) []byte {
+	if f.has[is] {
+		return p[is]
 	}
-	w.attempts(&a)
+	return nil
 }
 
 // attempts emits the row of a request to nginx, or one for each server that was asked if these are the keys.
@@ -167,6 +166,9 @@ func cutList(b []byte) (first, rest []byte) {
 
 // lastOf is the last value of a list.
 func lastOf(b []byte) []byte {
+	if len(b) <= 5 { // of one status or time
+		return b
+	}
 	if i := bytes.LastIndexByte(b, ' '); i >= 0 {
 		return b[i+1:]
 	}

@@ -107,7 +107,7 @@ func (w *worker) read(b *block, f format) {
 
 func (w *worker) one(line []byte) {
 	w.out.now, w.text = line, w.text[:0]
-	if len(bytes.TrimSpace(line)) == 0 {
+	if len(line) == 0 || line[0] <= ' ' && len(bytes.TrimSpace(line)) == 0 {
 		w.out.others++
 		return
 	}
@@ -148,12 +148,9 @@ func (w *worker) emit() {
 			return
 		}
 	}
-	c := record.Call{Start: start, Key: w.number(key), Client: clientOf(r.client)}
+	c := templates[at]
+	c.Start, c.Key, c.Status, c.Client = start, w.number(key), uint16(r.status), clientOf(r.client)
 	c.SetTook(time.Duration(r.took))
-	cause := meanings[at].cause
-	cause.Status = r.status
-	c.SetCause(cause)
-	c.SetOutcome(outcomes[at])
 	b.calls = append(b.calls, c)
 	if w.about.whole {
 		b.seconds = append(b.seconds, r.stamp/second)
