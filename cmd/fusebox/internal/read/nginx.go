@@ -49,11 +49,7 @@ func (w *worker) attempts(a *asked) {
 		return
 	}
 	group := a.addr != nil && bytes.IndexByte(a.addr, ':') < 0
-	if w.keyBy == byUpstream && a.addr != nil {
-		if group {
-			w.out.left++ // its caller met an outage, but no server was asked
-			return
-		}
+	if w.keyBy == byUpstream && a.addr != nil && !group {
 		w.each(a)
 		return
 	}
@@ -63,6 +59,11 @@ func (w *worker) attempts(a *asked) {
 		r.upstream = lastOf(a.addr)
 	}
 	r.first = lastTime(a.header)
+	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
+		r.reading = notHTTP
+		w.emit()
+		return
+	}
 	w.oneAttempt(lastOf(a.status), lastOf(a.connect), lastOf(a.header), a)
 	if group && outcomes[r.reading] == outcomes[failedStatus] {
 		r.reading = noServer
@@ -84,10 +85,6 @@ func (w *worker) oneAttempt(status, connect, header []byte, a *asked) {
 	}
 	if at == 0 {
 		r.reading = callerLeft
-		return
-	}
-	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
-		r.reading = notHTTP
 		return
 	}
 	r.status, r.reading = at, byStatus(at)

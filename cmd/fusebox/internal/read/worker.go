@@ -126,6 +126,9 @@ func (w *worker) one(line []byte) {
 func (w *worker) emit() {
 	r, b := &w.row, w.out
 	key, ours := w.key(r)
+	if w.keyBy == byUpstream && r.reading == noServer { // its caller met an outage, but no server was asked
+		ours = false
+	}
 	if !ours || len(w.where) > 0 && !w.all(r, key) {
 		b.left++
 		return
