@@ -117,7 +117,7 @@ func (w *worker) each(a *asked) {
 		var addr []byte
 		addr, addrs = cutList(addrs)
 		*r = all
-		r.status, r.upstream = status, addr
+		r.status, r.upstream, r.further = status, addr, i > 0
 		r.took = duration(nth(a.took, i), second)
 		r.first = duration(nth(a.header, i), second)
 		if w.about.end {

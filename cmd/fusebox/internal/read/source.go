@@ -254,7 +254,7 @@ func (f *file) take(b *block) {
 		}
 		c.Key = w.numbers[c.Key]
 		if f.format.about().whole {
-			f.ready = f.spread.add(*c, b.seconds[i], f.ready)
+			f.ready = f.spread.add(*c, b.seconds[i]>>1, b.seconds[i]&1 != 0, f.ready)
 		}
 	}
 	if !f.format.about().whole {

@@ -8,18 +8,20 @@ import "github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
 // Lines are written in order of end. So if the stamp is the start, a call that took long comes among calls of a later
 // second, and ended when they did.
 type spread struct {
-	end    bool // the stamp is the end
-	second int64
-	group  []record.Call
-	begun  bool
-	strays uint64
+	end     bool // the stamp is the end
+	second  int64
+	group   []record.Call
+	further []bool // of the group, whether the call is a further attempt on the line of the one before
+	begun   bool
+	strays  uint64
 }
 
 // mostOfASecond is how many calls of one second are held.
 const mostOfASecond = 1 << 19
 
-// add takes a call whose stamp's second is at, and appends to out what of earlier seconds is done.
-func (s *spread) add(c record.Call, at int64, out []record.Call) []record.Call {
+// add takes a call whose stamp's second is at, or a further attempt on the line of the call before, and appends to out
+// what of earlier seconds is done.
+func (s *spread) add(c record.Call, at int64, further bool, out []record.Call) []record.Call {
 	switch {
 	case !s.begun:
 		s.begun, s.second = true, at
@@ -27,28 +29,38 @@ func (s *spread) add(c record.Call, at int64, out []record.Call) []record.Call {
 		out = s.flush(out)
 		s.second = at
 	case at < s.second && s.end: // of another process that wrote later, such as with a buffer
-		s.strays++
+		if !further {
+			s.strays++
+		}
 		c.Start += int64(s.strays * 0x9e3779b97f4a7c15 >> 34 * uint64(second) >> 30) // as evenly as can be, one by one
 		return append(out, c)
-	case len(s.group) >= mostOfASecond:
+	case len(s.group) >= mostOfASecond && !further:
 		out = s.flush(out)
 	}
-	s.group = append(s.group, c)
+	s.group, s.further = append(s.group, c), append(s.further, further)
 	return out
 }
 
 // flush appends the calls of the second that is under way.
 func (s *spread) flush(out []record.Call) []record.Call {
 	if s.end {
-		n := int64(len(s.group))
+		n, line := int64(0), int64(-1)
+		for _, further := range s.further {
+			if !further {
+				n++
+			}
+		}
 		for i := range s.group {
-			s.group[i].Start += (2*int64(i) + 1) * second / (2 * n)
+			if !s.further[i] {
+				line++
+			}
+			s.group[i].Start += (2*max(line, 0) + 1) * second / (2 * max(n, 1))
 		}
 	} else {
 		s.starts()
 	}
 	out = append(out, s.group...)
-	s.group = s.group[:0]
+	s.group, s.further = s.group[:0], s.further[:0]
 	return out
 }
 

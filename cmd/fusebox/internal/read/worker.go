@@ -49,6 +49,7 @@ type row struct {
 	// status is that of the upstream's answer, or what the proxy made of it
 	status  int
 	reading reading
+	further bool // it is a further attempt, on a line that has been emitted before
 
 	upstream, backend, host, path, method, client []byte
 }
@@ -156,7 +157,11 @@ func (w *worker) emit() {
 	c.SetTook(time.Duration(r.took))
 	b.calls = append(b.calls, c)
 	if w.about.whole {
-		b.seconds = append(b.seconds, r.stamp/second)
+		at := r.stamp / second * 2
+		if r.further {
+			at |= 1
+		}
+		b.seconds = append(b.seconds, at)
 	}
 	b.counts[at]++
 	if w.Explain && b.counts[at] <= kept {
