@@ -20,7 +20,7 @@ type block struct {
 	now                            []byte // the line that is read
 	lines, others, strangers, left int64
 	calls                          []record.Call
-	seconds                        []int64 // of the stamps of calls, if no more is known of them
+	seconds                        []int64 // of the stamps of calls if no more is known of them, times 2, and 1 more of a further attempt
 	counts                         [readings]int64
 	strange                        []Line // with numbers from 1 in the block
 	shown                          []shown

@@ -217,7 +217,7 @@ func inferredMapping(start []byte) format {
 	for _, m := range mappings {
 		for _, name := range m.names {
 			var v [1]value
-			t := &tree{names: []wanted{{name: name}}}
+			t := treeOf(name)
 			if t.scan(bytes.TrimSpace(line), v[:]) && v[0].present && (m.as != "end" || !has["start"]) {
 				parts = append(parts, m.as+"="+name)
 				has[m.as] = true

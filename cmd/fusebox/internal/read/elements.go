@@ -25,6 +25,7 @@ type elements struct {
 	ended   bool // a value has ended, and no comma has come
 	fresh   bool // nothing but blanks since the line began
 	copying int  // how many containers are open in the element that is copied
+	strange bool // what comes is no JSON, up to the end of the line
 }
 
 type container struct {
@@ -68,6 +69,19 @@ func (e *elements) take(b []byte) {
 	for i := 0; i < len(b); {
 		if e.text {
 			i = e.inText(b, i)
+			continue
+		}
+		if c := b[i]; !e.strange && len(e.stack) == 0 && c > ' ' && c != '{' && c != '[' && c != ',' {
+			e.strange = true
+		}
+		if e.strange {
+			n := bytes.IndexByte(b[i:], '\n') + 1
+			if e.strange = n == 0; e.strange {
+				n = len(b) - i
+			}
+			e.out = append(e.out, b[i:i+n]...)
+			i += n
+			e.fresh = true
 			continue
 		}
 		c := b[i]

@@ -55,8 +55,7 @@ func (h *haproxyLines) line(w *worker, b []byte) verdict {
 	r.backend = where[:slash]
 	server := where[slash+1:]
 	if r.upstream = where; len(server) > 0 && server[0] == '<' {
-		r.upstream = r.backend
-		server = nil
+		r.upstream, server = nil, nil
 	}
 	switch n {
 	case 5:

@@ -19,6 +19,8 @@ type value struct {
 // tree is the names of an object that are wanted, some with those of an object within.
 type tree struct {
 	names []wanted
+	// bySize are the same by the length of their names, the last those that are longer
+	bySize [24][]wanted
 }
 
 type wanted struct {
@@ -36,7 +38,19 @@ func treeOf(names ...string) *tree {
 			t.add(name, name, i)
 		}
 	}
+	t.sort()
 	return t
+}
+
+func (t *tree) sort() {
+	t.bySize = [len(t.bySize)][]wanted{}
+	for _, w := range t.names {
+		at := min(len(w.name), len(t.bySize)-1)
+		t.bySize[at] = append(t.bySize[at], w)
+		if w.within != nil {
+			w.within.sort()
+		}
+	}
 }
 
 func (t *tree) add(name, whole string, at int) {
@@ -86,7 +100,7 @@ func (t *tree) object(b []byte, i int, values []value) (end int, ok bool) {
 		if i >= len(b) || b[i] != '"' {
 			return i, false
 		}
-		end, _ := quoted(b, i)
+		end := quoted(b, i)
 		if end < 0 {
 			return i, false
 		}
@@ -115,8 +129,10 @@ func (t *tree) object(b []byte, i int, values []value) (end int, ok bool) {
 			}
 			v := &values[found.at]
 			v.raw, v.is, v.present = b[i:end], is, true
-			if is == 's' || is == 'e' {
-				v.raw = b[i+1 : end-1]
+			if is == 's' {
+				if v.raw = b[i+1 : end-1]; bytes.IndexByte(v.raw, '\\') >= 0 {
+					v.is = 'e'
+				}
 			}
 			i = end
 		}
@@ -135,30 +151,25 @@ func (t *tree) object(b []byte, i int, values []value) (end int, ok bool) {
 }
 
 func (t *tree) find(name []byte, object bool) *wanted {
-	for j := range t.names {
-		w := &t.names[j]
-		if len(w.name) == len(name) && w.name == string(name) && (w.within == nil || object) {
+	these := t.bySize[min(len(name), len(t.bySize)-1)]
+	for j := range these {
+		if w := &these[j]; w.name == string(name) && (w.within == nil || object) {
 			return w
 		}
 	}
 	return nil
 }
 
-// quoted is the end of the string that begins at i, and whether it has escapes; -1 if it does not end.
-func quoted(b []byte, i int) (end int, escapes bool) {
+// quoted is the end of the string that begins at i; -1 if it does not end.
+func quoted(b []byte, i int) int {
 	start := i + 1
 	for i = start; ; i++ {
 		j := bytes.IndexByte(b[i:], '"')
 		if j < 0 {
-			return -1, false
+			return -1
 		}
-		i += j
-		if i == start || b[i-1] != '\\' {
-			return i + 1, escapes || bytes.IndexByte(b[start:i], '\\') >= 0
-		}
-		escapes = true
-		if !escapedFrom(b, start, i) {
-			return i + 1, true
+		if i += j; b[i-1] != '\\' || !escapedFrom(b, start, i) {
+			return i + 1
 		}
 	}
 }
@@ -175,17 +186,13 @@ func escapedFrom(b []byte, start, i int) bool {
 func skip(b []byte, i int) (end int, is byte) {
 	switch c := b[i]; c {
 	case '"':
-		end, escapes := quoted(b, i)
-		if escapes {
-			return end, 'e'
-		}
-		return end, 's'
+		return quoted(b, i), 's'
 	case '{', '[':
 		depth := 0
 		for i < len(b) {
 			switch b[i] {
 			case '"':
-				if i, _ = quoted(b, i); i < 0 {
+				if i = quoted(b, i); i < 0 {
 					return -1, 0
 				}
 				continue

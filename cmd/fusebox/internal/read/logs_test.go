@@ -5,6 +5,7 @@ import (
 	"io"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
 )
@@ -93,4 +94,33 @@ func readAll(t testing.TB, o Options, files ...string) ([]record.Call, Report) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// readKeys reads files to their end, and gives the calls with their keys.
+func readKeys(t testing.TB, o Options, files ...string) ([]record.Call, *record.Keys) {
+	t.Helper()
+	s, err := Open(context.Background(), o, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var all []record.Call
+	for buf := make([]record.Call, 7); ; {
+		n, err := s.Next(buf)
+		all = append(all, buf[:n]...)
+		if err == io.EOF {
+			return all, s.Keys()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func at(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		panic(err)
+	}
+	return t
 }

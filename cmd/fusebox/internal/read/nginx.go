@@ -10,19 +10,18 @@ type asked struct {
 
 func (w *worker) nginx(f *textFormat) {
 	p := &w.parts
-	var a asked
-	for _, of := range []struct {
-		is   field
-		into *[]byte
-	}{
-		{upstreamAddr, &a.addr}, {upstreamStatus, &a.status}, {upstreamConnect, &a.connect}, {upstreamHeader, &a.header},
-		{upstreamTook, &a.took}, {cacheStatus, &a.cache},
-	} {
-		if f.has[of.is] {
-			*of.into = p[of.is]
-		}
+	w.attempts(&asked{
+		f.part(p, upstreamAddr), f.part(p, upstreamStatus), f.part(p, upstreamConnect), f.part(p, upstreamHeader),
+		f.part(p, upstreamTook), f.part(p, cacheStatus),
+	})
+}
+
+// part is a part of a line, nil if the format has no such field.
+func (f *textFormat) part(p *[maxParts][]byte, is field) []byte {
+	if f.has[is] {
+		return p[is]
 	}
-	w.attempts(&a)
+	return nil
 }
 
 // attempts emits the row of a request to nginx, or one for each server that was asked if these are the keys.
@@ -50,11 +49,7 @@ func (w *worker) attempts(a *asked) {
 		return
 	}
 	group := a.addr != nil && bytes.IndexByte(a.addr, ':') < 0
-	if w.keyBy == byUpstream && a.addr != nil {
-		if group {
-			w.out.left++ // its caller met an outage, but no server was asked
-			return
-		}
+	if w.keyBy == byUpstream && a.addr != nil && !group {
 		w.each(a)
 		return
 	}
@@ -64,6 +59,11 @@ func (w *worker) attempts(a *asked) {
 		r.upstream = lastOf(a.addr)
 	}
 	r.first = lastTime(a.header)
+	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
+		r.reading = notHTTP
+		w.emit()
+		return
+	}
 	w.oneAttempt(lastOf(a.status), lastOf(a.connect), lastOf(a.header), a)
 	if group && outcomes[r.reading] == outcomes[failedStatus] {
 		r.reading = noServer
@@ -85,10 +85,6 @@ func (w *worker) oneAttempt(status, connect, header []byte, a *asked) {
 	}
 	if at == 0 {
 		r.reading = callerLeft
-		return
-	}
-	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
-		r.reading = notHTTP
 		return
 	}
 	r.status, r.reading = at, byStatus(at)
@@ -121,7 +117,7 @@ func (w *worker) each(a *asked) {
 		var addr []byte
 		addr, addrs = cutList(addrs)
 		*r = all
-		r.status, r.upstream = status, addr
+		r.status, r.upstream, r.further = status, addr, i > 0
 		r.took = duration(nth(a.took, i), second)
 		r.first = duration(nth(a.header, i), second)
 		if w.about.end {
@@ -167,6 +163,9 @@ func cutList(b []byte) (first, rest []byte) {
 
 // lastOf is the last value of a list.
 func lastOf(b []byte) []byte {
+	if len(b) <= 5 { // of one status or time
+		return b
+	}
 	if i := bytes.LastIndexByte(b, ' '); i >= 0 {
 		return b[i+1:]
 	}

@@ -1,6 +1,9 @@
 package read
 
-import "github.com/fusebox-go/fusebox/policy"
+import (
+	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
+	"github.com/fusebox-go/fusebox/policy"
+)
 
 // reading is what a line is taken for. What is read from it besides does not change it.
 type reading uint8
@@ -82,6 +85,15 @@ var meanings = [readings]struct {
 var outcomes = func() (all [readings]policy.Outcome) {
 	for i := range meanings {
 		all[i] = meanings[i].cause.Outcome()
+	}
+	return all
+}()
+
+// templates are calls of the readings, in which nothing is set but what the reading tells.
+var templates = func() (all [readings]record.Call) {
+	for i := range meanings {
+		all[i].SetCause(meanings[i].cause)
+		all[i].SetOutcome(outcomes[i])
 	}
 	return all
 }()

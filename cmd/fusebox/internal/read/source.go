@@ -61,6 +61,7 @@ type file struct {
 	last    int64 // end
 	shift   int64 // by which its clock was set back
 	back    int   // how many calls in a row were of before
+	backBy  int64 // by how much the first of them was
 	started bool
 }
 
@@ -253,7 +254,7 @@ func (f *file) take(b *block) {
 		}
 		c.Key = w.numbers[c.Key]
 		if f.format.about().whole {
-			f.ready = f.spread.add(*c, b.seconds[i], f.ready)
+			f.ready = f.spread.add(*c, b.seconds[i]>>1, b.seconds[i]&1 != 0, f.ready)
 		}
 	}
 	if !f.format.about().whole {
@@ -308,16 +309,23 @@ func (f *file) meet() {
 // setBack notices that the clock of a file was set back, and moves all of its calls from then on so that time goes on.
 func (f *file) setBack(c *record.Call) {
 	const enough = 20 // calls in a row, which are no stragglers
+	window := int64(f.source.settings.Window)
+	if raw := c.End(); f.shift > 0 && max(raw-f.latest, f.latest-raw) < window {
+		f.shift = 0 // as after the hour that clocks show twice
+	}
 	c.Start += f.shift
 	end := c.End()
-	if end >= f.latest-int64(f.source.settings.Window) || f.latest == 0 {
+	if end >= f.latest-window || f.latest == 0 {
 		f.latest, f.back = max(f.latest, end), 0
 		return
 	}
-	if f.back++; f.back < enough {
+	if f.back++; f.back == 1 {
+		f.backBy = f.latest - end
+	}
+	if f.back < enough {
 		return
 	}
-	by := f.latest - end
+	by := f.backBy
 	const hour = int64(time.Hour)
 	if near := (by + hour/2) / hour * hour; near > 0 && max(by-near, near-by) < hour/20 {
 		by = near // of summer time

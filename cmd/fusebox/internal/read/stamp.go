@@ -128,6 +128,11 @@ func (s *stamps) offsetAt(civil int64) int64 {
 		t := time.Unix(civil, 0).UTC()
 		in := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, s.zone)
 		s.hour, s.offset, s.hourIs = hour, civil-in.Unix(), true
+		// Of two times at which clocks show this, time.Date may have taken the later one.
+		_, before := in.Add(-3 * time.Hour).Zone()
+		if _, then := time.Unix(civil-int64(before), 0).In(s.zone).Zone(); then == before {
+			s.offset = int64(before)
+		}
 	}
 	return s.offset
 }

@@ -49,6 +49,7 @@ type row struct {
 	// status is that of the upstream's answer, or what the proxy made of it
 	status  int
 	reading reading
+	further bool // it is a further attempt, on a line that has been emitted before
 
 	upstream, backend, host, path, method, client []byte
 }
@@ -107,7 +108,7 @@ func (w *worker) read(b *block, f format) {
 
 func (w *worker) one(line []byte) {
 	w.out.now, w.text = line, w.text[:0]
-	if len(bytes.TrimSpace(line)) == 0 {
+	if len(line) == 0 || line[0] <= ' ' && len(bytes.TrimSpace(line)) == 0 {
 		w.out.others++
 		return
 	}
@@ -126,6 +127,9 @@ func (w *worker) one(line []byte) {
 func (w *worker) emit() {
 	r, b := &w.row, w.out
 	key, ours := w.key(r)
+	if w.keyBy == byUpstream && r.reading == noServer { // its caller met an outage, but no server was asked
+		ours = false
+	}
 	if !ours || len(w.where) > 0 && !w.all(r, key) {
 		b.left++
 		return
@@ -148,15 +152,16 @@ func (w *worker) emit() {
 			return
 		}
 	}
-	c := record.Call{Start: start, Key: w.number(key), Client: clientOf(r.client)}
+	c := templates[at]
+	c.Start, c.Key, c.Status, c.Client = start, w.number(key), uint16(r.status), clientOf(r.client)
 	c.SetTook(time.Duration(r.took))
-	cause := meanings[at].cause
-	cause.Status = r.status
-	c.SetCause(cause)
-	c.SetOutcome(outcomes[at])
 	b.calls = append(b.calls, c)
 	if w.about.whole {
-		b.seconds = append(b.seconds, r.stamp/second)
+		at := r.stamp / second * 2
+		if r.further {
+			at |= 1
+		}
+		b.seconds = append(b.seconds, at)
 	}
 	b.counts[at]++
 	if w.Explain && b.counts[at] <= kept {
