@@ -11,10 +11,10 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Magic is what a file of records begins with. After it come entries: a byte 0 and the three parts of a key, each with its
-// length before it, which gives the key the next number of this file from 0; or a call, by a byte of flags, the number of
-// its key, by how many nanoseconds it ended later than the one before (the first, than 1970), how many it took, and as the
-// flags say two bytes of cause and a status. Numbers are varints of encoding/binary.
+// Magic is what a file of records begins with. After it come entries: a byte 0 and the three parts of a key, each with
+// its length before it, which gives the key the next number of this file from 0; or a call, by a byte of flags, the
+// number of its key, by how many nanoseconds it ended later than the one before (the first, than 1970), how many it
+// took, and as the flags say two bytes of cause and a status. Numbers are varints of encoding/binary.
 const Magic = "fusebox calls 1\n"
 
 // The flags of a call, beside its outcome in the lowest two bits.
@@ -55,7 +55,8 @@ func appendKey(b []byte, k policy.Key) []byte {
 }
 
 // appendCall appends a call that ended at end, after one that did at before.
-func appendCall(b []byte, key uint32, before, end int64, took time.Duration, outcome policy.Outcome, cause policy.Cause, flags byte) []byte {
+func appendCall(b []byte, key uint32, before, end int64, took time.Duration, outcome policy.Outcome,
+	cause policy.Cause, flags byte) []byte {
 	flags |= byte(outcome) & 3
 	if cause.Kind != policy.KindNone || cause.Phase != policy.PhaseNone || cause.Deadline != policy.DeadlineNone {
 		flags |= flagCause
@@ -93,8 +94,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return &Reader{in: in}, nil
 }
 
-// Next reads the next call into c, in order of their ends. It returns io.EOF after the last one, io.ErrUnexpectedEOF if the
-// file ends within one, as that of a process that was killed can, and another error if what is there is no call.
+// Next reads the next call into c, in order of their ends. It returns io.EOF after the last one, io.ErrUnexpectedEOF
+// if the file ends within one, as that of a process that was killed can, and another error if what is there is no
+// call.
 func (r *Reader) Next(c *Call) error {
 	for {
 		flags, err := r.in.ReadByte()

@@ -1,13 +1,13 @@
-// Package recorder writes down the calls of a transport.Transport, about a dozen bytes each, so that the command fusebox
-// replay can tell later what other policies would have done to them.
+// Package recorder writes down the calls of a transport.Transport, about a dozen bytes each, so that the command
+// fusebox replay can tell later what other policies would have done to them.
 //
 //	calls, err := recorder.Open("/var/log/app/calls.fusebox", recorder.Options{})
 //	…
 //	defer calls.Close()
 //	breaker := transport.New(nil, transport.WithObserver(calls.Observer()))
 //
-// and then fusebox replay /var/log/app/calls.fusebox*. In shadow (transport.WithShadow) all calls are made, and so all are
-// known; of a call that a circuit has refused nobody knows what would have become of it.
+// and then fusebox replay /var/log/app/calls.fusebox*. In shadow (transport.WithShadow) all calls are made, and so all
+// are known; of a call that a circuit has refused nobody knows what would have become of it.
 package recorder
 
 import (
@@ -26,8 +26,8 @@ import (
 type Options struct {
 	MaxBytes int64 // of a file; 0 means 64 MiB
 	MaxFiles int   // that are kept, the current one among them; 0 means 8
-	// OnError is told of what goes wrong with a file, by a goroutine of the recorder; nil ignores it. The recorder goes on
-	// with the next file.
+	// OnError is told of what goes wrong with a file, by a goroutine of the recorder; nil ignores it. The recorder
+	// goes on with the next file.
 	OnError func(error)
 }
 
@@ -63,8 +63,8 @@ type Recorder struct {
 }
 
 // Open begins to record into the file path. One that is there already becomes path.1, that path.2 and so on, and the
-// oldest is removed, as when a file is full. It fails if the file cannot be made, and panics if the options make no sense.
-// It starts a goroutine, which Close ends.
+// oldest is removed, as when a file is full. It fails if the file cannot be made, and panics if the options make no
+// sense. It starts a goroutine, which Close ends.
 func Open(path string, o Options) (*Recorder, error) {
 	if o.MaxBytes < 0 || o.MaxFiles < 0 {
 		panic("fusebox/recorder: Options has a negative number; write a positive one, or 0 for the default")
@@ -91,8 +91,9 @@ func Open(path string, o Options) (*Recorder, error) {
 	return r, nil
 }
 
-// Observer is what records the calls of a Transport, of one or of several. Each call costs two readings of the clock, one
-// of them the Transport's, and a short lock, and waits for no disk: if that falls behind, calls are lost and counted.
+// Observer is what records the calls of a Transport, of one or of several. Each call costs two readings of the clock,
+// one of them the Transport's, and a short lock, and waits for no disk: if that falls behind, calls are lost and
+// counted.
 func (r *Recorder) Observer() transport.Observer {
 	return transport.Observer{
 		OnOutcome: func(e transport.CallEnd) {

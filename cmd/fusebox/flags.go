@@ -31,7 +31,8 @@ It exits with
 Reading
   -format F           auto (the default), by the content; or one of
 %s
-  -key K              what circuits are told apart by: upstream (each attempt of a proxy at a server is a call), backend,
+  -key K              what circuits are told apart by: upstream (each attempt of a proxy at a server is a call),
+	backend,
                       host, route, or route='GET /users/{id}' for that one alone; by default what the format tells best
   -from T, -to T      calls that begin in that time alone: 2026-11-29T13:00:00Z or '2026-11-29 13:00'
   -where C            calls for which that holds: host=api.*, path!=/health, status=5*; can be given again
@@ -44,7 +45,8 @@ Reading
 
 Deciding
   -policy P           one more policy, with its fields by their Go names; can be given again:
-                      'classic failures=5 openfor=30s', 'adaptive evidence=8 hold=off', 'share percent=50 window=10s openfor=30s',
+                      'classic failures=5 openfor=30s', 'adaptive evidence=8 hold=off',
+	'share percent=50 window=10s openfor=30s',
                       'slow slower=2s percent=50'
   -clients N          deal calls out to N circuits a key by who called, as N processes would have them (1)
   -timeout D          how long callers wait; by default what calls that timed out tell

@@ -1,5 +1,5 @@
-// Fusebox tells what circuit breakers would have done to calls of which there are records, such as a proxy's access log:
-// what they would have refused, what that would have cost, and what it would have spared.
+// Fusebox tells what circuit breakers would have done to calls of which there are records, such as a proxy's access
+// log: what they would have refused, what that would have cost, and what it would have spared.
 //
 //	fusebox replay access.log.1 access.log
 //	fusebox replay -policy 'classic failures=5 openfor=30s' -html replay.html access.log

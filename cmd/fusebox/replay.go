@@ -46,8 +46,9 @@ func replay(ctx context.Context, args []string, in io.Reader, out, problems io.W
 	}
 	for i := range asked {
 		if float64(asked[i].Price) > o.maxPrice*float64(facts.Result.Total.Calls) {
-			return exitPrice, fmt.Errorf("%s: %d of %d calls had succeeded and would be refused, more than -max-price allows",
-				asked[i].Name, asked[i].Price, facts.Result.Total.Calls)
+			return exitPrice,
+				fmt.Errorf("%s: %d of %d calls had succeeded and would be refused, more than -max-price allows",
+					asked[i].Name, asked[i].Price, facts.Result.Total.Calls)
 		}
 	}
 	return exitOK, nil
@@ -202,7 +203,8 @@ func (p *progress) show(calls int64) {
 	if all > 0 {
 		share = fmt.Sprintf("%.0f %% of %d MB", 100*float64(read)/float64(all), all>>20)
 	}
-	fmt.Fprintf(p.to, "\r\x1b[K%s, %.1f M calls, %.2f M/s", share, float64(calls)/1e6, float64(calls)/1e6/now.Sub(p.start).Seconds())
+	fmt.Fprintf(p.to, "\r\x1b[K%s, %.1f M calls, %.2f M/s", share, float64(calls)/1e6,
+		float64(calls)/1e6/now.Sub(p.start).Seconds())
 }
 
 func (p *progress) end() {

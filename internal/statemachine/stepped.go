@@ -8,8 +8,8 @@ import (
 )
 
 // Stepped makes a closed circuit that reads no clock and has no timer: it is driven by the times that its caller tells,
-// which can be those of calls of long ago. Its caller uses AcquireClosedAt in place of AcquireClosed, and calls Wake when
-// WakeAt has come, before anything that happens later. One goroutine uses it at a time.
+// which can be those of calls of long ago. Its caller uses AcquireClosedAt in place of AcquireClosed, and calls Wake
+// when WakeAt has come, before anything that happens later. One goroutine uses it at a time.
 func Stepped(config *Config, observer Observer) *Circuit {
 	c := New(config, observer, nil)
 	c.stepped = true
@@ -36,8 +36,9 @@ func (c *Circuit) AtRest() bool {
 	return c.word.Load()&(stateBits|quietBit) == uint64(policy.Closed)|quietBit
 }
 
-// Fork makes a circuit that is Stepped of one that has just opened by r: the same by the same rules, but that the config
-// has a Random of its own, which is asked anew for the jitter of the wait. Calls that are under way are not the fork's.
+// Fork makes a circuit that is Stepped of one that has just opened by r: the same by the same rules, but that the
+// config has a Random of its own, which is asked anew for the jitter of the wait. Calls that are under way are not the
+// fork's.
 func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer Observer) *Circuit {
 	fork := Stepped(config, observer)
 	m := c.machine

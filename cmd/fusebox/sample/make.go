@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Make writes access.log.gz: the access log of an nginx in front of three servers on loopback that have troubles, for calls
-// of eight clients in three and a half minutes. It needs nginx, and takes as long.
+// Make writes access.log.gz: the access log of an nginx in front of three servers on loopback that have troubles, for
+// calls of eight clients in three and a half minutes. It needs nginx, and takes as long.
 //
 //	go run make.go
 package main
@@ -34,7 +34,8 @@ http {
 		'rt=$request_time ua="$upstream_addr" us="$upstream_status" uct="$upstream_connect_time" '
 		'uht="$upstream_header_time" urt="$upstream_response_time"';
 	access_log %[1]s/access.log upstream;
-	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi;
+	uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
 	proxy_read_timeout 2s; proxy_connect_timeout 1s;
 	server {
 		listen ` + proxy + `;

@@ -3,7 +3,8 @@ package decide
 import "github.com/fusebox-go/fusebox/internal/statemachine"
 
 const (
-	// defaultCircuits is how many circuits there are at most, as of a Transport; idleTrouble and mostSteps are its own, too.
+	// defaultCircuits is how many circuits there are at most, as of a Transport; idleTrouble and mostSteps are its
+	// own, too.
 	defaultCircuits = 16384
 	idleTrouble     = 3600e9
 	mostSteps       = 256

@@ -1,8 +1,8 @@
 // Package decide has circuits decide about calls of which it is known what came of them. They are the circuits of a
 // Transport, told the times of the calls in place of a clock's.
 //
-// A call asks its key's circuit at its start, and if it is let through, comes back at its end with its outcome. If it is
-// refused, the circuit never hears of it, and what it had come to is counted.
+// A call asks its key's circuit at its start, and if it is let through, comes back at its end with its outcome. If it
+// is refused, the circuit never hears of it, and what it had come to is counted.
 package decide
 
 import (

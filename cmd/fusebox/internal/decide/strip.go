@@ -8,7 +8,8 @@ import (
 // Columns is how many a strip of time has.
 const Columns = 1200
 
-// Axis divides a time into Columns. They become twice as wide when they do not reach any more, and two of before are one.
+// Axis divides a time into Columns. They become twice as wide when they do not reach any more, and two of before are
+// one.
 type Axis struct {
 	From  int64 // in nanoseconds since 1970; 0 if there is nothing yet
 	Width int64 // of a column, in nanoseconds

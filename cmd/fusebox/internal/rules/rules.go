@@ -53,8 +53,8 @@ var shorts = map[string]map[string]string{
 }
 
 // Parse reads a policy: "default", "classic failures=5 openfor=30s", "adaptive evidence=8", "share percent=50
-// window=10s", "slow slower=2s", each with the fields of its Go type by their names, in small letters, where a name that
-// two parts have stands behind that of its part and a dot (trip.worth). The error says what to write.
+// window=10s", "slow slower=2s", each with the fields of its Go type by their names, in small letters, where a name
+// that two parts have stands behind that of its part and a dot (trip.worth). The error says what to write.
 func Parse(text string) (policy.Policy, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -93,7 +93,8 @@ func Parse(text string) (policy.Policy, error) {
 			return nil, fmt.Errorf("policy %s: %q is no field with a value; write such as %s=…", kind, word, name)
 		case slices.Contains(found, name):
 		case len(found) == 0:
-			return nil, fmt.Errorf("policy %s has no field %q; it has %s", kind, name, strings.Join(names(fields), ", "))
+			return nil, fmt.Errorf("policy %s has no field %q; it has %s", kind, name, strings.Join(names(fields),
+				", "))
 		case len(found) > 1:
 			return nil, fmt.Errorf("policy %s: %q is %s; write which", kind, name, strings.Join(found, " or "))
 		default:

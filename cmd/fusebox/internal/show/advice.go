@@ -11,8 +11,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Advice is what policy to take, of those of a grid. It is chosen by the earlier part of the calls, and looked at with the
-// later one, by which nothing was chosen.
+// Advice is what policy to take, of those of a grid. It is chosen by the earlier part of the calls, and looked at with
+// the later one, by which nothing was chosen.
 type Advice struct {
 	MaxPrice float64 // of all calls
 	Split    int64   // where the later part begins, in nanoseconds since 1970; 0 if there are no two parts
@@ -107,9 +107,11 @@ func (a *Advice) choose(r *decide.Result) {
 	}
 	switch {
 	case early < enoughTroubles:
-		a.Thin = fmt.Sprintf("the earlier part has %s, and %d are needed at least", counted(int64(early), "trouble"), enoughTroubles)
+		a.Thin = fmt.Sprintf("the earlier part has %s, and %d are needed at least", counted(int64(early), "trouble"),
+			enoughTroubles)
 	case a.Early.Failures < enoughFailures:
-		a.Thin = fmt.Sprintf("the earlier part has %s, and %d are needed at least", counted(a.Early.Failures, "failure"), enoughFailures)
+		a.Thin = fmt.Sprintf("the earlier part has %s, and %d are needed at least", counted(a.Early.Failures,
+			"failure"), enoughFailures)
 	case late == 0:
 		a.Thin = "the later part has no trouble, by which a choice could be checked"
 	}
@@ -169,13 +171,15 @@ func (a *Advice) text(b *strings.Builder) {
 	b.WriteString("Price is of all calls, gain of all that failed.\n\n")
 	switch {
 	case a.Thin != "":
-		b.WriteString(wrapped("", "Too thin to tell: "+a.Thin+". Take the default, transport.New(nil), and look again with more."))
+		b.WriteString(wrapped("",
+			"Too thin to tell: "+a.Thin+". Take the default, transport.New(nil), and look again with more."))
 	case a.Best == nil:
 		b.WriteString(wrapped("", "None of them gains anything for a price of "+percent(a.MaxPrice)+" or less."))
 	default:
 		fmt.Fprintf(b, "For a price of %s at most:\n\n\t%s\n\n", percent(a.MaxPrice), a.Code())
 		if float64(a.Best.LatePrice) > a.MaxPrice*float64(a.Late.Calls) {
-			b.WriteString(wrapped("", "In the later part its price was higher than that: what was chosen by is not what came."))
+			b.WriteString(wrapped("",
+				"In the later part its price was higher than that: what was chosen by is not what came."))
 		}
 	}
 	b.WriteString("\n")

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/decide"
 )
 
 //go:embed page.css
@@ -47,7 +49,8 @@ func (f *Facts) HTML(w io.Writer) error {
 		"<meta name=\"color-scheme\" content=\"light dark\">\n" +
 		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; " +
 		"script-src 'unsafe-inline'\">\n" +
-		"<title>What circuit breakers would have done</title>\n<style>" + colours + shapes + pageCSS + "</style>\n</head>\n<body>\n" +
+		"<title>What circuit breakers would have done</title>\n<style>" + colours + shapes + pageCSS +
+		"</style>\n</head>\n<body>\n" +
 		"<main>\n<h1>What circuit breakers would have done</h1>\n")
 	if r.Total.Calls == 0 {
 		b.WriteString("<p>There are no calls to decide about.</p>\n</main>\n</body>\n</html>\n")
@@ -58,9 +61,11 @@ func (f *Facts) HTML(w io.Writer) error {
 		counted(r.Total.Calls, "call"), esc(f.stamp(r.First)), esc(f.stamp(r.Last)), esc(f.zone().String()),
 		esc(long(time.Duration(r.Last-r.First))), count(r.Total.Failure), seconds(r.Total.Lost))
 	f.htmlPolicies(&b)
-	b.WriteString(`<p class="legend"><span><i class="good"></i>calls that succeeded</span> <span><i class="failed"></i>calls that failed</span> ` +
+	b.WriteString(`<p class="legend"><span><i class="good"></i>calls that succeeded</span> <span><i ` +
+		`class="failed"></i>calls that failed</span> ` +
 		`<span><i class="open"></i>open</span> <span><i class="half"></i>half-open</span> ` +
-		`<span><i class="price"></i>a good call was refused</span></p>` + "\n<p class=\"how\">Point at a strip, or go to one by Tab and along it " +
+		`<span><i class="price"></i>a good call was refused</span></p>` +
+		"\n<p class=\"how\">Point at a strip, or go to one by Tab and along it " +
 		"by the arrow keys, to see the counts of a time.</p>\n")
 	var data []drawn
 	for n, p := range f.pictures(mostDrawnKeys) {
@@ -85,15 +90,18 @@ func (f *Facts) HTML(w io.Writer) error {
 		return err
 	}
 	b.WriteString("</ul>\n</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n" +
-		"<script>\nconst zone = " + string(zone) + ";\nconst strips = " + string(made) + ";\n" + pageJS + "</script>\n</body>\n</html>\n")
+		"<script>\nconst zone = " + string(zone) + ";\nconst strips = " + string(made) + ";\n" + pageJS +
+		"</script>\n</body>\n</html>\n")
 	_, err = io.WriteString(w, b.String())
 	return err
 }
 
 func (f *Facts) htmlPolicies(b *strings.Builder) {
 	r := f.Result
-	b.WriteString("<div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">policy<th scope=\"col\">opened<th scope=\"col\">not closed for" +
-		"<th scope=\"col\">refused<th scope=\"col\">price: had succeeded<th scope=\"col\">gain: had failed<th scope=\"col\">failed still" +
+	b.WriteString("<div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">policy<th scope=\"col\">opened<th " +
+		"scope=\"col\">not closed for" +
+		"<th scope=\"col\">refused<th scope=\"col\">price: had succeeded<th scope=\"col\">gain: had failed<th " +
+		"scope=\"col\">failed still" +
 		"<th scope=\"col\">callers spared</tr></thead>\n<tbody>\n")
 	row := func(name string, cells ...string) {
 		fmt.Fprintf(b, "<tr><th scope=\"row\">%s", html.EscapeString(name))
@@ -106,25 +114,27 @@ func (f *Facts) htmlPolicies(b *strings.Builder) {
 	row("no breaker", "–", "–", "–", "–", "–", count(r.Total.Failure), "of "+seconds(r.Total.Lost))
 	for i := range r.Outcomes {
 		o := &r.Outcomes[i]
-		over := func(text string) string {
-			if o.Seeds > 1 && o.Refused > 0 {
-				return "<br>" + small(text)
+		over := func(r decide.Range) string {
+			if r.Least < r.Most {
+				return "<br>" + small(span(r))
 			}
 			return ""
 		}
 		row(o.Name, count(o.Opened), long(o.OpenFor),
-			count(o.Refused)+" "+small(share(o.Refused, r.Total.Calls))+over(span(o.RefusedRange)),
-			count(o.Price)+" "+small(share(o.Price, r.Total.Calls))+over(span(o.PriceRange)),
-			count(o.Gain)+" "+small(share(o.Gain, r.Total.Failure))+over(span(o.GainRange)),
+			count(o.Refused)+" "+small(share(o.Refused, r.Total.Calls))+over(o.RefusedRange),
+			count(o.Price)+" "+small(share(o.Price, r.Total.Calls))+over(o.PriceRange),
+			count(o.Gain)+" "+small(share(o.Gain, r.Total.Failure))+over(o.GainRange),
 			count(o.Suffered), seconds(o.Spared))
 	}
-	b.WriteString("</tbody>\n</table></div>\n<p class=\"how\">Refused and price are in percent of all calls, gain of all that failed. " +
-		"Below are ranges over seeds of the jitter of waits: what chance alone changes.</p>\n")
+	b.WriteString("</tbody>\n</table></div>\n<p class=\"how\">Refused and price are in percent of all calls, " +
+		"gain of all that failed. " +
+		"A range below is over seeds of the jitter of waits: what chance alone changes.</p>\n")
 }
 
 func (f *Facts) htmlPicture(b *strings.Builder, n int, p *picture) drawn {
 	d := drawn{
-		From: p.from / 1e6, Width: float64(p.width) / 1e6, Good: p.good, Failed: p.failed, Ignored: p.ignored, Lanes: []didJSON{},
+		From: p.from / 1e6, Width: float64(p.width) / 1e6, Good: p.good, Failed: p.failed, Ignored: p.ignored,
+		Lanes: []didJSON{},
 	}
 	name := html.EscapeString(p.name)
 	good, failed := int64(0), int64(0)
@@ -133,7 +143,8 @@ func (f *Facts) htmlPicture(b *strings.Builder, n int, p *picture) drawn {
 	}
 	fmt.Fprintf(b, "<section>\n<h2>%s</h2>\n<p class=\"sum\">%s succeeded, %s failed (%s)</p>\n", name,
 		counted(good, "call"), count(failed), share(failed, good+failed))
-	fmt.Fprintf(b, "<div class=\"strip\" data-strip=\"%d\" tabindex=\"0\" role=\"group\" aria-label=\"%s over time\">\n", n, name)
+	fmt.Fprintf(b,
+		"<div class=\"strip\" data-strip=\"%d\" tabindex=\"0\" role=\"group\" aria-label=\"%s over time\">\n", n, name)
 	columns := len(p.good)
 	fmt.Fprintf(b, `<svg class="bars" viewBox="0 0 %d 100" preserveAspectRatio="none" aria-hidden="true">`, columns)
 	p.bars(b, 0, 0, float64(columns), 100)
@@ -174,11 +185,13 @@ func (f *Facts) htmlTroubles(b *strings.Builder) {
 	fmt.Fprintf(b, "<h2>Troubles</h2>\n<ol class=\"troubles\">\n")
 	for n, t := range r.Troubles {
 		if n == 50 {
-			fmt.Fprintf(b, "</ol>\n<p>and %s</p>\n<ol class=\"troubles\">", counted(int64(len(r.Troubles)+r.TroublesLeft-n), "more"))
+			fmt.Fprintf(b, "</ol>\n<p>and %s</p>\n<ol class=\"troubles\">",
+				counted(int64(len(r.Troubles)+r.TroublesLeft-n), "more"))
 			break
 		}
 		fmt.Fprintf(b, "<li><b>%s</b> to %s (%s) at %s: %s of %s failed: %s\n<ul>\n", f.stamp(t.From), f.stamp(t.To),
-			long(time.Duration(t.To-t.From)), html.EscapeString(f.key(t.Key)), count(t.Failures), counted(t.Calls, "call"),
+			long(time.Duration(t.To-t.From)), html.EscapeString(f.key(t.Key)), count(t.Failures), counted(t.Calls,
+				"call"),
 			html.EscapeString(causes(t)))
 		for i := range r.Outcomes {
 			o := &r.Outcomes[i]

@@ -200,7 +200,8 @@ func (f *Facts) policy(o *decide.Outcome) policyJSON {
 	}
 	for i := range o.Spans {
 		s := &o.Spans[i]
-		span := spanJSON{Key: f.Name(s.Key), Client: s.Client, Opened: utc(s.Opened), Cause: s.Cause.String(), Why: s.Why}
+		span := spanJSON{Key: f.Name(s.Key), Client: s.Client, Opened: utc(s.Opened), Cause: s.Cause.String(),
+			Why: s.Why}
 		if s.Closed != 0 {
 			closed := utc(s.Closed)
 			span.Closed = &closed

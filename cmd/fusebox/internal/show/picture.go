@@ -144,7 +144,8 @@ func (p *picture) bars(b *strings.Builder, x, y, w, h float64) {
 // lane draws what a policy did, into a box whose upper third is for the ticks of good calls that were refused.
 func (p *picture) lane(b *strings.Builder, l *lane, x, y, w, h float64) {
 	step := w / float64(len(l.states))
-	fmt.Fprintf(b, `<rect class="band" x="%s" y="%s" width="%s" height="%s"/>`, number(x), number(y+h/3), number(w), number(h*2/3))
+	fmt.Fprintf(b, `<rect class="band" x="%s" y="%s" width="%s" height="%s"/>`, number(x), number(y+h/3), number(w),
+		number(h*2/3))
 	run := func(class string, bit uint8, top, height float64) {
 		for from := 0; from < len(l.states); from++ {
 			if l.states[from]&bit == 0 {
@@ -176,7 +177,8 @@ func (f *Facts) ticks(p *picture, most int) (at []float64, text []string) {
 	step := 24 * time.Hour
 	for _, s := range []time.Duration{
 		time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, time.Second, 5 * time.Second, 10 * time.Second,
-		30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour,
+		30 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour,
+		6 * time.Hour,
 		12 * time.Hour,
 	} {
 		if int(over/s) <= most {
@@ -215,7 +217,8 @@ func (f *Facts) SVG(w io.Writer) error {
 	r := f.Result
 	y := 30.0
 	text := func(x, y float64, attributes, text string) {
-		fmt.Fprintf(&b, `<text x="%s" y="%s" %s>%s</text>`+"\n", number(x), number(y), attributes, html.EscapeString(text))
+		fmt.Fprintf(&b, `<text x="%s" y="%s" %s>%s</text>`+"\n", number(x), number(y), attributes,
+			html.EscapeString(text))
 	}
 	if r.Total.Calls > 0 {
 		all := f.pictures(3)
@@ -261,8 +264,10 @@ func (f *Facts) SVG(w io.Writer) error {
 	}
 	y += 16
 	total := 2*left + width
-	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]s %[2]s" width="%[1]s" height="%[2]s" `+
-		`font-family="system-ui, sans-serif" font-size="12" role="img"><title>What circuit breakers would have done</title>
+	_, err := fmt.Fprintf(w,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]s %[2]s" width="%[1]s" height="%[2]s" `+
+			`font-family="system-ui, sans-serif" font-size="12" shape-rendering="crispEdges" `+
+			`role="img"><title>What circuit breakers would have done</title>
 <style>%[3]s%[4]s.page{fill:var(--page)}text{fill:var(--text)}.title{font-weight:600;font-size:13px}.soft{fill:var(--soft)}</style>
 <rect class="page" width="%[1]s" height="%[2]s"/>
 %[5]s</svg>

@@ -69,11 +69,13 @@ func (f *Facts) file(b *strings.Builder, file *read.File) {
 		}
 		fmt.Fprintf(b, "  %s: %s, %s\n", reading.Outcome, visible.Text(reading.Words), counted(reading.Calls, "call"))
 		for _, line := range reading.Lines {
-			fmt.Fprintf(b, "    %d: %s\n       read as: %s\n", line.Number, visible.Text(line.Text), visible.Text(line.Read))
+			fmt.Fprintf(b, "    %d: %s\n       read as: %s\n", line.Number, visible.Text(line.Text),
+				visible.Text(line.Read))
 		}
 	}
 	if file.NotUnderstood > 0 {
-		fmt.Fprintf(b, "  not understood: %s (%s)\n", counted(file.NotUnderstood, "line"), share(file.NotUnderstood, file.Lines))
+		fmt.Fprintf(b, "  not understood: %s (%s)\n", counted(file.NotUnderstood, "line"), share(file.NotUnderstood,
+			file.Lines))
 		for _, line := range file.Strange {
 			fmt.Fprintf(b, "    %d: %s\n", line.Number, visible.Text(line.Text))
 		}
@@ -111,7 +113,8 @@ func (f *Facts) span(b *strings.Builder) {
 func (f *Facts) policies(b *strings.Builder) {
 	r := f.Result
 	var g grid
-	g.add("", "opened", "not closed for", "refused", "price: had succeeded", "gain: had failed", "failed still", "spared")
+	g.add("", "opened", "not closed for", "refused", "price: had succeeded", "gain: had failed", "failed still",
+		"spared")
 	g.add("no breaker", "–", "–", "–", "–", "–", count(r.Total.Failure), "of "+seconds(r.Total.Lost))
 	ranges := false
 	for i := range r.Outcomes {
@@ -123,20 +126,23 @@ func (f *Facts) policies(b *strings.Builder) {
 			count(o.Suffered), seconds(o.Spared))
 		if o.Seeds > 1 && o.Refused > 0 {
 			ranges = true
-			g.add(fmt.Sprintf("  over %d seeds", o.Seeds), span(o.OpenedRange), "", span(o.RefusedRange), span(o.PriceRange),
+			g.add(fmt.Sprintf("  over %d seeds", o.Seeds), span(o.OpenedRange), "", span(o.RefusedRange),
+				span(o.PriceRange),
 				span(o.GainRange), "",
 				seconds(time.Duration(o.SparedRange.Least))+" to "+seconds(time.Duration(o.SparedRange.Most)))
 		}
 	}
 	b.WriteString(g.String())
-	b.WriteString("\n" + wrapped("", "Refused and price are of all calls, gain is of all that failed; spared is the time "+
-		"of callers in failures that were refused, of what they lost without a breaker."))
+	b.WriteString("\n" + wrapped("",
+		"Refused and price are of all calls, gain is of all that failed; spared is the time "+
+			"of callers in failures that were refused, of what they lost without a breaker."))
 	if ranges {
 		b.WriteString(wrapped("", "The seeds are of the jitter of waits: what chance alone changes."))
 	}
 	for i := range r.Outcomes {
 		if o := &r.Outcomes[i]; o.Passed > 0 {
-			fmt.Fprintf(b, "%s: %s passed unwatched, since there was no room for more circuits\n", o.Name, counted(o.Passed, "call"))
+			fmt.Fprintf(b, "%s: %s passed unwatched, since there was no room for more circuits\n", o.Name,
+				counted(o.Passed, "call"))
 		}
 	}
 	b.WriteString("\n")
@@ -160,7 +166,8 @@ func (f *Facts) keys(b *strings.Builder) {
 	g.add(header...)
 	for _, key := range top {
 		k := &r.Keys[key]
-		row := []string{f.key(key), count(k.Calls), fmt.Sprintf("%s (%s)", count(k.Failure), share(k.Failure, k.Calls)), count(k.Ignored)}
+		row := []string{f.key(key), count(k.Calls), fmt.Sprintf("%s (%s)", count(k.Failure), share(k.Failure,
+			k.Calls)), count(k.Ignored)}
 		for i := range r.Outcomes {
 			t := r.Outcomes[i].Of(key)
 			row = append(row, count(t.Price), count(t.Gain))
@@ -182,7 +189,8 @@ func (f *Facts) troubles(b *strings.Builder) {
 			fmt.Fprintf(b, "and %s, all of them in -json\n", counted(int64(len(r.Troubles)+r.TroublesLeft-n), "more"))
 			break
 		}
-		fmt.Fprintf(b, "%s to %s (%s)  %s\n", f.stamp(t.From), f.stamp(t.To), long(time.Duration(t.To-t.From)), f.key(t.Key))
+		fmt.Fprintf(b, "%s to %s (%s)  %s\n", f.stamp(t.From), f.stamp(t.To), long(time.Duration(t.To-t.From)),
+			f.key(t.Key))
 		fmt.Fprintf(b, "    %s of %s failed: %s\n", count(t.Failures), counted(t.Calls, "call"), causes(t))
 		for i := range r.Outcomes {
 			fmt.Fprintf(b, "    %s\n", r.Outcomes[i].Name+": "+did(r.Outcomes[i].Answer(t), t))
@@ -229,19 +237,25 @@ func did(a decide.Answer, t *decide.Trouble) string {
 func (f *Facts) Limits() []string {
 	limits := []string{
 		"Load: a refusal relieves its upstream, so that failures after it may never have been.",
-		"Retries: callers that are refused come back sooner than those that wait for a failure, and retries in the records " +
+		"Retries: callers that are refused come back sooner than those that wait for a failure, and retries in " +
+			"the records " +
 			"that follow a call refused here would not exist.",
-		"Probes: what a call would have met that was let through alone, as by an upstream that starts cold, is not in the records.",
+		"Probes: what a call would have met that was let through alone, as by an upstream that starts cold, is " +
+			"not in the records.",
 		"Latency: calls of a recovery take the time that they took, under all of the load.",
-		"Deadlines: how long a caller was ready to wait is known of those that timed out, and is taken from them for others; -timeout sets it.",
-		"Bodies: a call ends once, where its record does; a Transport takes good headers for an answer a second after they came.",
+		"Deadlines: how long a caller was ready to wait is known of those that timed out, and is taken from them " +
+			"for others; -timeout sets it.",
+		"Bodies: a call ends once, where its record does; a Transport takes good headers for an answer a second " +
+			"after they came.",
 	}
 	if f.Clients <= 1 {
-		limits = append(limits, "Clients: a proxy's records are of all its clients, each of which would have circuits of its own; "+
-			"-clients 20 deals the calls out.")
+		limits = append(limits,
+			"Clients: a proxy's records are of all its clients, each of which would have circuits of its own; "+
+				"-clients 20 deals the calls out.")
 	} else {
-		limits = append(limits, fmt.Sprintf("Clients: calls are dealt out to %d circuits by who called, where the record says it, "+
-			"and no fleet joins them.", f.Clients))
+		limits = append(limits,
+			fmt.Sprintf("Clients: calls are dealt out to %d circuits by who called, where the record says it, "+
+				"and no fleet joins them.", f.Clients))
 	}
 	return limits
 }
