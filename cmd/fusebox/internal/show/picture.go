@@ -14,8 +14,8 @@ import (
 // colours are of everything that is drawn, on light and on dark.
 const colours = `:root,svg{--page:#fff;--text:#1f2328;--soft:#59636e;--line:#d1d9e0;--band:#f6f8fa;` +
 	`--good:#4ac26b;--failed:#cf222e;--open:#6e7781;--half:#d4a72c;--price:#cf222e;--best:#0969da}` +
-	`@media(prefers-color-scheme:dark){:root,svg{--page:#0d1117;--text:#e6edf3;--soft:#9198a1;--line:#3d444d;--band:#151b23;` +
-	`--good:#2ea043;--failed:#f85149;--open:#8b949e;--half:#d29922;--price:#ff7b72;--best:#58a6ff}}`
+	`@media(prefers-color-scheme:dark){:root,svg{--page:#0d1117;--text:#e6edf3;--soft:#9198a1;--line:#3d444d;` +
+	`--band:#151b23;--good:#2ea043;--failed:#f85149;--open:#8b949e;--half:#d29922;--price:#ff7b72;--best:#58a6ff}}`
 
 // shapes are the styles of what is drawn. A tick stands above its lane, so that it is told without its colour.
 const shapes = `.good{fill:var(--good)}.failed{fill:var(--failed)}.open{fill:var(--open)}.half{fill:var(--half)}` +
@@ -268,7 +268,8 @@ func (f *Facts) SVG(w io.Writer) error {
 		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]s %[2]s" width="%[1]s" height="%[2]s" `+
 			`font-family="system-ui, sans-serif" font-size="12" shape-rendering="crispEdges" `+
 			`role="img"><title>What circuit breakers would have done</title>
-<style>%[3]s%[4]s.page{fill:var(--page)}text{fill:var(--text)}.title{font-weight:600;font-size:13px}.soft{fill:var(--soft)}</style>
+<style>%[3]s%[4]s.page{fill:var(--page)}text{fill:var(--text)}.title{font-weight:600;font-size:13px}
+.soft{fill:var(--soft)}</style>
 <rect class="page" width="%[1]s" height="%[2]s"/>
 %[5]s</svg>
 `, number(total), number(y), colours, shapes, b.String())

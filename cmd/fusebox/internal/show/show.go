@@ -92,6 +92,8 @@ func long(d time.Duration) string {
 		return fmt.Sprintf("%.3g µs", float64(d)/1e3)
 	case d < time.Second:
 		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
+	case d < time.Minute && d%time.Second == 0:
+		return fmt.Sprintf("%d s", d/time.Second)
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < 2*time.Minute:
