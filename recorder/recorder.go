@@ -152,7 +152,7 @@ func (r *Recorder) record(key policy.Key, started time.Time, outcome policy.Outc
 	b := r.now
 	number, known := r.keys[key]
 	if !known {
-		number, key = r.number(key)
+		number = r.number(key)
 	}
 	b.bytes = appendCall(b.bytes, number, r.end, end, took, outcome, cause, flags)
 	b.calls++
@@ -195,17 +195,17 @@ func (r *Recorder) handOver() {
 }
 
 // number gives a key its number.
-func (r *Recorder) number(key policy.Key) (uint32, policy.Key) {
+func (r *Recorder) number(key policy.Key) uint32 {
 	if len(r.keys) >= mostKeys {
 		key = policy.Key{Detail: "(others)"}
 		if number, known := r.keys[key]; known {
-			return number, key
+			return number
 		}
 	}
 	number := uint32(len(r.keys))
 	r.keys[key] = number
 	r.now.bytes = appendKey(r.now.bytes, key)
-	return number, key
+	return number
 }
 
 // write runs on a goroutine of its own until Close.

@@ -78,6 +78,19 @@ func inBubble(t *testing.T, with func(breaker *transport.Transport, refused map[
 // played replays files by a policy, and returns the calls, too.
 func played(t *testing.T, p policy.Policy, files ...string) (*decide.Result, []record.Call) {
 	t.Helper()
+	result, calls, _ := replayed(t, p, files...)
+	return result, calls
+}
+
+// sampled replays a file, and returns what its keys are called.
+func sampled(t *testing.T, p policy.Policy, file string) (*decide.Result, func(uint32) string) {
+	t.Helper()
+	result, _, name := replayed(t, p, file)
+	return result, name
+}
+
+func replayed(t *testing.T, p policy.Policy, files ...string) (*decide.Result, []record.Call, func(uint32) string) {
+	t.Helper()
 	source, err := read.Open(t.Context(), read.Options{Own: []read.Own{recorded}}, files...)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +102,7 @@ func played(t *testing.T, p policy.Policy, files ...string) (*decide.Result, []r
 	for {
 		n, err := source.Next(buf)
 		if err == io.EOF {
-			return r.Finish(), calls
+			return r.Finish(), calls, source.Keys().Name
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -129,9 +142,9 @@ func TestAReplayAgreesWithTheLiveTransportAndItsShadow(t *testing.T) {
 				}
 				breaker.Observe(calls.Observer())
 			})
-			result, replayed := played(t, p, path)
+			result, seen := played(t, p, path)
 			o := &result.Outcomes[0]
-			made := int64(len(replayed))
+			made := int64(len(seen))
 			if made != 80*50 || result.Total.Calls != made {
 				t.Fatalf("%d calls are read, of %d", made, 80*50)
 			}
@@ -155,7 +168,7 @@ func TestAReplayAgreesWithTheLiveTransportAndItsShadow(t *testing.T) {
 			inBubble(t, func(breaker *transport.Transport, refused map[int]bool) {
 				price, gain := int64(0), int64(0)
 				for i := range refused {
-					if replayed[i].Outcome() == policy.Success {
+					if seen[i].Outcome() == policy.Success {
 						price++
 					} else {
 						gain++

@@ -1,9 +1,10 @@
 //go:build ignore
 
-// Make writes access.log.gz: the access log of an nginx in front of three servers on loopback that have troubles, for
-// calls of eight clients in three and a half minutes. It needs nginx, and takes as long.
+// Make writes access.log.gz and haproxy.log.gz: the logs of an nginx and a HAProxy in front of three servers on loopback
+// that have troubles, for calls of eight clients in three and a half minutes; and nginx.calls.gz and haproxy.calls.gz,
+// what these clients saw. It needs both programs, and takes as long.
 //
-//	go run make.go
+//	cd sample && go run make.go
 package main
 
 import (
@@ -18,16 +19,45 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/fusebox-go/fusebox/recorder"
+	"github.com/fusebox-go/fusebox/transport"
 )
 
 const (
-	lasts = 210 * time.Second
-	proxy = "127.0.0.1:18390"
+	lasts   = 210 * time.Second
+	nginx   = "127.0.0.1:18390"
+	haproxy = "127.0.0.1:18394"
 )
 
-const config = `daemon off; master_process off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error.log;
+const haproxyConfig = `global
+	log stdout format raw local0
+defaults
+	mode http
+	log global
+	option httplog
+	option abortonclose
+	retries 0
+	timeout client 10s
+	timeout connect 1s
+	timeout server 2s
+frontend all
+	bind ` + haproxy + `
+	use_backend orders if { path_beg /orders }
+	use_backend search if { path_beg /search }
+	default_backend pay
+backend orders
+	server one 127.0.0.1:18391
+backend search
+	server one 127.0.0.1:18392
+backend pay
+	server one 127.0.0.1:18393
+`
+
+const nginxConfig = `daemon off; master_process off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error.log;
 events { worker_connections 2048; }
 http {
 	log_format upstream '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
@@ -38,7 +68,7 @@ http {
 	uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
 	proxy_read_timeout 2s; proxy_connect_timeout 1s;
 	server {
-		listen ` + proxy + `;
+		listen ` + nginx + `;
 		location /orders { proxy_pass http://127.0.0.1:18391; }
 		location /search { proxy_pass http://127.0.0.1:18392; }
 		location /pay { proxy_pass http://127.0.0.1:18393; }
@@ -56,7 +86,8 @@ func main() {
 	dir, err := os.MkdirTemp("", "sample")
 	check(err)
 	defer os.RemoveAll(dir)
-	check(os.WriteFile(filepath.Join(dir, "nginx.conf"), fmt.Appendf(nil, config, dir), 0o600))
+	check(os.WriteFile(filepath.Join(dir, "nginx.conf"), fmt.Appendf(nil, nginxConfig, dir), 0o600))
+	check(os.WriteFile(filepath.Join(dir, "haproxy.cfg"), []byte(haproxyConfig), 0o600))
 	start := time.Now()
 
 	// Orders answer 503 for 25 seconds, and some of them for ten seconds more.
@@ -86,42 +117,77 @@ func main() {
 	time.AfterFunc(170*time.Second, func() { serve("127.0.0.1:18393", payments) })
 
 	ctx, end := context.WithCancel(context.Background())
-	nginx := exec.CommandContext(ctx, "nginx", "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
-	nginx.Stderr = os.Stderr
-	check(nginx.Start())
-	for {
-		conn, err := net.Dial("tcp", proxy)
-		if err == nil {
-			conn.Close()
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
+	proxies := []*exec.Cmd{
+		exec.CommandContext(ctx, "nginx", "-p", dir, "-c", filepath.Join(dir, "nginx.conf")),
+		exec.CommandContext(ctx, "haproxy", "-f", filepath.Join(dir, "haproxy.cfg")),
+	}
+	lines, err := os.Create(filepath.Join(dir, "haproxy.log"))
+	check(err)
+	proxies[1].Stdout = lines
+	for _, proxy := range proxies {
+		proxy.Stderr = os.Stderr
+		check(proxy.Start())
 	}
 	var all sync.WaitGroup
-	for client := range 8 {
-		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(client+11))}}
-		base := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 100}
-		for path, rate := range map[string]float64{"/orders": 2.4, "/search": 1.6, "/pay": 1} {
-			all.Go(func() {
-				for n := 0; time.Since(start) < lasts; n++ {
-					time.Sleep(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
-					all.Go(func() {
-						resp, err := (&http.Client{Transport: base}).Get(fmt.Sprintf("http://%s%s/%d", proxy, path, n))
-						if err == nil {
-							io.Copy(io.Discard, resp.Body)
-							resp.Body.Close()
-						}
-					})
-				}
-			})
+	var views []*recorder.Recorder
+	for name, proxy := range map[string]string{"nginx": nginx, "haproxy": haproxy} {
+		for { // until it is there
+			if conn, err := net.Dial("tcp", proxy); err == nil {
+				conn.Close()
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		seen, err := recorder.Open(filepath.Join(dir, name+".calls"), recorder.Options{})
+		check(err)
+		views = append(views, seen)
+		for client := range 8 {
+			dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(client+11))}}
+			base := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 100}
+			breaker := transport.New(
+				base, transport.WithShadow(), transport.WithObserver(seen.Observer()),
+				transport.WithKey(func(req *http.Request) transport.Key {
+					return transport.Key{Detail: strings.Split(req.URL.Path, "/")[1]}
+				}),
+			)
+			for path, rate := range map[string]float64{"/orders": 2.4, "/search": 1.6, "/pay": 1} {
+				all.Go(func() { call(breaker, "http://"+proxy+path, rate, start, &all) })
+			}
 		}
 	}
 	all.Wait()
 	end()
-	nginx.Wait()
-	in, err := os.Open(filepath.Join(dir, "access.log"))
+	for _, proxy := range proxies {
+		proxy.Wait()
+	}
+	for _, view := range views {
+		check(view.Close())
+	}
+	check(lines.Close())
+	for _, name := range []string{"access.log", "haproxy.log", "nginx.calls", "haproxy.calls"} {
+		pack(filepath.Join(dir, name), name+".gz")
+	}
+}
+
+// call makes calls at a rate a second.
+func call(breaker *transport.Transport, url string, rate float64, start time.Time, all *sync.WaitGroup) {
+	for n := 0; time.Since(start) < lasts; n++ {
+		time.Sleep(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+		all.Go(func() {
+			resp, err := (&http.Client{Transport: breaker}).Get(fmt.Sprintf("%s/%d", url, n))
+			if err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+func pack(from, to string) {
+	in, err := os.Open(from)
 	check(err)
-	out, err := os.Create("access.log.gz")
+	defer in.Close()
+	out, err := os.Create(to)
 	check(err)
 	packed, _ := gzip.NewWriterLevel(out, gzip.BestCompression)
 	_, err = io.Copy(packed, in)

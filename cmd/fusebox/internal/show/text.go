@@ -43,6 +43,10 @@ func (f *Facts) Text(w io.Writer) error {
 }
 
 func (f *Facts) file(b *strings.Builder, file *read.File) {
+	if file.Lines == 0 {
+		fmt.Fprintf(b, "%s: it is empty\n", visible.Text(file.Name))
+		return
+	}
 	fmt.Fprintf(b, "%s: %s, %s, %s: %s succeeded, %s failed, %s say nothing of the upstream\n",
 		visible.Text(file.Name), visible.Text(file.Format), counted(file.Lines, "line"), counted(file.Calls, "call"),
 		count(file.Success), count(file.Failure), count(file.Ignored))
