@@ -17,7 +17,7 @@ type spread struct {
 }
 
 // mostOfASecond is how many calls of one second are held.
-const mostOfASecond = 1 << 19
+const mostOfASecond = 1 << 17
 
 // add takes a call whose stamp's second is at, or a further attempt on the line of the call before, and appends to out
 // what of earlier seconds is done.
