@@ -314,7 +314,7 @@ func infer(line []byte, as string) *textFormat {
 	case n > 0:
 		b.take(before[0], clientAddr)
 	}
-	for b.at < at && b.line[b.at] != '[' {
+	for b.at < at && b.line[b.at] != '[' && !b.bad {
 		rest := b.line[b.at:at]
 		word, _, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
 		if word == "" {
@@ -348,6 +348,7 @@ type builder struct {
 	at    int
 	text  string // since the last step
 	first string // before the first
+	bad   bool   // it is not what it looked like
 	steps []step
 }
 
@@ -355,8 +356,16 @@ func (b *builder) rest() string { return b.line[b.at:] }
 
 // take makes a step of the next text, what is before it being text between steps.
 func (b *builder) take(text string, is field) {
-	skipped := len(b.rest()) - len(strings.TrimLeft(b.rest(), `" [`))
-	i := skipped + strings.Index(b.rest()[skipped:], text)
+	skipped := 0
+	if len(b.steps) > 0 && strings.HasPrefix(b.rest(), `"`) { // of the step before
+		skipped = 1
+	}
+	found := strings.Index(b.rest()[skipped:], text)
+	if found < 0 {
+		b.bad = true
+		return
+	}
+	i := skipped + found
 	between := b.rest()[:i]
 	if len(b.steps) == 0 {
 		b.first = between
@@ -477,7 +486,7 @@ func (b *builder) tail(as string) *textFormat {
 		last.ends = b.line[b.at:]
 	}
 	f, err := newTextFormat(self, b.first, onlyOnce(b.steps))
-	if err != nil {
+	if err != nil || b.bad {
 		return nil
 	}
 	f.guessed = true
@@ -503,7 +512,7 @@ func (b *builder) has(is field) bool {
 // pairs makes steps of name=value and name="value", and of what is between them.
 func (b *builder) pairs(words []string, rest string) {
 	addressed := strings.Contains(rest, "ua=") || strings.Contains(rest, "upstream")
-	for len(strings.TrimLeft(strings.TrimPrefix(b.rest(), `"`), " ")) > 0 {
+	for !b.bad && len(strings.TrimLeft(strings.TrimPrefix(b.rest(), `"`), " ")) > 0 {
 		from := b.rest()
 		skipped := len(from) - len(strings.TrimLeft(strings.TrimPrefix(from, `"`), " "))
 		next := from[skipped:]

@@ -12,7 +12,7 @@ import (
 type order struct {
 	window  int64
 	most    int // calls
-	buckets [][]record.Call
+	buckets []bucket
 	base    int64 // the first interval that is held
 	edge    int64 // what began in intervals before it is not waited for any more
 	latest  int64 // end
@@ -21,9 +21,22 @@ type order struct {
 
 	ripe    []record.Call // in order, to be given next
 	at      int
-	spare   [][]record.Call
+	spare   *chunk
 	scratch []record.Call
 	tight   int64 // how often there were too many calls for the window
+}
+
+// bucket is the calls of an interval, in chunks so that no memory is moved or given up.
+type bucket struct {
+	first, last *chunk
+	n           int
+}
+
+const chunkCalls = 128
+
+type chunk struct {
+	calls [chunkCalls]record.Call
+	next  *chunk
 }
 
 // interval is 2^27 ns, 134 ms.
@@ -34,7 +47,7 @@ func newOrder(window int64, most int) *order {
 	for int64(n) < window>>interval+3 {
 		n *= 2
 	}
-	return &order{window: window, most: most, buckets: make([][]record.Call, n)}
+	return &order{window: window, most: most, buckets: make([]bucket, n)}
 }
 
 // room says what call may be added: it returns false as long as calls are to be taken first.
@@ -70,12 +83,29 @@ func (o *order) add(c record.Call) (moved bool) {
 		}
 	}
 	b := &o.buckets[at&int64(len(o.buckets)-1)]
-	if *b == nil && len(o.spare) > 0 {
-		*b, o.spare = o.spare[len(o.spare)-1], o.spare[:len(o.spare)-1]
+	in := b.n % chunkCalls
+	if in == 0 {
+		o.grow(b)
 	}
-	*b = append(*b, c)
+	b.last.calls[in] = c
+	b.n++
 	o.n++
 	return moved
+}
+
+// grow gives a bucket one more chunk.
+func (o *order) grow(b *bucket) {
+	c := o.spare
+	if c == nil {
+		c = new(chunk)
+	}
+	o.spare, c.next = c.next, nil
+	if b.last == nil {
+		b.first = c
+	} else {
+		b.last.next = c
+	}
+	b.last = c
 }
 
 // finish has all calls given.
@@ -96,12 +126,18 @@ func (o *order) take(buf []record.Call) int {
 
 // ripen makes the first interval ripe.
 func (o *order) ripen() {
-	if cap(o.ripe) > 0 && len(o.spare) < 64 {
-		o.spare = append(o.spare, o.ripe[:0])
-	}
 	b := &o.buckets[o.base&int64(len(o.buckets)-1)]
-	o.ripe, o.at, *b = *b, 0, nil
-	o.n -= len(o.ripe)
+	o.ripe, o.at = o.ripe[:0], 0
+	for c, left := b.first, b.n; left > 0; {
+		n := min(left, len(c.calls))
+		o.ripe = append(o.ripe, c.calls[:n]...)
+		left -= n
+		next := c.next
+		c.next, o.spare = o.spare, c
+		c = next
+	}
+	o.n -= b.n
+	*b = bucket{}
 	o.base++
 	o.sort(o.ripe)
 }
