@@ -57,8 +57,8 @@ func TestOtherSettingsAreSentThoughNothingElseHasChanged(t *testing.T) {
 		return transport.Settings{Refusal: transport.RPCUnavailable}
 	})
 	assert.Equal(t, []string{"refusal"}, s.change().Rows[0].Circuit.Own)
-	w.breaker.SetPolicy(policy.Adaptive{})
-	assert.Equal(t, "policy.Adaptive", s.change().Rows[0].Circuit.Policy)
+	w.breaker.SetPolicy(policy.Classic{Failures: 3, OpenFor: time.Hour}.Rules()) // the same by another name
+	assert.Equal(t, "policy.Rules", s.change().Rows[0].Circuit.Policy)
 	s.close()
 }
 
