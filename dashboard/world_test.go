@@ -104,7 +104,9 @@ type circuit struct {
 	ForcedBy       string `json:"forced_by"`
 	Cause          string
 	RefusedBecause string `json:"refused_because"`
-	FailedCalls    int    `json:"failed_calls"`
+	Policy         string
+	Own            []string
+	FailedCalls    int `json:"failed_calls"`
 	Refusals       int
 	Samples        []struct {
 		Cause string
@@ -196,6 +198,7 @@ func (w *world) watch() *stream {
 
 func (s *stream) next() (e event) {
 	s.t.Helper()
+	defer time.AfterFunc(patience, s.close).Stop()
 	for {
 		line, err := s.in.ReadString('\n')
 		require.NoError(s.t, err)
