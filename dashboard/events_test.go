@@ -202,7 +202,7 @@ func TestTimeoutsOfTheServerDoNotEndTheStream(t *testing.T) {
 			w.board.SetPatience(200 * time.Millisecond)
 			w.call(1)
 			server := httptest.NewUnstartedServer(w.board)
-			server.Config.WriteTimeout, server.Config.ReadTimeout = 300*time.Millisecond, 300*time.Millisecond
+			server.Config.WriteTimeout, server.Config.ReadTimeout = time.Second, time.Second
 			start(server)
 			plain := w.server
 			defer func() {
