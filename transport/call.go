@@ -267,7 +267,9 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	case outcome != policy.Success || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
-	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
+	if k.permit.Slow() {
+		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
+	} else if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
 	}
 	switch {
@@ -304,6 +306,10 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	now := time.Now()
 	result := policy.Result{Outcome: outcome, Cause: cause, Trace: k.trace}
+	if outcome == policy.Success && k.c.Config().Timed { // and may be too slow for a rule
+		k.trace = k.t.traceOf(k.req)
+		result.Trace = k.trace
+	}
 	if k.check == nil { // how long a check takes says nothing of other calls
 		result.Elapsed = k.elapsed()
 	}
