@@ -35,8 +35,8 @@
 // # What is simulated
 //
 // Arrivals are Poisson. Latency is lognormal, 30 ms at the median; callers wait 2 s for each try unless the scenario
-// says otherwise, and read bodies to the end. Every scenario has healthy time before and after its trouble, whose length
-// varies by up to 10 % with the seed, so that no breaker's timer fits it by luck.
+// says otherwise, and read bodies to the end. Every scenario has healthy time before and after its trouble, whose
+// length varies by up to 10 % with the seed, so that no breaker's timer fits it by luck.
 //
 // A peer sees what its users' RoundTripper sees: headers or an error. 500 and beyond, transport errors and timeouts are
 // failures; a caller's cancellation is not counted where the API lets one say so, which is noted where not. No peer

@@ -31,12 +31,15 @@ type options struct {
 func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	fs := flag.NewFlagSet("decisions", handling)
 	var (
-		o         options
-		subject   = fs.String("subject", "", "run only subjects whose name matches this regular expression (the oracle always runs)")
-		scenario  = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
-		fleets    = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
-		seeds     = fs.Int("seeds", heldOutSeeds, fmt.Sprintf("number of held-out `seeds`, from %d on", firstHeldOutSeed))
-		seedList  = fs.String("seed", "", fmt.Sprintf("comma-separated `seeds` instead; those from %d on are for tuning", firstTuningSeed))
+		o       options
+		subject = fs.String("subject", "",
+			"run only subjects whose name matches this regular expression (the oracle always runs)")
+		scenario = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
+		fleets   = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
+		seeds    = fs.Int("seeds", heldOutSeeds,
+			fmt.Sprintf("number of held-out `seeds`, from %d on", firstHeldOutSeed))
+		seedList = fs.String("seed", "",
+			fmt.Sprintf("comma-separated `seeds` instead; those from %d on are for tuning", firstTuningSeed))
 		scaleList = fs.String("scale", "1", "comma-separated `factors` of every rate and capacity")
 	)
 	fs.StringVar(&o.out, "out", "decisions/out", "`folder` for the SVGs; empty: none")
@@ -72,11 +75,13 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		o.table.seeds = append(o.table.seeds, firstHeldOutSeed+uint64(n))
 	}
 	if *seedList != "" {
-		if o.table.seeds, err = list(*seedList, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }); err != nil {
+		seed := func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }
+		if o.table.seeds, err = list(*seedList, seed); err != nil {
 			return nil, err
 		}
 	}
-	if o.table.scales, err = list(*scaleList, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }); err != nil {
+	scale := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+	if o.table.scales, err = list(*scaleList, scale); err != nil {
 		return nil, err
 	}
 	for _, scale := range o.table.scales {

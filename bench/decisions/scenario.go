@@ -50,7 +50,8 @@ func (s *scenario) world(seed uint64, scale float64) world {
 	}
 }
 
-// call says how long a call takes that takes long by nature, 0 for any other, and how long its caller waits; 0 for any time.
+// call says how long a call takes that takes long by nature, 0 for any other, and how long its caller waits; 0 for any
+// time.
 func (w world) call(t time.Duration, c coin) (takes, patience time.Duration) {
 	if w.long != nil {
 		if takes, patience = w.long(w, t, c); takes > 0 {
