@@ -3,11 +3,11 @@ package decide
 import "github.com/fusebox-go/fusebox/internal/statemachine"
 
 const (
-	// defaultCircuits is how many circuits there are at most, as of a Transport; idleTrouble and mostSteps are its
-	// own, too.
-	defaultCircuits = 16384
-	idleTrouble     = 3600e9
-	mostSteps       = 256
+	defaultCircuits = 16384  // of a run at most, as of a Transport
+	idleTrouble     = 3600e9 // as of a Transport
+	// mostSteps bounds the search for a circuit to forget. It is an eighth of a Transport's, which does not meet that many
+	// new keys in a second.
+	mostSteps = 32
 )
 
 // circuits are those of a run. What is forgotten to make room is found as by a Transport.

@@ -126,7 +126,7 @@ func TestACircuitNeverHearsOfACallThatItRefused(t *testing.T) {
 }
 
 func TestBatchesAndProcessorsMakeNoDifference(t *testing.T) {
-	all := traffic(20_000, time.Millisecond, 7, 20)
+	all := traffic(6000, 3*time.Millisecond, 7, 20)
 	want := play(Options{Policies: three, Clients: 3}, all, len(all))
 	for _, batch := range []int{1, 100, 8192} {
 		for _, processors := range []int{1, 2} {
@@ -142,7 +142,7 @@ func TestBatchesAndProcessorsMakeNoDifference(t *testing.T) {
 
 // Forks of a circuit are runs of their own: with the same chance they do the same.
 func TestTheForksOfASeedDoWhatTheFirstRunDoes(t *testing.T) {
-	all := traffic(50_000, time.Millisecond, 3, 30)
+	all := traffic(10_000, 3*time.Millisecond, 3, 30)
 	r := New(Options{Policies: three[:1], Seeds: 4})
 	for _, config := range r.runs[0].configs {
 		config.Random = func() float64 { return 0.4 }
@@ -161,7 +161,7 @@ func TestTheForksOfASeedDoWhatTheFirstRunDoes(t *testing.T) {
 }
 
 func TestSeedsDifferByAsMuchAsRunsOfTheirOwnDo(t *testing.T) {
-	all := calls(20_000, 7*ms, func(i int) int { return outage(200, 250)(i % 300) })
+	all := calls(8000, 7*ms, func(i int) int { return outage(200, 250)(i % 300) })
 	forked := play(Options{Policies: three[:1], Seeds: 16}, all, 8192).Outcomes[0]
 	var own Range
 	for seed := range 16 {
@@ -213,7 +213,7 @@ func TestAStripHasEveryCallHoweverOftenItsColumnsAreJoined(t *testing.T) {
 }
 
 func TestCircuitsAreBoundedAndTroubleIsNotWhatIsForgotten(t *testing.T) {
-	const keys = 3 * defaultCircuits
+	const keys = 2 * defaultCircuits
 	var all []record.Call
 	for i := range 10 { // one in trouble
 		all = append(all, call(epoch+int64(i)*ms, ms, 503))
