@@ -20,7 +20,7 @@ func Formats() []string {
 // given are the formats that need nothing but their name.
 var given = map[string]format{
 	"haproxy": haproxy, "squid": squid, "caddy": caddyJSON, "envoy": envoy, "envoy-json": envoyJSON, "alb": alb,
-	"gcp": gcpJSON, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
+	"gcp": gcpJSON, "otlp-protojson": protojsonSpans, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
 }
 
 // formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the file.
@@ -36,11 +36,11 @@ func formatOf(s *settings, start []byte, whole bool) (format, error) {
 	case kind == "nginx" && more:
 		return nginxFormat(argument)
 	case kind == "apache" && more:
-		return percentFormat(about{name: s.Format, cannotShow: apacheCannot}, nicknamed(argument))
+		return percentFormat(about{name: s.Format, key: apacheKey, cannotShow: apacheCannot}, nicknamed(argument))
 	case kind == "varnishncsa" && more:
-		return percentFormat(about{name: s.Format, cannotShow: varnishCannot}, argument)
+		return percentFormat(about{name: s.Format, key: varnishKey, cannotShow: varnishCannot}, argument)
 	case kind == "lighttpd" && more:
-		return percentFormat(about{name: s.Format, end: true, cannotShow: lighttpdCannot}, argument)
+		return percentFormat(about{name: s.Format, end: true, key: "host", cannotShow: lighttpdCannot}, argument)
 	case more:
 	case kind == "nginx-json":
 		return nginxJSONOf(start), nil
@@ -50,11 +50,11 @@ func formatOf(s *settings, start []byte, whole bool) (format, error) {
 		return cloudfrontOf(start)
 	case kind == "otlp":
 		return otlpOf(start), nil
-	case kind == "traefik":
+	case kind == "traefik", kind == "traefik-common":
 		if bytes.HasPrefix(bytes.TrimLeft(start, " \r\n\t"), []byte{'{'}) {
 			return traefikJSON, nil
 		}
-		return best(s, inferred(start, kind), start, whole)
+		return best(s, inferred(start, ""), start, whole)
 	case kind == "nginx", kind == "apache", kind == "varnishncsa", kind == "lighttpd":
 		return best(s, inferred(start, kind), start, whole)
 	}
@@ -237,6 +237,11 @@ func inferredMapping(start []byte) format {
 	return f
 }
 
+const (
+	apacheKey  = "the balancer or its worker if the line has it, else the host"
+	varnishKey = "backend if the line has it, else host"
+)
+
 var (
 	apacheCannot = []string{
 		"A caller that leaves is not told: its line has what came of the call.",
@@ -346,7 +351,6 @@ func infer(line []byte, as string) *textFormat {
 type builder struct {
 	line  string
 	at    int
-	text  string // since the last step
 	first string // before the first
 	bad   bool   // it is not what it looked like
 	steps []step
@@ -422,7 +426,7 @@ var ingressFormat = func() *textFormat {
 			f.steps[i+1].listed = true
 		}
 	}
-	f.self.name, f.self.cannotShow = "nginx-ingress", nginxCannot
+	f.self.name, f.self.key, f.self.cannotShow = "nginx-ingress", "the namespace, service and port", nginxCannot
 	return f
 }()
 
@@ -442,7 +446,7 @@ func (b *builder) tail(as string) *textFormat {
 		b.at = len(b.line)
 		b.steps[len(b.steps)-1].ends = `" `
 		b.steps = append(b.steps, step{is: tookUnits})
-		self = about{name: "traefik-common", cannotShow: []string{
+		self = about{name: "traefik-common", key: "frontend if it is there, else server", cannotShow: []string{
 			"A body that was cut off, by whoever it was, is a 200.",
 			"What Traefik answered by itself has no server, and looks like an answer of one.",
 		}}
@@ -468,15 +472,16 @@ func (b *builder) tail(as string) *textFormat {
 	}
 	switch self.name {
 	case "nginx":
-		self.end = true
+		self.end, self.key = true, nginxKey
 		if self.cannotShow = nginxCannot; !b.has(upstreamStatus) {
 			self.cannotShow = combinedCannot
 		}
 	case "lighttpd":
-		self.end, self.cannotShow = true, lighttpdCannot
+		self.end, self.key, self.cannotShow = true, "host", lighttpdCannot
 	case "apache":
-		self.cannotShow = apacheCannot
+		self.key, self.cannotShow = apacheKey, apacheCannot
 	case "varnishncsa":
+		self.key = varnishKey
 		if self.cannotShow = varnishCannot; b.has(errorText) {
 			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only where the status is 5xx: "+
 				"give -format 'varnishncsa:…%{VSL:FetchError}x' to have a body that broke as a failure.")

@@ -8,7 +8,7 @@ import (
 // haproxyLines reads the lines of option httplog, httpslog and tcplog, by themselves or after a header of syslog.
 type haproxyLines struct{ self about }
 
-var haproxy = &haproxyLines{about{name: "haproxy", took: true, resolution: time.Millisecond, cannotShow: []string{
+var haproxy = &haproxyLines{about{name: "haproxy", took: true, resolution: time.Millisecond, key: "backend", cannotShow: []string{
 	"A caller that leaves while it waits is logged as if it had stayed, without option abortonclose.",
 	"A later request of a kept connection that the server breaks off before an answer has no line at all.",
 	"Of a call that was tried again only the last server is named, and the others' failures have no line.",

@@ -33,7 +33,7 @@ var spansCannot = []string{
 }
 
 // otlpSpans reads the spans of OTLP/JSON, one each, and those that protojson has written.
-var otlpSpans = newJSON(about{name: "otlp", took: true, cannotShow: spansCannot,
+var otlpSpans = newJSON(about{name: "otlp", took: true, key: "server and port", cannotShow: spansCannot,
 	elements: [][]string{
 		{"resourceSpans", "scopeSpans", "spans"}, {"resourceSpans", "instrumentationLibrarySpans", "spans"},
 	}}, otlpLine,
@@ -65,7 +65,8 @@ func otlpLine(w *worker, v []value) verdict {
 }
 
 // stdoutSpans reads what stdouttrace writes.
-var stdoutSpans = newJSON(about{name: "stdouttrace", took: true, cannotShow: spansCannot, elements: [][]string{{}}},
+var stdoutSpans = newJSON(about{name: "stdouttrace", took: true, key: "server and port", cannotShow: spansCannot,
+	elements: [][]string{{}}},
 	stdoutLine, "SpanKind", "StartTime", "EndTime", "Attributes", "Status.Code", "Status.Description", "SpanContext")
 
 var stdoutAttribute = treeOf("Key", "Value.Value")
@@ -176,7 +177,7 @@ func eachElement(b []byte, yield func([]byte) bool) bool {
 }
 
 // harEntries reads the entries of HAR files.
-var harEntries = newJSON(about{name: "har", took: true, resolution: time.Millisecond,
+var harEntries = newJSON(about{name: "har", took: true, resolution: time.Millisecond, key: "host and port",
 	elements: [][]string{{"log", "entries"}}, cannotShow: []string{
 		"A timeout of the page's own, such as AbortSignal.timeout, looks like a cancellation.",
 		"The time of a call whose body was cut off is that of its headers; in Playwright's minimal mode no call has a time.",

@@ -414,7 +414,11 @@ func nginxFormat(format string) (*textFormat, error) {
 			steps[i].listed = false
 		}
 	}
-	return newTextFormat(about{name: "nginx:" + format, end: true}, before, onlyOnce(steps))
+	self := about{name: "nginx:" + format, end: true, key: nginxKey, cannotShow: combinedCannot}
+	if slices.ContainsFunc(steps, func(s step) bool { return s.is == upstreamStatus }) {
+		self.cannotShow = nginxCannot
+	}
+	return newTextFormat(self, before, onlyOnce(steps))
 }
 
 // onlyOnce takes the meaning from a field that comes once more, of which the first counts.
@@ -491,8 +495,9 @@ func percentFormat(self about, format string) (*textFormat, error) {
 		if letter == "^" && len(rest) >= 2 { // ^ti, ^to, ^FB
 			letter, rest = letter+rest[:2], rest[2:]
 		}
-		is, known := percentFields[letter]
+		is := percentFields[letter]
 		if argument != "" {
+			var known bool
 			is, known = percentFields["{"+argument+"}"+letter]
 			if strings.HasPrefix(argument, "end:") && letter == "t" {
 				self.end = true
