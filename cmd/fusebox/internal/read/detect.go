@@ -23,7 +23,8 @@ var given = map[string]format{
 	"gcp": gcpJSON, "otlp-protojson": protojsonSpans, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
 }
 
-// formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the file.
+// formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the
+// file.
 func formatOf(s *settings, start []byte, whole bool) (format, error) {
 	kind, argument, more := strings.Cut(s.Format, ":")
 	switch {
@@ -208,8 +209,8 @@ var mappings = []struct {
 	{"error", []string{"error", "err"}},
 }
 
-// inferredMapping is a mapping by what the fields of the first object are called; nil if there is none whose unit of time
-// can be told.
+// inferredMapping is a mapping by what the fields of the first object are called; nil if there is none whose unit of
+// time can be told.
 func inferredMapping(start []byte) format {
 	line, _, _ := bytes.Cut(start, []byte{'\n'})
 	var parts []string
@@ -437,7 +438,8 @@ func (b *builder) tail(as string) *textFormat {
 	words := strings.Fields(rest)
 	self := about{name: as}
 	switch {
-	case strings.HasPrefix(rest, " ") && strings.Count(rest, "] [") == 1 && len(words) >= 9 && !strings.Contains(rest, "="):
+	case strings.HasPrefix(rest, " ") && strings.Count(rest, "] [") == 1 && len(words) >= 9 &&
+		!strings.Contains(rest, "="):
 		return ingressFormat
 	case len(words) == 4 && strings.HasSuffix(rest, "ms") && words[1][0] == '"' && words[2][0] == '"':
 		b.word(none)
@@ -466,8 +468,8 @@ func (b *builder) tail(as string) *textFormat {
 	if self.name == "" {
 		self.name = "nginx"
 		if !b.has(upstreamStatus) && !b.has(tookSeconds) && !b.has(epochTime) {
-			self.notes = append(self.notes, "It is read as nginx writes it, with the end as its stamp: Apache has the start "+
-				"there, and needs -format apache.")
+			self.notes = append(self.notes, "It is read as nginx writes it, with the end as its stamp: Apache "+
+				"has the start there, and needs -format apache.")
 		}
 	}
 	switch self.name {
@@ -483,8 +485,8 @@ func (b *builder) tail(as string) *textFormat {
 	case "varnishncsa":
 		self.key = varnishKey
 		if self.cannotShow = varnishCannot; b.has(errorText) {
-			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only where the status is 5xx: "+
-				"give -format 'varnishncsa:…%{VSL:FetchError}x' to have a body that broke as a failure.")
+			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only where the status is "+
+				"5xx: give -format 'varnishncsa:…%{VSL:FetchError}x' to have a body that broke as a failure.")
 		}
 	}
 	if last := &b.steps[len(b.steps)-1]; last.ends == "" && last.is != errorText && b.at < len(b.line) {

@@ -34,12 +34,13 @@ func newJSON(self about, read func(w *worker, v []value) verdict, names ...strin
 	return &jsonFormat{self: self, names: names, tree: treeOf(names...), read: read}
 }
 
-var caddyJSON = newJSON(about{name: "caddy", end: true, took: true, resolution: time.Microsecond, key: "host", cannotShow: []string{
-	"It does not name the upstream: the key is the host that was asked for.",
-	"A body that was cut off, by whoever it was, is a 200: of a duration of 0 from Caddy 2.7 on, before that it looks well.",
-	"What Caddy answered by itself looks like the upstream's answer.",
-	"A status of 0, of Caddy before 2.7, is a caller that left or a websocket that went well.",
-}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri", "request.remote_ip",
+var caddyJSON = newJSON(about{name: "caddy", end: true, took: true, resolution: time.Microsecond,
+	key: "host", cannotShow: []string{
+		"It does not name the upstream: the key is the host that was asked for.",
+		"A body that was cut off, by whoever it was, is a 200, with a duration of 0 in Caddy 2.11 and none to tell in 2.6.",
+		"What Caddy answered by itself looks like the upstream's answer.",
+		"A status of 0, as of Caddy 2.6, is a caller that left or a websocket that went well.",
+	}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri", "request.remote_ip",
 	"request.client_ip")
 
 func caddyLine(w *worker, v []value) verdict {

@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,7 +72,7 @@ func newTextFormat(self about, before string, steps []step) (*textFormat, error)
 	f := &textFormat{self: self, before: before, steps: steps}
 	for i, s := range steps {
 		if s.ends == "" && i < len(steps)-1 {
-			return nil, fmt.Errorf("nothing is between two fields of the format, so that none can be told from the other")
+			return nil, errors.New("nothing is between two fields of the format, so that neither can be told")
 		}
 		f.has[s.is] = true
 	}
