@@ -485,8 +485,8 @@ func (b *builder) tail(as string) *textFormat {
 	case "varnishncsa":
 		self.key = varnishKey
 		if self.cannotShow = varnishCannot; b.has(errorText) {
-			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only where the status is "+
-				"5xx: give -format 'varnishncsa:…%{VSL:FetchError}x' to have a body that broke as a failure.")
+			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only if the status is "+
+				"5xx: -format 'varnishncsa:…%{VSL:FetchError}x' has a body that broke as a failure.")
 		}
 	}
 	if last := &b.steps[len(b.steps)-1]; last.ends == "" && last.is != errorText && b.at < len(b.line) {

@@ -37,11 +37,11 @@ func newJSON(self about, read func(w *worker, v []value) verdict, names ...strin
 var caddyJSON = newJSON(about{name: "caddy", end: true, took: true, resolution: time.Microsecond,
 	key: "host", cannotShow: []string{
 		"It does not name the upstream: the key is the host that was asked for.",
-		"A body that was cut off, by whoever it was, is a 200, with a duration of 0 in Caddy 2.11 and none to tell in 2.6.",
+		"A body that was cut off, by whoever it was, is a 200: of a duration of 0 in Caddy 2.11.",
 		"What Caddy answered by itself looks like the upstream's answer.",
 		"A status of 0, as of Caddy 2.6, is a caller that left or a websocket that went well.",
-	}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri", "request.remote_ip",
-	"request.client_ip")
+	}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri",
+	"request.remote_ip", "request.client_ip")
 
 func caddyLine(w *worker, v []value) verdict {
 	if msg := v[1].raw; string(msg) != "handled request" || !v[2].present {

@@ -180,7 +180,7 @@ func eachElement(b []byte, yield func([]byte) bool) bool {
 var harEntries = newJSON(about{name: "har", took: true, resolution: time.Millisecond, key: "host and port",
 	elements: [][]string{{"log", "entries"}}, cannotShow: []string{
 		"A timeout of the page's own, such as AbortSignal.timeout, looks like a cancellation.",
-		"The time of a call whose body was cut off is that of its headers; in Playwright's minimal mode none has a time.",
+		"The time of a call whose body was cut off is that of its headers and, in Playwright's minimal mode, of none.",
 		"Calls that the browser answered from its cache or never sent say nothing of the upstream.",
 	}}, harLine,
 	"startedDateTime", "time", "request.method", "request.url", "response.status", "response._failureText",
