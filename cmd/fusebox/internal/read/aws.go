@@ -10,10 +10,11 @@ import (
 // albLines reads the access logs of AWS application load balancers.
 type albLines struct{ self about }
 
-var alb = &albLines{about{name: "alb", end: true, took: true, resolution: time.Microsecond, cannotShow: []string{
-	"A body that broke is not told from one that arrived.",
-	"A websocket has its line when it closes.",
-}}}
+var alb = &albLines{about{name: "alb", end: true, took: true, resolution: time.Microsecond,
+	key: "target group", cannotShow: []string{
+		"A body that broke is not told from one that arrived.",
+		"A websocket has its line when it closes.",
+	}}}
 
 func (a *albLines) about() *about { return &a.self }
 
@@ -124,13 +125,16 @@ func newCloudfront(names []byte) (*cloudfrontLines, error) {
 		return slices.IndexFunc(all, func(b []byte) bool { return string(b) == name })
 	}
 	c := &cloudfrontLines{
-		self: about{name: "cloudfront", end: true, whole: true, took: true, resolution: time.Second, cannotShow: []string{
-			"It does not name the origin: the key is the host that was asked for.",
-			"It is what the edge answered: what an origin failed and the edge tried again looks well.",
-		}},
-		date: at("date"), clock: at("time"), status: at("sc-status"), took: at("time-taken"), first: at("time-to-first-byte"),
-		host: at("cs(Host)"), header: at("x-host-header"), path: at("cs-uri-stem"), method: at("cs-method"),
-		result: at("x-edge-result-type"), detail: at("x-edge-detailed-result-type"), client: at("c-ip"), fields: len(all),
+		self: about{name: "cloudfront", end: true, whole: true, took: true, resolution: time.Second, key: "host",
+			cannotShow: []string{
+				"It does not name the origin: the key is the host that was asked for.",
+				"It is what the edge answered: what an origin failed and the edge tried again looks well.",
+			}},
+		date: at("date"), clock: at("time"), status: at("sc-status"), took: at("time-taken"),
+		first: at("time-to-first-byte"),
+		host:  at("cs(Host)"), header: at("x-host-header"), path: at("cs-uri-stem"), method: at("cs-method"),
+		result: at("x-edge-result-type"), detail: at("x-edge-detailed-result-type"), client: at("c-ip"),
+		fields: len(all),
 	}
 	if c.date < 0 || c.clock < 0 || c.status < 0 {
 		return nil, fmt.Errorf("the #Fields are without date, time or sc-status")

@@ -20,10 +20,11 @@ type block struct {
 	now                            []byte // the line that is read
 	lines, others, strangers, left int64
 	calls                          []record.Call
-	seconds                        []int64 // of the stamps of calls if no more is known of them, times 2, and 1 more of a further attempt
-	counts                         [readings]int64
-	strange                        []Line // with numbers from 1 in the block
-	shown                          []shown
+	// seconds of the stamps of calls if no more is known of them, times 2, and 1 more of a further attempt
+	seconds []int64
+	counts  [readings]int64
+	strange []Line // with numbers from 1 in the block
+	shown   []shown
 }
 
 type shown struct {
@@ -118,7 +119,8 @@ func newCrew(n int, s *settings) *crew {
 	return c
 }
 
-// run cuts a file and gives the blocks to the crew, and in order to the file's queue. It uses those again that are free.
+// run cuts a file and gives the blocks to the crew, and in order to the file's queue. It uses those again that are
+// free.
 func (c *crew) run(cut *cutter, f *file) {
 	run := c.group.Go
 	if f.told.Name == "-" { // a read of which nobody may be able to end

@@ -20,10 +20,11 @@ func Formats() []string {
 // given are the formats that need nothing but their name.
 var given = map[string]format{
 	"haproxy": haproxy, "squid": squid, "caddy": caddyJSON, "envoy": envoy, "envoy-json": envoyJSON, "alb": alb,
-	"gcp": gcpJSON, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
+	"gcp": gcpJSON, "otlp-protojson": protojsonSpans, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
 }
 
-// formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the file.
+// formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the
+// file.
 func formatOf(s *settings, start []byte, whole bool) (format, error) {
 	kind, argument, more := strings.Cut(s.Format, ":")
 	switch {
@@ -36,11 +37,11 @@ func formatOf(s *settings, start []byte, whole bool) (format, error) {
 	case kind == "nginx" && more:
 		return nginxFormat(argument)
 	case kind == "apache" && more:
-		return percentFormat(about{name: s.Format, cannotShow: apacheCannot}, nicknamed(argument))
+		return percentFormat(about{name: s.Format, key: apacheKey, cannotShow: apacheCannot}, nicknamed(argument))
 	case kind == "varnishncsa" && more:
-		return percentFormat(about{name: s.Format, cannotShow: varnishCannot}, argument)
+		return percentFormat(about{name: s.Format, key: varnishKey, cannotShow: varnishCannot}, argument)
 	case kind == "lighttpd" && more:
-		return percentFormat(about{name: s.Format, end: true, cannotShow: lighttpdCannot}, argument)
+		return percentFormat(about{name: s.Format, end: true, key: "host", cannotShow: lighttpdCannot}, argument)
 	case more:
 	case kind == "nginx-json":
 		return nginxJSONOf(start), nil
@@ -50,11 +51,11 @@ func formatOf(s *settings, start []byte, whole bool) (format, error) {
 		return cloudfrontOf(start)
 	case kind == "otlp":
 		return otlpOf(start), nil
-	case kind == "traefik":
+	case kind == "traefik", kind == "traefik-common":
 		if bytes.HasPrefix(bytes.TrimLeft(start, " \r\n\t"), []byte{'{'}) {
 			return traefikJSON, nil
 		}
-		return best(s, inferred(start, kind), start, whole)
+		return best(s, inferred(start, ""), start, whole)
 	case kind == "nginx", kind == "apache", kind == "varnishncsa", kind == "lighttpd":
 		return best(s, inferred(start, kind), start, whole)
 	}
@@ -208,8 +209,8 @@ var mappings = []struct {
 	{"error", []string{"error", "err"}},
 }
 
-// inferredMapping is a mapping by what the fields of the first object are called; nil if there is none whose unit of time
-// can be told.
+// inferredMapping is a mapping by what the fields of the first object are called; nil if there is none whose unit of
+// time can be told.
 func inferredMapping(start []byte) format {
 	line, _, _ := bytes.Cut(start, []byte{'\n'})
 	var parts []string
@@ -236,6 +237,11 @@ func inferredMapping(start []byte) format {
 	f.self.notes = []string{"The fields were taken for what they are called: -format 'json:" + mapping + "'."}
 	return f
 }
+
+const (
+	apacheKey  = "the balancer or its worker if the line has it, else the host"
+	varnishKey = "backend if the line has it, else host"
+)
 
 var (
 	apacheCannot = []string{
@@ -346,7 +352,6 @@ func infer(line []byte, as string) *textFormat {
 type builder struct {
 	line  string
 	at    int
-	text  string // since the last step
 	first string // before the first
 	bad   bool   // it is not what it looked like
 	steps []step
@@ -422,7 +427,7 @@ var ingressFormat = func() *textFormat {
 			f.steps[i+1].listed = true
 		}
 	}
-	f.self.name, f.self.cannotShow = "nginx-ingress", nginxCannot
+	f.self.name, f.self.key, f.self.cannotShow = "nginx-ingress", "the namespace, service and port", nginxCannot
 	return f
 }()
 
@@ -433,7 +438,8 @@ func (b *builder) tail(as string) *textFormat {
 	words := strings.Fields(rest)
 	self := about{name: as}
 	switch {
-	case strings.HasPrefix(rest, " ") && strings.Count(rest, "] [") == 1 && len(words) >= 9 && !strings.Contains(rest, "="):
+	case strings.HasPrefix(rest, " ") && strings.Count(rest, "] [") == 1 && len(words) >= 9 &&
+		!strings.Contains(rest, "="):
 		return ingressFormat
 	case len(words) == 4 && strings.HasSuffix(rest, "ms") && words[1][0] == '"' && words[2][0] == '"':
 		b.word(none)
@@ -442,7 +448,7 @@ func (b *builder) tail(as string) *textFormat {
 		b.at = len(b.line)
 		b.steps[len(b.steps)-1].ends = `" `
 		b.steps = append(b.steps, step{is: tookUnits})
-		self = about{name: "traefik-common", cannotShow: []string{
+		self = about{name: "traefik-common", key: "frontend if it is there, else server", cannotShow: []string{
 			"A body that was cut off, by whoever it was, is a 200.",
 			"What Traefik answered by itself has no server, and looks like an answer of one.",
 		}}
@@ -462,24 +468,25 @@ func (b *builder) tail(as string) *textFormat {
 	if self.name == "" {
 		self.name = "nginx"
 		if !b.has(upstreamStatus) && !b.has(tookSeconds) && !b.has(epochTime) {
-			self.notes = append(self.notes, "It is read as nginx writes it, with the end as its stamp: Apache has the start "+
-				"there, and needs -format apache.")
+			self.notes = append(self.notes, "It is read as nginx writes it, with the end as its stamp: Apache "+
+				"has the start there, and needs -format apache.")
 		}
 	}
 	switch self.name {
 	case "nginx":
-		self.end = true
+		self.end, self.key = true, nginxKey
 		if self.cannotShow = nginxCannot; !b.has(upstreamStatus) {
 			self.cannotShow = combinedCannot
 		}
 	case "lighttpd":
-		self.end, self.cannotShow = true, lighttpdCannot
+		self.end, self.key, self.cannotShow = true, "host", lighttpdCannot
 	case "apache":
-		self.cannotShow = apacheCannot
+		self.key, self.cannotShow = apacheKey, apacheCannot
 	case "varnishncsa":
+		self.key = varnishKey
 		if self.cannotShow = varnishCannot; b.has(errorText) {
-			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only where the status is 5xx: "+
-				"give -format 'varnishncsa:…%{VSL:FetchError}x' to have a body that broke as a failure.")
+			self.notes = append(self.notes, "What err= says is taken for the error of a fetch only if the status is "+
+				"5xx: -format 'varnishncsa:…%{VSL:FetchError}x' has a body that broke as a failure.")
 		}
 	}
 	if last := &b.steps[len(b.steps)-1]; last.ends == "" && last.is != errorText && b.at < len(b.line) {

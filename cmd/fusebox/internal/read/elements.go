@@ -5,9 +5,10 @@ import (
 	"io"
 )
 
-// elements makes lines of what is in arrays of JSON documents, so that a document of any size is read element by element.
-// It reads r, which is documents one after the other, and gives the elements of the arrays at paths, each on a line; the
-// documents themselves if a path is empty. What is no JSON any more ends at the next document that begins a line.
+// elements makes lines of what is in arrays of JSON documents, so that a document of any size is read element by
+// element. It reads r, which is documents one after the other, and gives the elements of the arrays at paths, each on a
+// line; the documents themselves if a path is empty. What is no JSON any more ends at the next document that begins a
+// line.
 type elements struct {
 	r     io.Reader
 	paths [][]string

@@ -8,10 +8,13 @@ import (
 // envoyLines reads Envoy's default format, also with a word such as ACCESS before it.
 type envoyLines struct{ self about }
 
-var envoy = &envoyLines{about{name: "envoy", took: true, resolution: time.Millisecond, cannotShow: []string{
+var envoy = &envoyLines{about{name: "envoy", took: true, resolution: time.Millisecond,
+	key: "cluster if the line has one, else host", cannotShow: envoyCannot}}
+
+var envoyCannot = []string{
 	"Of a call that was tried again only the last host is named.",
 	"A line of a TCP proxy has no status.",
-}}}
+}
 
 func (e *envoyLines) about() *about { return &e.self }
 

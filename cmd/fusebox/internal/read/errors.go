@@ -2,8 +2,8 @@ package read
 
 import "bytes"
 
-// errorWords are what the text of an error has in it, in lower case, the first that it has deciding. before is the reading
-// if there was no status, after if there was one, and so an answer.
+// errorWords are what the text of an error has in it, in lower case, the first that it has deciding. before is the
+// reading if there was no status, after if there was one, and so an answer.
 var errorWords = []struct {
 	words         string
 	before, after reading

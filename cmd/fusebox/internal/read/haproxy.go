@@ -8,13 +8,14 @@ import (
 // haproxyLines reads the lines of option httplog, httpslog and tcplog, by themselves or after a header of syslog.
 type haproxyLines struct{ self about }
 
-var haproxy = &haproxyLines{about{name: "haproxy", took: true, resolution: time.Millisecond, cannotShow: []string{
-	"A caller that leaves while it waits is logged as if it had stayed, without option abortonclose.",
-	"A later request of a kept connection that the server breaks off before an answer has no line at all.",
-	"Of a call that was tried again only the last server is named, and the others' failures have no line.",
-	"With option logasap (a + before the time) a body that breaks later looks well.",
-	"A line of option tcplog is a connection: a status of 500 within it is not seen.",
-}}}
+var haproxy = &haproxyLines{about{name: "haproxy", took: true, resolution: time.Millisecond,
+	key: "backend", cannotShow: []string{
+		"A caller that leaves while it waits is logged as if it had stayed, without option abortonclose.",
+		"A later request of a kept connection that the server breaks off before an answer has no line at all.",
+		"Of a call that was tried again only the last server is named, and the others' failures have no line.",
+		"With option logasap (a + before the time) a body that breaks later looks well.",
+		"A line of option tcplog is a connection: a status of 500 within it is not seen.",
+	}}}
 
 func (h *haproxyLines) about() *about { return &h.self }
 
@@ -230,8 +231,8 @@ func notACall(b []byte) verdict {
 	return isStrange
 }
 
-// timersOf reads numbers of milliseconds with slashes between them, in nanoseconds, -1 as it is, and whether the last has
-// a + before it. n is 0 if one is none.
+// timersOf reads numbers of milliseconds with slashes between them, in nanoseconds, -1 as it is, and whether the last
+// has a + before it. n is 0 if one is none.
 func timersOf(b []byte, t *[5]int64) (n int, plus bool) {
 	for ; n < len(t); n++ {
 		part := b

@@ -34,13 +34,14 @@ func newJSON(self about, read func(w *worker, v []value) verdict, names ...strin
 	return &jsonFormat{self: self, names: names, tree: treeOf(names...), read: read}
 }
 
-var caddyJSON = newJSON(about{name: "caddy", end: true, took: true, resolution: time.Microsecond, cannotShow: []string{
-	"It does not name the upstream: the key is the host that was asked for.",
-	"A body that was cut off, by whoever it was, is a 200: of a duration of 0 from Caddy 2.7 on, before that it looks well.",
-	"What Caddy answered by itself looks like the upstream's answer.",
-	"A status of 0, of Caddy before 2.7, is a caller that left or a websocket that went well.",
-}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri", "request.remote_ip",
-	"request.client_ip")
+var caddyJSON = newJSON(about{name: "caddy", end: true, took: true, resolution: time.Microsecond,
+	key: "host", cannotShow: []string{
+		"It does not name the upstream: the key is the host that was asked for.",
+		"A body that was cut off, by whoever it was, is a 200: of a duration of 0 in Caddy 2.11.",
+		"What Caddy answered by itself looks like the upstream's answer.",
+		"A status of 0, as of Caddy 2.6, is a caller that left or a websocket that went well.",
+	}}, caddyLine, "ts", "msg", "status", "duration", "request.host", "request.method", "request.uri",
+	"request.remote_ip", "request.client_ip")
 
 func caddyLine(w *worker, v []value) verdict {
 	if msg := v[1].raw; string(msg) != "handled request" || !v[2].present {
@@ -70,7 +71,7 @@ func caddyLine(w *worker, v []value) verdict {
 	return isCall
 }
 
-var traefikJSON = newJSON(about{name: "traefik", took: true, cannotShow: []string{
+var traefikJSON = newJSON(about{name: "traefik", took: true, key: "service", cannotShow: []string{
 	"A body that was cut off, by whoever it was, and a websocket have an OriginStatus of 0.",
 }}, traefikLine, "StartUTC", "StartLocal", "time", "Duration", "OriginDuration", "OriginStatus", "DownstreamStatus",
 	"ServiceURL.Host", "BackendURL.Host", "ServiceAddr", "ServiceURL", "BackendAddr", "BackendURL", "ServiceName",
@@ -127,16 +128,18 @@ func traefikLine(w *worker, v []value) verdict {
 	return isCall
 }
 
+const nginxKey = "`$proxy_upstream_name` if it is there, else the server asked last, else the host"
+
 var nginxCannot = []string{
 	"A body that the upstream broke off or let stall is a 200, as is one that the caller did not want any more.",
 }
 
 var nginxJSON = newJSON(about{name: "nginx-json", end: true, took: true, whole: true, resolution: time.Second,
-	cannotShow: nginxCannot}, nginxJSONLine, nginxNames...)
+	key: nginxKey, cannotShow: nginxCannot}, nginxJSONLine, nginxNames...)
 
 // nginxJSONms is the same of lines that have $msec.
 var nginxJSONms = newJSON(about{name: "nginx-json", end: true, took: true, resolution: time.Millisecond,
-	cannotShow: nginxCannot}, nginxJSONLine, nginxNames...)
+	key: nginxKey, cannotShow: nginxCannot}, nginxJSONLine, nginxNames...)
 
 var nginxNames = []string{
 	"msec", "time", "time_iso8601", "time_local", "@timestamp", "timestamp", "status", "request_time", "upstream_addr",
@@ -179,7 +182,8 @@ func (w *worker) list(v *value) []byte {
 	return w.plain(v)
 }
 
-var gcpJSON = newJSON(about{name: "gcp", took: true, resolution: time.Microsecond}, gcpLine,
+var gcpJSON = newJSON(about{name: "gcp", took: true, resolution: time.Microsecond, key: "backend service",
+	cannotShow: []string{"What a backend service has tried again has one line."}}, gcpLine,
 	"timestamp", "httpRequest.status", "httpRequest.latency", "httpRequest.requestMethod", "httpRequest.requestUrl",
 	"httpRequest.remoteIp", "httpRequest.cacheHit", "jsonPayload.statusDetails", "resource.labels.backend_service_name",
 	"httpRequest.serverIp", "resource.labels.url_map_name")
@@ -245,7 +249,8 @@ func gcpLine(w *worker, v []value) verdict {
 	return isCall
 }
 
-var envoyJSON = newJSON(about{name: "envoy-json", took: true, resolution: time.Millisecond}, envoyJSONLine,
+var envoyJSON = newJSON(about{name: "envoy-json", took: true, resolution: time.Millisecond,
+	key: "cluster, else host", cannotShow: envoyCannot}, envoyJSONLine,
 	"start_time", "duration", "response_code", "response_flags", "upstream_host", "upstream_cluster", "authority",
 	"method", "path", "downstream_remote_address", "upstream_service_time")
 
@@ -306,7 +311,7 @@ func mappingFormat(name, mapping string) (*jsonFormat, error) {
 	if names[mapStatus] == "" && names[mapError] == "" {
 		return nil, fmt.Errorf("the mapping has to name what came of a call, by status=, error= or both")
 	}
-	self := about{name: name, end: names[mapEnd] != "", took: false}
+	self := about{name: name, end: names[mapEnd] != "", key: "backend= if it is given, else host="}
 	for _, name := range names[mapNs : mapTook+1] {
 		self.took = self.took || name != ""
 	}

@@ -28,10 +28,7 @@ import (
 )
 
 // The calls of testdata/outages were made so, with -write -seconds 60.
-var (
-	write   = flag.Bool("write", false, "write testdata/outages")
-	seconds = flag.Int("seconds", 12, "for how long calls are made behind proxies")
-)
+var seconds = flag.Int("seconds", 12, "for how long calls are made behind proxies")
 
 // outages are what the proxies wrote of the same calls, and callers by its side.
 var outages = []struct {

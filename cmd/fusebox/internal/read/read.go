@@ -16,8 +16,9 @@ type Options struct {
 	// Format is "" or "auto", which looks at the content, or the name of a format, one of Formats, some with what they
 	// are given after a colon, such as "nginx:$remote_addr …" or "json:start=ts,ms=took,status=code,host=peer".
 	Format string
-	// Key is what calls are told apart by: "" for what the format tells best, or "upstream", "backend", "host", "route",
-	// or "route=/users/{id}" for calls of one route alone. By "upstream" each attempt of a proxy is a call of its own.
+	// Key is what calls are told apart by: "" for what the format tells best, or "upstream", "backend", "host",
+	// "route", or "route=/users/{id}" for calls of one route alone. By "upstream" each attempt of a proxy is a call of
+	// its own.
 	Key string
 	// Where are conditions that all must hold of a call that is read, each a field, = or !=, and a value in which * is
 	// anything: "host=api.*", "path!=/health", "status=5*", "method", "client", "key".
@@ -29,9 +30,9 @@ type Options struct {
 	Window time.Duration
 	// Zone is that of times that have none; nil is UTC.
 	Zone *time.Location
-	// Judge is asked what a call tells of its upstream before the reading says so, as the Transport asks its classifier;
-	// nil leaves all to the reading. It sees a Response with a status, and Started and Ended. It is called by many
-	// goroutines at once.
+	// Judge is asked what a call tells of its upstream before the reading says so, as the Transport asks its
+	// classifier; nil leaves all to the reading. It sees a Response with a status, and Started and Ended. It is called
+	// by many goroutines at once.
 	Judge policy.Classifier
 	// Explain has the first three lines of each reading kept, for Report.
 	Explain bool
@@ -66,8 +67,8 @@ func Open(ctx context.Context, o Options, files ...string) (*Source, error) {
 // without pointers, so that it costs next to nothing. A program that reads, and little else, calls it once.
 func SaveMemory() { debug.SetGCPercent(25) }
 
-// Next writes the next calls to buf, in order of their start over all files, and returns how many. With n > 0 the error is
-// nil; after the last call it is io.EOF. It is called by one goroutine at a time.
+// Next writes the next calls to buf, in order of their start over all files, and returns how many. With n > 0 the error
+// is nil; after the last call it is io.EOF. It is called by one goroutine at a time.
 func (s *Source) Next(buf []record.Call) (n int, err error) { return s.next(buf) }
 
 // Keys are the keys of the calls that Next has given.
@@ -76,8 +77,8 @@ func (s *Source) Keys() *record.Keys { return &s.keys }
 // Close ends the reading and closes the files.
 func (s *Source) Close() error { return s.close() }
 
-// Progress is how many bytes have been read of how many, as they are in the files, compressed or not; all is 0 if one of
-// them has no size, as a pipe. It may be called at any time.
+// Progress is how many bytes have been read of how many, as they are in the files, compressed or not; all is 0 if one
+// of them has no size, as a pipe. It may be called at any time.
 func (s *Source) Progress() (read, all int64) { return s.read.Load(), s.all }
 
 // Report says what has been read up to now. It is called by the goroutine that calls Next.

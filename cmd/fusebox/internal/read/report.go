@@ -17,7 +17,8 @@ type Counts struct {
 	NotUnderstood int64 // lines
 	Others        int64 // lines that are understood, and are no calls: comments, a proxy's own messages
 	Left          int64 // calls that Where, Key, From or To leave out
-	// Calls is how many are given, of these outcomes. A line with several attempts is as many calls by the key "upstream".
+	// Calls is how many are given, of these outcomes. A line with several attempts is as many calls by the key
+	// "upstream".
 	Calls, Success, Failure, Ignored int64
 	// Long is how many calls took longer than the window, and so begin at its edge.
 	Long int64

@@ -267,10 +267,12 @@ func (f *file) countOwn() {
 	for i := range f.ready {
 		c := &f.ready[i]
 		f.told.Lines++
-		switch c.Outcome() {
-		case policy.Success:
+		switch outcome := c.Outcome(); {
+		case c.Refused():
+			f.counts[refusedBefore]++
+		case outcome == policy.Success:
 			f.counts[answered]++
-		case policy.Failure:
+		case outcome == policy.Failure:
 			f.counts[failedOther]++
 		default:
 			f.counts[callerLeft]++

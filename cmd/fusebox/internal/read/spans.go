@@ -33,7 +33,7 @@ var spansCannot = []string{
 }
 
 // otlpSpans reads the spans of OTLP/JSON, one each, and those that protojson has written.
-var otlpSpans = newJSON(about{name: "otlp", took: true, cannotShow: spansCannot,
+var otlpSpans = newJSON(about{name: "otlp", took: true, key: "server and port", cannotShow: spansCannot,
 	elements: [][]string{
 		{"resourceSpans", "scopeSpans", "spans"}, {"resourceSpans", "instrumentationLibrarySpans", "spans"},
 	}}, otlpLine,
@@ -44,7 +44,7 @@ var protojsonSpans = func() *jsonFormat {
 	f := *otlpSpans
 	f.self.name = "otlp-protojson"
 	f.self.notes = []string{
-		"This was written by protojson, and is not OTLP/JSON: ids are in base64 and enums are names. Collectors refuse it.",
+		"This was written by protojson and is not OTLP/JSON: ids are base64 and enums are names. Collectors refuse it.",
 	}
 	return &f
 }()
@@ -65,7 +65,8 @@ func otlpLine(w *worker, v []value) verdict {
 }
 
 // stdoutSpans reads what stdouttrace writes.
-var stdoutSpans = newJSON(about{name: "stdouttrace", took: true, cannotShow: spansCannot, elements: [][]string{{}}},
+var stdoutSpans = newJSON(about{name: "stdouttrace", took: true, key: "server and port", cannotShow: spansCannot,
+	elements: [][]string{{}}},
 	stdoutLine, "SpanKind", "StartTime", "EndTime", "Attributes", "Status.Code", "Status.Description", "SpanContext")
 
 var stdoutAttribute = treeOf("Key", "Value.Value")
@@ -154,8 +155,8 @@ func (w *worker) span(start, end int64, attributes *value, each *tree, failed bo
 // unread is no reading.
 const unread = reading(255)
 
-// eachElement calls yield with each element of an array, as it is written, and reports whether it is an array, and yield
-// has always said true. Nothing at all and null are arrays without any.
+// eachElement calls yield with each element of an array, as it is written, and reports whether it is an array, and
+// yield has always said true. Nothing at all and null are arrays without any.
 func eachElement(b []byte, yield func([]byte) bool) bool {
 	if len(b) == 0 || string(b) == "null" {
 		return true
@@ -176,15 +177,15 @@ func eachElement(b []byte, yield func([]byte) bool) bool {
 }
 
 // harEntries reads the entries of HAR files.
-var harEntries = newJSON(about{name: "har", took: true, resolution: time.Millisecond,
+var harEntries = newJSON(about{name: "har", took: true, resolution: time.Millisecond, key: "host and port",
 	elements: [][]string{{"log", "entries"}}, cannotShow: []string{
 		"A timeout of the page's own, such as AbortSignal.timeout, looks like a cancellation.",
-		"The time of a call whose body was cut off is that of its headers; in Playwright's minimal mode no call has a time.",
+		"The time of a call whose body was cut off is that of its headers and, in Playwright's minimal mode, of none.",
 		"Calls that the browser answered from its cache or never sent say nothing of the upstream.",
 	}}, harLine,
 	"startedDateTime", "time", "request.method", "request.url", "response.status", "response._failureText",
-	"response._error", "_wasAborted", "_fromCache", "timings.wait", "timings.receive", "timings.send", "serverIPAddress",
-	"request._failureText", "_failureText", "response._fromDiskCache")
+	"response._error", "_wasAborted", "_fromCache", "timings.wait", "timings.receive", "timings.send",
+	"serverIPAddress", "request._failureText", "_failureText", "response._fromDiskCache")
 
 func harLine(w *worker, v []value) verdict {
 	r := &w.row

@@ -8,9 +8,9 @@ import "github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
 // Lines are written in order of end. So if the stamp is the start, a call that took long comes among calls of a later
 // second, and ended when they did.
 //
-// If it is the end, a second in which an outage begins or ends is not full: of the calls that take long there were none in
-// the second before, or of those that do not none in the one after. These are not spread over all of it, but are at its
-// end or its beginning, as close together as in the full second beside it.
+// If it is the end, a second in which an outage begins or ends is not full: of the calls that take long there were none
+// in the second before, or of those that do not none in the one after. These are not spread over all of it, but are at
+// its end or its beginning, as close together as in the full second beside it.
 type spread struct {
 	end     bool // the stamp is the end
 	begun   bool
@@ -144,7 +144,8 @@ func (s *spread) ends(g *group, after [2]int) {
 // few is how many calls of a second are too few to tell an outage from chance.
 const few = 8
 
-// ascending moves places no more than they must to be in order: to the middle of what was before each and what is after.
+// ascending moves places no more than they must to be in order: to the middle of what was before each and what is
+// after.
 func ascending(places []int64) {
 	lowest := places[len(places)-1]
 	after := make([]int64, len(places))
@@ -159,8 +160,8 @@ func ascending(places []int64) {
 	}
 }
 
-// starts spreads the starts of a second over it. Then, from the last to the first, none ends later than the one that was
-// written after it, and so begins earlier if it took longer; those of earlier seconds are placed by that alone.
+// starts spreads the starts of a second over it. Then, from the last to the first, none ends later than the one that
+// was written after it, and so begins earlier if it took longer; those of earlier seconds are placed by that alone.
 func (s *spread) starts() {
 	g := &s.current
 	begin, n := g.second*second, int64(0)

@@ -8,11 +8,12 @@ import (
 // squidLines reads Squid's native format.
 type squidLines struct{ self about }
 
-var squid = &squidLines{about{name: "squid", end: true, took: true, resolution: time.Millisecond, cannotShow: []string{
-	"A body that broke, and an answer that was not HTTP, are TCP_MISS/200.",
-	"What goes on inside a tunnel: TCP_TUNNEL/200 is a connection that was made.",
-	"By HIER_DIRECT a server has no port: the key is the host and port of the URL.",
-}}}
+var squid = &squidLines{about{name: "squid", end: true, took: true, resolution: time.Millisecond,
+	key: "parent if there is one, else host and port of the URL", cannotShow: []string{
+		"A body that broke, and an answer that was not HTTP, are TCP_MISS/200.",
+		"What goes on inside a tunnel: TCP_TUNNEL/200 is a connection that was made.",
+		"By HIER_DIRECT a server has no port: the key is the host and port of the URL.",
+	}}}
 
 func (s *squidLines) about() *about { return &s.self }
 

@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,7 +72,7 @@ func newTextFormat(self about, before string, steps []step) (*textFormat, error)
 	f := &textFormat{self: self, before: before, steps: steps}
 	for i, s := range steps {
 		if s.ends == "" && i < len(steps)-1 {
-			return nil, fmt.Errorf("nothing is between two fields of the format, so that none can be told from the other")
+			return nil, errors.New("nothing is between two fields of the format, so that neither can be told")
 		}
 		f.has[s.is] = true
 	}
@@ -414,7 +415,11 @@ func nginxFormat(format string) (*textFormat, error) {
 			steps[i].listed = false
 		}
 	}
-	return newTextFormat(about{name: "nginx:" + format, end: true}, before, onlyOnce(steps))
+	self := about{name: "nginx:" + format, end: true, key: nginxKey, cannotShow: combinedCannot}
+	if slices.ContainsFunc(steps, func(s step) bool { return s.is == upstreamStatus }) {
+		self.cannotShow = nginxCannot
+	}
+	return newTextFormat(self, before, onlyOnce(steps))
 }
 
 // onlyOnce takes the meaning from a field that comes once more, of which the first counts.
@@ -491,8 +496,9 @@ func percentFormat(self about, format string) (*textFormat, error) {
 		if letter == "^" && len(rest) >= 2 { // ^ti, ^to, ^FB
 			letter, rest = letter+rest[:2], rest[2:]
 		}
-		is, known := percentFields[letter]
+		is := percentFields[letter]
 		if argument != "" {
+			var known bool
 			is, known = percentFields["{"+argument+"}"+letter]
 			if strings.HasPrefix(argument, "end:") && letter == "t" {
 				self.end = true

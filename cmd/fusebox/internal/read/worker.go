@@ -27,6 +27,7 @@ type about struct {
 	took  bool // lines say how long calls took
 	// resolution is that of the stamp
 	resolution time.Duration
+	key        string // what calls are told apart by if nothing is asked for
 	cannotShow []string
 	notes      []string
 	elements   [][]string // of JSON documents, the paths to the arrays whose elements are the calls

@@ -8,8 +8,8 @@ const MostKeys = 1 << 16
 // Others is the name that all keys share which are beyond MostKeys.
 const Others = "(others)"
 
-// Keys gives each key a number, from 0 in the order in which they are met. Its zero value has none. Numbers are given by
-// one goroutine at a time.
+// Keys gives each key a number, from 0 in the order in which they are met. Its zero value has none. Numbers are given
+// by one goroutine at a time.
 type Keys struct {
 	names   []string
 	numbers map[string]uint32
