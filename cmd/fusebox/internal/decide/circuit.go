@@ -14,6 +14,7 @@ type circuit struct {
 	run     *run
 	key     uint32
 	client  int
+	number  int64 // of its last call, among those of the key
 	seed    int   // 0 for the first run, of which the others are forks
 	wake    int64 // when it wants to be woken; never if it does not
 	out     ends
@@ -56,8 +57,9 @@ func (c *circuit) advance(now int64) {
 	}
 }
 
-// ask has a call ask for its permit, and reports whether it is let through.
-func (c *circuit) ask(call *record.Call) bool {
+// ask has a call ask for its permit, and reports whether it is let through. Until is when its caller is gone; 0 if that is
+// not known.
+func (c *circuit) ask(call *record.Call, until int64) bool {
 	now := at(call.Start)
 	if limit := c.Config().Rules.Limits.InFlight; limit > 0 && len(c.out) >= limit {
 		c.Refuse(now, policy.RefusedLimit)
@@ -66,7 +68,7 @@ func (c *circuit) ask(call *record.Call) bool {
 	permit, ok := c.AcquireClosedAt(now)
 	if !ok {
 		var deadline time.Time
-		if until := c.run.deadline(call); until != 0 {
+		if until != 0 {
 			deadline = at(until)
 		}
 		permit, _ = c.Acquire(now, deadline, statemachine.ToProbe)

@@ -4,6 +4,7 @@ import "github.com/fusebox-go/fusebox/internal/statemachine"
 
 const (
 	defaultCircuits = 16384  // of a run at most, as of a Transport
+	briefCircuits   = 2048   // of one that is brief, of which there are many
 	idleTrouble     = 3600e9 // as of a Transport
 	// mostSteps bounds the search for a circuit to forget. It is an eighth of a Transport's, which does not meet that many
 	// new keys in a second.

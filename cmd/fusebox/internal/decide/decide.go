@@ -36,6 +36,7 @@ type Replay struct {
 	options Options
 	truth   truth
 	runs    []*run
+	facts   []fact // of the calls at hand
 }
 
 // New begins. It panics if a policy makes no sense.
@@ -45,7 +46,7 @@ func New(o Options) *Replay {
 	}
 	r := &Replay{options: o}
 	for _, p := range o.Policies {
-		r.runs = append(r.runs, newRun(p, &o, !p.Brief))
+		r.runs = append(r.runs, newRun(p, &o))
 	}
 	return r
 }
@@ -55,8 +56,13 @@ func (r *Replay) Calls(calls []record.Call) {
 	if len(calls) == 0 {
 		return
 	}
+	if len(r.facts) < len(calls) {
+		r.facts = make([]fact, len(calls))
+	}
 	for i := range calls {
 		r.truth.call(&calls[i])
+		k := &r.truth.keys[calls[i].Key]
+		r.facts[i] = fact{k.Calls, r.deadline(&calls[i], &k.patience)}
 	}
 	if len(r.runs) == 0 {
 		return
@@ -70,11 +76,20 @@ func (r *Replay) Calls(calls []record.Call) {
 				run.stripOf = r.truth.stripOf
 			}
 			for i := range calls {
-				run.call(&calls[i])
+				run.call(&calls[i], r.facts[i])
 			}
 		}
 	}
 	r.share(each)
+}
+
+// deadline is when the caller of a call is gone; 0 if that is not known. It is asked in order of the starts.
+func (r *Replay) deadline(call *record.Call, patience *patience) int64 {
+	if timeout := r.options.Timeout; timeout > 0 {
+		return max(call.End(), call.Start+int64(timeout))
+	}
+	patience.learn(call)
+	return patience.deadline(call)
 }
 
 // share has all runs done, by as many goroutines as there are processors.

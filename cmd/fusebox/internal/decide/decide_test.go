@@ -104,11 +104,11 @@ func TestACircuitNeverHearsOfACallThatItRefused(t *testing.T) {
 	before := play(Options{Policies: three[1:2]}, all, 1000)
 	refused := 0
 	other := append([]record.Call(nil), all...)
-	r := newRun(three[1], &Options{}, true)
+	r := newRun(three[1], &Options{})
 	r.axis = Axis{From: epoch, Width: firstWidth}
 	for i := range all {
 		had := r.Refused
-		r.call(&all[i])
+		r.call(&all[i], fact{number: int64(i + 1)})
 		if r.Refused > had { // turn it round
 			refused++
 			status := 503

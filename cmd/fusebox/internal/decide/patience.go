@@ -28,6 +28,12 @@ func (p *patience) catchUp(now int64) {
 	}
 }
 
+// fact is what is known of a call beside its record.
+type fact struct {
+	number   int64 // among the calls of its key, from 1
+	deadline int64 // when its caller is gone; 0 if that is not known
+}
+
 // deadline is when the caller of a call is gone; 0 if that is not known. It is not before the call's end.
 func (p *patience) deadline(c *record.Call) int64 {
 	if c.Cause().Kind == policy.KindTimeout && c.Took() > 0 {

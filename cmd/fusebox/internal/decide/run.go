@@ -64,14 +64,11 @@ type run struct {
 	spans    []Span
 	left     int // spans beyond mostSpans
 	openFor  time.Duration
-	keys     []Totals // by key; nil if it is not asked for
+	keys     []Totals // by key, as far as any was refused; nil if it is brief
 	lanes    []*Lane  // of the strips of truth, the first of all keys; nil where there is none
 	axis     Axis
 	circuits circuits
 	clients  int
-	timeout  time.Duration          // of callers; 0 if the records tell
-	patience []patience             // by key
-	calls    []int64                // by key, that have begun
 	stripOf  []int16                // of truth
 	configs  []*statemachine.Config // the first run's, and one for each further seed if chance has a say
 	// what was done while there were forks, by the first run and by each fork
@@ -79,12 +76,14 @@ type run struct {
 	forks  []Totals
 }
 
-func newRun(p Policy, o *Options, detailed bool) *run {
+func newRun(p Policy, o *Options) *run {
 	rules := p.Policy.Rules().Validated()
-	r := &run{Policy: p, clients: max(1, o.Clients), timeout: o.Timeout}
-	r.circuits.most = defaultCircuits
+	r := &run{Policy: p, clients: max(1, o.Clients)}
+	if r.circuits.most = defaultCircuits; p.Brief {
+		r.circuits.most = briefCircuits
+	}
 	seeds := 1
-	if detailed && jitters(rules) {
+	if !p.Brief && jitters(rules) {
 		seeds = max(1, o.Seeds)
 	}
 	for seed := range seeds {
@@ -92,9 +91,6 @@ func newRun(p Policy, o *Options, detailed bool) *run {
 		r.configs = append(r.configs, &statemachine.Config{Rules: rules, Random: random.Float64, Measured: true})
 	}
 	r.forks = make([]Totals, seeds)
-	if detailed {
-		r.keys = []Totals{}
-	}
 	r.lanes = []*Lane{new(Lane)}
 	return r
 }
@@ -107,20 +103,8 @@ func jitters(rules policy.Rules) bool {
 	return true
 }
 
-func (r *run) grow(key uint32) {
-	for int(key) >= len(r.calls) {
-		r.calls, r.patience = append(r.calls, 0), append(r.patience, patience{})
-		if r.keys != nil {
-			r.keys = append(r.keys, Totals{})
-		}
-	}
-}
-
 // call plays a call.
-func (r *run) call(call *record.Call) {
-	if int(call.Key) >= len(r.calls) {
-		r.grow(call.Key)
-	}
+func (r *run) call(call *record.Call, known fact) {
 	client := 0
 	if r.clients > 1 {
 		client = int(call.Client) % r.clients
@@ -129,15 +113,12 @@ func (r *run) call(call *record.Call) {
 	if c != nil {
 		c.advance(call.Start)
 	}
-	r.calls[call.Key]++
-	if r.timeout == 0 {
-		r.patience[call.Key].learn(call)
-	}
 	if c == nil {
 		return
 	}
+	c.number = known.number
 	forked := len(c.forks) > 0
-	if !c.ask(call) {
+	if !c.ask(call, known.deadline) {
 		r.Totals.refuse(call)
 		if forked {
 			r.forked.refuse(call)
@@ -150,7 +131,7 @@ func (r *run) call(call *record.Call) {
 	rest := c.AtRest()
 	for _, f := range c.forks {
 		f.advance(call.Start)
-		if !f.ask(call) {
+		if !f.ask(call, known.deadline) {
 			r.forks[f.seed].refuse(call)
 		}
 		rest = rest && f.AtRest()
@@ -160,17 +141,12 @@ func (r *run) call(call *record.Call) {
 	}
 }
 
-// deadline is when the caller of a call is gone; 0 if that is not known.
-func (r *run) deadline(call *record.Call) int64 {
-	if r.timeout > 0 {
-		return max(call.End(), call.Start+int64(r.timeout))
-	}
-	return r.patience[call.Key].deadline(call)
-}
-
 // show has a refused call shown where somebody wants to see it.
 func (r *run) show(call *record.Call) {
-	if r.keys != nil {
+	if !r.Brief {
+		for int(call.Key) >= len(r.keys) {
+			r.keys = append(r.keys, Totals{})
+		}
 		r.keys[call.Key].refuse(call)
 	}
 	column := r.column(call.Start)
@@ -229,7 +205,7 @@ func (r *run) changed(c *circuit, change *statemachine.Change, now int64) {
 		}
 		c.span = len(r.spans)
 		r.spans = append(r.spans, Span{
-			Key: c.key, Client: c.client, Opened: now, Calls: r.calls[c.key], Cause: change.Cause, Why: change.Why,
+			Key: c.key, Client: c.client, Opened: now, Calls: c.number, Cause: change.Cause, Why: change.Why,
 		})
 	case change.To == policy.Closed && c.span >= 0:
 		span := &r.spans[c.span]

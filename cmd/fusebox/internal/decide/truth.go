@@ -18,6 +18,7 @@ type Key struct {
 	trouble     *Trouble // nil if there is none
 	failed      int64    // the last failure began; 0 if a success has since
 	until       int64    // the last failure of before well began to grow, its end
+	patience    patience
 }
 
 // Trouble is a time in which calls of a key failed, whatever a policy made of it. It begins with the first of failures
