@@ -32,8 +32,8 @@ Reading
   -format F           auto (the default), by the content; or one of
 %s
   -key K              what circuits are told apart by: upstream (each attempt of a proxy at a server is a call),
-	backend,
-                      host, route, or route='GET /users/{id}' for that one alone; by default what the format tells best
+                      backend, host, route, or route='GET /users/{id}' for that one alone; by default what the format
+                      tells best
   -from T, -to T      calls that begin in that time alone: 2026-11-29T13:00:00Z or '2026-11-29 13:00'
   -where C            calls for which that holds: host=api.*, path!=/health, status=5*; can be given again
   -zone Z             zone of times that have none, and of those that are printed, such as Europe/Berlin (UTC)
@@ -46,8 +46,7 @@ Reading
 Deciding
   -policy P           one more policy, with its fields by their Go names; can be given again:
                       'classic failures=5 openfor=30s', 'adaptive evidence=8 hold=off',
-	'share percent=50 window=10s openfor=30s',
-                      'slow slower=2s percent=50'
+                      'share percent=50 window=10s openfor=30s', 'slow slower=2s percent=50'
   -clients N          deal calls out to N circuits a key by who called, as N processes would have them (1)
   -timeout D          how long callers wait; by default what calls that timed out tell
   -seeds N            how many seeds of the jitter of waits to try (16)
