@@ -1,8 +1,8 @@
 //go:build ignore
 
 // Make writes access.log.gz and haproxy.log.gz: the logs of an nginx and a HAProxy in front of three servers on
-// loopback that have troubles, for calls of eight clients in three and a half minutes; and nginx.calls.gz and haproxy.calls.gz,
-// what these clients saw. It needs both programs, and takes as long.
+// loopback that have troubles, for calls of eight clients in three and a half minutes; and nginx.calls.gz and
+// haproxy.calls.gz, what these clients saw. It needs both programs, and takes as long.
 //
 //	cd sample && go run make.go
 package main

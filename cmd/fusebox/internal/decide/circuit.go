@@ -57,8 +57,8 @@ func (c *circuit) advance(now int64) {
 	}
 }
 
-// ask has a call ask for its permit, and reports whether it is let through. Until is when its caller is gone; 0 if that is
-// not known.
+// ask has a call ask for its permit, and reports whether it is let through. Until is when its caller is gone; 0 if
+// that is not known.
 func (c *circuit) ask(call *record.Call, until int64) bool {
 	now := at(call.Start)
 	if limit := c.Config().Rules.Limits.InFlight; limit > 0 && len(c.out) >= limit {
