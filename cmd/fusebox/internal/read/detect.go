@@ -23,9 +23,33 @@ var given = map[string]format{
 	"gcp": gcpJSON, "otlp-protojson": protojsonSpans, "har": harEntries, "stdouttrace": stdoutSpans, "slog": slogJSON,
 }
 
-// formatOf is the format that the options name, or that the start of a file tells. whole says that it is all of the
-// file.
+// formatOf is the format that the options name, or that the start of a file tells, within another or not. whole says
+// that it is all of the file.
 func formatOf(s *settings, start []byte, whole bool) (format, error) {
+	line, _, _ := bytes.Cut(start, []byte{'\n'})
+	line = bytes.TrimRight(line, "\r")
+	for i := range wrappers {
+		if w := &wrappers[i]; w.is(line) {
+			f, err := plainFormatOf(s, w.unwrapped(start), whole)
+			if err != nil {
+				return nil, err
+			}
+			return w.around(f), nil
+		}
+	}
+	for i := range headers {
+		if w := &headers[i]; w.is(line) {
+			text := w.unwrapped(start)
+			inner, err := plainFormatOf(s, text, whole)
+			if err == nil && inner != haproxy && len(try(s, inner, text, whole).calls) > 0 { // which reads them itself
+				return w.around(inner), nil
+			}
+		}
+	}
+	return plainFormatOf(s, start, whole)
+}
+
+func plainFormatOf(s *settings, start []byte, whole bool) (format, error) {
 	kind, argument, more := strings.Cut(s.Format, ":")
 	switch {
 	case kind == "" || kind == "auto":

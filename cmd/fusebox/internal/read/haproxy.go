@@ -82,11 +82,11 @@ func (w *worker) haproxyHTTP(b []byte, t *[5]int64, server []byte) verdict {
 		bytes.IndexByte(queues, '/') < 0 || len(b) == 0 || b[len(b)-1] != '"' && !afterRequest(b) {
 		return isStrange
 	}
-	if i := bytes.LastIndex(b, []byte(` "`)); i >= 0 {
-		b = b[i+1:]
-	}
-	if len(b) > 1 && b[0] == '"' {
-		r.method, r.path, r.host = requestOf(bytes.TrimSuffix(b[1:], []byte{'"'}))
+	if w.wantsRequest || w.keyBy == byHost {
+		b = b[bytes.LastIndex(b, []byte(` "`))+1:]
+		if len(b) > 1 && b[0] == '"' {
+			r.method, r.path, r.host = requestOf(bytes.TrimSuffix(b[1:], []byte{'"'}))
+		}
 	}
 	r.took = t[4]
 	if t[3] >= 0 {

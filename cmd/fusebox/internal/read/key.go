@@ -22,11 +22,13 @@ const (
 // settings is what Options say, as workers need it.
 type settings struct {
 	*Options
-	keyBy    keyBy
-	routes   []route
-	where    []condition
-	bounded  bool
-	from, to int64
+	keyBy keyBy
+	// wantsRequest says that a method or a path is asked for
+	wantsRequest bool
+	routes       []route
+	where        []condition
+	bounded      bool
+	from, to     int64
 }
 
 // route is a method, "" for all, and a path in which {name} is one part of it.
@@ -79,6 +81,7 @@ func newSettings(o Options) (*settings, error) {
 		}
 		s.where = append(s.where, c)
 	}
+	s.wantsRequest = len(s.where) > 0 || s.keyBy >= byRoute
 	return s, nil
 }
 

@@ -27,9 +27,16 @@ func (f *textFormat) part(p *[maxParts][]byte, is field) []byte {
 // attempts emits the row of a request to nginx, or one for each server that was asked if these are the keys.
 func (w *worker) attempts(a *asked) {
 	r := &w.row
-	whole := r.took // of the request
+	whole := r.took           // of the request
+	one := len(a.status) == 3 // status, and so one attempt
 	if a.took != nil {
-		if took := sum(a.took); took >= 0 {
+		took := int64(-1)
+		if one {
+			took = duration(a.took, second)
+		} else {
+			took = sum(a.took)
+		}
+		if took >= 0 {
 			r.span, r.took = max(whole, took), took
 		}
 	}
@@ -56,7 +63,10 @@ func (w *worker) attempts(a *asked) {
 	if group {
 		r.upstream, r.backend = nil, or(r.backend, a.addr)
 	} else {
-		r.upstream = lastOf(a.addr)
+		r.upstream = a.addr
+		if !one {
+			r.upstream = lastOf(a.addr)
+		}
 	}
 	r.first = lastTime(a.header)
 	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
@@ -64,7 +74,11 @@ func (w *worker) attempts(a *asked) {
 		w.emit()
 		return
 	}
-	w.oneAttempt(lastOf(a.status), lastOf(a.connect), lastOf(a.header), a)
+	if one {
+		w.oneAttempt(a.status, a.connect, a.header, a)
+	} else {
+		w.oneAttempt(lastOf(a.status), lastOf(a.connect), lastOf(a.header), a)
+	}
 	if group && outcomes[r.reading] == outcomes[failedStatus] {
 		r.reading = noServer
 	}

@@ -44,7 +44,7 @@ var outages = []struct {
 func TestWhatProxiesWroteOfOutagesIsWhatTheirCallersMet(t *testing.T) {
 	folder := filepath.Join("..", "..", "testdata", "outages")
 	for _, log := range outages {
-		agree(t, log.format, log.where, filepath.Join(folder, log.name+".gz"), filepath.Join(folder, callersOf(log.name)+".gz"))
+		agree(t, log.format, log.where, 1, filepath.Join(folder, log.name+".gz"), filepath.Join(folder, callersOf(log.name)+".gz"))
 	}
 }
 
@@ -56,8 +56,8 @@ func callersOf(log string) string {
 	return "nginx-callers.json"
 }
 
-// agree compares what a log says with what callers met.
-func agree(t *testing.T, format string, where []string, log, callers string) {
+// agree compares what a log says with what callers met: every call, and the times of a share of them.
+func agree(t *testing.T, format string, where []string, share float64, log, callers string) {
 	t.Helper()
 	got, report := readAll(t, Options{Format: format, Where: where}, log)
 	want, _ := readAll(t, Options{Format: "json:start=start,ns=ns,status=status,error=error"}, callers)
@@ -68,9 +68,9 @@ func agree(t *testing.T, format string, where []string, log, callers string) {
 	if n := report.Sum().NotUnderstood; n != 0 {
 		t.Errorf("%d lines of %s are not understood: %+v", n, log, report.Files[0].Strange)
 	}
-	var starts, ends time.Duration
+	var starts, ends []time.Duration
 	for i := range got {
-		starts = max(starts, time.Duration(got[i].Start-want[i].Start).Abs())
+		starts = append(starts, time.Duration(got[i].Start-want[i].Start).Abs())
 	}
 	endsOf := func(calls []record.Call) (all []int64) {
 		for i := range calls {
@@ -87,13 +87,16 @@ func agree(t *testing.T, format string, where []string, log, callers string) {
 		return
 	}
 	for i := range a {
-		ends = max(ends, time.Duration(a[i]-b[i]).Abs())
+		ends = append(ends, time.Duration(a[i]-b[i]).Abs())
 	}
+	slices.Sort(starts)
+	slices.Sort(ends)
 	t.Logf("%s: %d calls, %d failures; starts are off by at most %v, the ends of failures by %v", filepath.Base(log), len(got),
-		len(a), starts.Round(time.Millisecond), ends.Round(time.Millisecond))
-	most := 300 * time.Millisecond // which is what a second that is spread can be off by where traffic changes within it
-	if starts > most || ends > most {
-		t.Errorf("starts are off by up to %v, ends of failures by %v", starts, ends)
+		len(a), starts[len(starts)-1].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond))
+	for of, off := range map[string][]time.Duration{"starts": starts, "ends of failures": ends} {
+		if some := off[int(float64(len(off)-1)*share)]; some > 300*time.Millisecond {
+			t.Errorf("of %v of the %s none should be off by more than 300 ms, and one is by %v", share, of, some)
+		}
 	}
 }
 
@@ -133,7 +136,7 @@ func TestWhatNginxAndHAProxyWriteIsWhatTheirCallersMeet(t *testing.T) {
 			continue
 		}
 		callers := filepath.Join(folder, callersOf(log.name))
-		agree(t, log.format, log.where, path, callers)
+		agree(t, log.format, log.where, 0.9, path, callers) // a machine that is busy hands some calls over late
 		if *write {
 			for _, file := range []string{path, callers} {
 				b, err := os.ReadFile(file)

@@ -472,8 +472,9 @@ func (s *Source) report() Report {
 			t.Readings = append(t.Readings, Reading{meanings[i].words, outcomes[i], n, f.shown[i]})
 		}
 		slices.SortStableFunc(t.Readings, func(a, b Reading) int { return cmp.Compare(b.Calls, a.Calls) })
-		if t.Success == 0 && t.Failure >= 100 {
-			t.Notes = append(t.Notes, "No call succeeded: if others were filtered out, the price cannot be told.")
+		if t.Failure > t.Success && t.Failure >= 100 {
+			t.Notes = append(t.Notes,
+				"More calls failed than succeeded: if successes are left out or sampled, the price cannot be told.")
 		}
 		r.Files = append(r.Files, t)
 	}

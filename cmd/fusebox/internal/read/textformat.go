@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,6 +54,41 @@ type step struct {
 	is     field
 	listed bool // it may have several values, with a comma and a blank, or a colon between blanks, between them
 	ends   string
+	// the first 8 bytes of ends as they lie in memory, and which bits of them it has
+	word, mask uint64
+}
+
+// compile makes word and mask.
+func (s *step) compile() {
+	var text, bits [8]byte
+	for i := range min(len(s.ends), 8) {
+		text[i], bits[i] = s.ends[i], 0xff
+	}
+	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(bits[:])
+}
+
+// find is where the part ends that b begins with, -1 if nothing ends it. A quote after a backslash does not.
+func (s *step) find(b []byte) int {
+	first := s.ends[0]
+	for from := 0; ; {
+		i := bytes.IndexByte(b[from:], first)
+		if i < 0 {
+			return -1
+		}
+		i += from
+		if s.at(b[i:]) && (first != '"' || i == 0 || b[i-1] != '\\' || !escaped(b, i)) {
+			return i
+		}
+		from = i + 1
+	}
+}
+
+// at reports whether b begins with what ends the part.
+func (s *step) at(b []byte) bool {
+	if len(b) >= 8 && len(s.ends) <= 8 {
+		return (binary.LittleEndian.Uint64(b)^s.word)&s.mask == 0
+	}
+	return len(b) >= len(s.ends) && string(b[:len(s.ends)]) == s.ends
 }
 
 // textFormat is lines that have the same parts with the same text between them.
@@ -75,6 +111,7 @@ func newTextFormat(self about, before string, steps []step) (*textFormat, error)
 			return nil, errors.New("nothing is between two fields of the format, so that neither can be told")
 		}
 		f.has[s.is] = true
+		f.steps[i].compile()
 	}
 	if !f.has[clockTime] && !f.has[isoTime] && !f.has[epochTime] && !f.has[epochMicros] {
 		return nil, fmt.Errorf("the format has no time that can be read")
@@ -104,15 +141,16 @@ func (f *textFormat) split(b []byte, parts *[maxParts][]byte) bool {
 		n := len(b)
 		if s.ends != "" {
 			if s.listed {
-				n = endOfList(b)
-			} else if n = index(b, s.ends); n < 0 {
-				return false
-			}
-			if len(b) < n+len(s.ends) || s.listed && string(b[n:n+len(s.ends)]) != s.ends {
+				if n = endOfList(b); !s.at(b[n:]) {
+					return false
+				}
+			} else if n = s.find(b); n < 0 {
 				return false
 			}
 		}
-		parts[s.is] = b[:n]
+		if s.is != none {
+			parts[s.is] = b[:n]
+		}
 		b = b[n+len(s.ends):]
 	}
 	return len(b) == 0
@@ -208,9 +246,9 @@ func (f *textFormat) line(w *worker, b []byte) verdict {
 		r.first = duration(p[firstSeconds], second)
 	}
 	switch {
-	case f.has[requestLine]:
+	case f.has[requestLine] && (w.wantsRequest || !isLocal(p[requestLine])):
 		r.method, r.path, r.host = requestOf(p[requestLine])
-	default:
+	case w.wantsRequest:
 		r.method, r.path = p[methodOf], p[pathOf]
 	}
 	if f.has[hostName] {
@@ -335,6 +373,12 @@ func statusIn(b []byte) (status int, ok bool) {
 	return 0, false
 }
 
+// isLocal reports whether a request has a path, and not a whole URL.
+func isLocal(b []byte) bool {
+	i := bytes.IndexByte(b, ' ')
+	return i > 0 && i+1 < len(b) && b[i+1] == '/'
+}
+
 // requestOf reads "GET /path HTTP/1.1", in which the path may be a whole URL; of anything else all is nil.
 func requestOf(b []byte) (method, path, host []byte) {
 	i := bytes.IndexByte(b, ' ')
@@ -354,14 +398,18 @@ func requestOf(b []byte) (method, path, host []byte) {
 // urlOf is the host with its port, and the path, of a URL.
 func urlOf(url []byte) (host, path []byte) {
 	_, rest := schemeOf(url)
-	if i := bytes.IndexAny(rest, "/?"); i >= 0 {
-		return rest[:i], rest[i:]
+	i := bytes.IndexByte(rest, '/')
+	if i < 0 {
+		i = len(rest)
 	}
-	return rest, nil
+	if j := bytes.IndexByte(rest[:i], '?'); j >= 0 {
+		i = j
+	}
+	return rest[:i], rest[i:]
 }
 
 func schemeOf(url []byte) (scheme, rest []byte) {
-	if i := bytes.Index(url, []byte("://")); i >= 0 {
+	if i := bytes.IndexByte(url, ':'); i >= 0 && i+2 < len(url) && url[i+1] == '/' && url[i+2] == '/' {
 		return url[:i], url[i+3:]
 	}
 	return nil, url

@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"strings"
@@ -69,9 +70,11 @@ type worker struct {
 	about  *about
 	out    *block
 
-	keys    map[string]uint32
-	lastKey []byte
-	last    uint32
+	keys   map[string]uint32
+	recent [64]struct { // of them, by a hash that takes next to no time
+		name   string
+		number uint32
+	}
 	mu      sync.Mutex // over names
 	names   []string   // of its numbers of keys
 	numbers []uint32   // those of record.Keys, for who reads the blocks; unset of what has not been met
@@ -80,7 +83,7 @@ type worker struct {
 }
 
 func newWorker(s *settings) *worker {
-	w := &worker{settings: s, keys: make(map[string]uint32), last: unset}
+	w := &worker{settings: s, keys: make(map[string]uint32)}
 	w.stamps.zone = s.Zone
 	w.call.Request = &http.Request{Method: http.MethodGet, Header: http.Header{}}
 	w.call.Response = &http.Response{Header: http.Header{}, Body: http.NoBody, Request: w.call.Request}
@@ -189,11 +192,23 @@ func (w *worker) judged(r *row, at reading) reading {
 	return judgedIgnored
 }
 
-// number is the number that this worker has for a key.
+// number is the number that this worker has for a key, which is not empty.
 func (w *worker) number(key []byte) uint32 {
-	if w.last != unset && string(key) == string(w.lastKey) {
-		return w.last
+	n := len(key)
+	hash := uint64(key[n/2])<<8 | uint64(key[n-1])
+	if n >= 8 {
+		hash = binary.LittleEndian.Uint64(key[n-8:])
 	}
+	recent := &w.recent[(hash^uint64(n))*0x9e3779b97f4a7c15>>58]
+	if recent.name == string(key) {
+		return recent.number
+	}
+	number := w.find(key)
+	recent.name, recent.number = w.names[number], number
+	return number
+}
+
+func (w *worker) find(key []byte) uint32 {
 	n, known := w.keys[string(key)]
 	if !known && len(w.keys) >= record.MostKeys {
 		key = []byte(record.Others)
@@ -207,7 +222,6 @@ func (w *worker) number(key []byte) uint32 {
 		w.names = append(w.names, name)
 		w.mu.Unlock()
 	}
-	w.last, w.lastKey = n, append(w.lastKey[:0], key...)
 	return n
 }
 
