@@ -1,6 +1,7 @@
 package recorder_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -231,12 +232,7 @@ func TestAFileThatIsCutIsReadUpToThere(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(recorder.Magic + "\x00\x05https\x04host\x00\x01\x00\x80\x80\x01\x05"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file := filepath.Join(t.TempDir(), "calls")
-		require.NoError(t, os.WriteFile(file, b, 0o600))
-		in, err := os.Open(file)
-		require.NoError(t, err)
-		defer in.Close()
-		r, err := recorder.NewReader(in)
+		r, err := recorder.NewReader(bytes.NewReader(b))
 		if err != nil {
 			return
 		}

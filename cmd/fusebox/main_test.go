@@ -217,3 +217,21 @@ func TestAdviceIsGivenOnlyWhereTheDataTells(t *testing.T) {
 		t.Error("there is no picture of the front")
 	}
 }
+
+// By go run -C the command runs in another folder than that in which it was typed, which PWD tells.
+func TestNamesAreOfTheFolderInWhichTheyWereTyped(t *testing.T) {
+	log := file(t, lines("shop", 10, 5, 5))
+	there := filepath.Dir(log)
+	t.Setenv("PWD", there)
+	code, out, _, err := do(t, "", "replay", "-format", mapping, "-html", "page.html", filepath.Base(log))
+	if code != exitOK || err != nil || !strings.Contains(out, "200 calls") {
+		t.Error(code, err, out)
+	}
+	if _, err := os.Stat(filepath.Join(there, "page.html")); err != nil {
+		t.Error(err)
+	}
+	// What is not there may be here.
+	if code, _, _, err := do(t, "", "replay", "sample/access.log.gz"); code != exitOK || err != nil {
+		t.Error(code, err)
+	}
+}
