@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ func replay(ctx context.Context, args []string, in io.Reader, out, problems io.W
 	if err != nil {
 		return exitWrong, err
 	}
+	limitMemory(len(o.decide.Policies), o.suggest)
 	facts, err := decideAbout(ctx, &o, in, problems)
 	if err != nil {
 		return exitWrong, err
@@ -52,6 +54,18 @@ func replay(ctx context.Context, args []string, in io.Reader, out, problems io.W
 		}
 	}
 	return exitOK, nil
+}
+
+// limitMemory has garbage collected before it takes more than what is alive, which is some 50 MB by the default policy
+// for any file with as many keys and circuits as there can be.
+func limitMemory(policies int, suggest bool) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if suggest {
+		policies += len(show.Grid())
+	}
+	debug.SetMemoryLimit(int64(64+16*policies) << 20)
 }
 
 // decideAbout reads the files and has circuits decide about their calls.

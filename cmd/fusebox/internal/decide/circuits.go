@@ -6,9 +6,9 @@ const (
 	defaultCircuits = 16384  // of a run at most, as of a Transport
 	briefCircuits   = 2048   // of one that is brief, of which there are many
 	idleTrouble     = 3600e9 // as of a Transport
-	// mostSteps bounds the search for a circuit to forget. It is an eighth of a Transport's, which does not meet that
+	// mostSteps bounds the search for a circuit to forget. It is far less than a Transport's, which does not meet that
 	// many new keys in a second.
-	mostSteps = 32
+	mostSteps = 8
 )
 
 // circuits are those of a run. What is forgotten to make room is found as by a Transport.
