@@ -111,6 +111,15 @@ var documented = []struct {
 		`1795919226.500|200|0.300|10.1.0.1:80, 10.1.0.2:80|502, 200|-, 0.100`,
 		`1795919226.600|504|0.100|10.1.0.1:80|504|-`,
 	}, []string{"06.2 300ms 10.1.0.2:80 200 success ok", "06.5 100ms 10.1.0.1:80 504 failure headers: timeout (transport)"}},
+	{"a log_format as it is configured", "nginx:log_format  up  '$remote_addr [$time_iso8601] \"$request\" '\n\t\t'$status $request_time';", "", []string{
+		`10.0.0.1 [2026-11-29T02:27:06+00:00] "GET / HTTP/1.1" 200 0.100`,
+	}, []string{"06 100ms (all) 200 success ok"}},
+	{"a log_format that begins with a quote", `nginx:"$request" $status $msec`, "", []string{
+		`"GET / HTTP/1.1" 200 1795919226.5`,
+	}, []string{"06.5 -1ns (all) 200 success ok"}},
+	{"a LogFormat as it is configured", `apache:LogFormat "%h %t \"%r\" %>s %D %v" timed`, "", []string{
+		`10.0.0.1 [29/Nov/2026:02:27:06 +0000] "GET / HTTP/1.1" 200 1000 shop`,
+	}, []string{"06 1ms shop 200 success ok"}},
 	{"IPv6 upstreams of ingress-nginx", "nginx-ingress", "upstream", []string{
 		`::1 - - [29/Nov/2026:02:27:06 +0000] "GET / HTTP/1.1" 200 7 "-" "c" 98 0.004 [ns-svc-80] [] [fd00::1]:8080, [fd00::2]:8080 0, 7 0.001, 0.003 502, 200 id`,
 	}, []string{"06.496 1ms [fd00::1]:8080 502 failure status 502", "06.497 3ms [fd00::2]:8080 200 success ok"}},

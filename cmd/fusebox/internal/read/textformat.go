@@ -425,8 +425,43 @@ var nginxFields = map[string]field{
 	"proxy_upstream_name": backendOf, "proxy_host": backendOf, "upstream_cache_status": cacheStatus,
 }
 
-// nginxFormat reads a log_format.
+// configured is a format as it stands in a configuration after a word and, if named, a name: in one pair of quotes, or in
+// several that belong together. What is none of that is returned as it is.
+func configured(format, word string) string {
+	rest := strings.TrimSpace(format)
+	after, found := strings.CutPrefix(rest, word)
+	if found {
+		rest = strings.TrimLeft(after, " \t\n")
+	}
+	open := strings.IndexAny(rest, `'"`)
+	if !found && open != 0 || open < 0 {
+		return format
+	}
+	var text strings.Builder
+	for quote := rest[open]; ; {
+		end := open + 1
+		for end < len(rest) && (rest[end] != quote || rest[end-1] == '\\') {
+			end++
+		}
+		if end == len(rest) {
+			return format
+		}
+		text.WriteString(rest[open+1 : end])
+		rest = strings.TrimLeft(rest[end+1:], " \t\r\n")
+		open = 0
+		switch {
+		case rest != "" && rest[0] == quote:
+		case found || rest == "" || rest == ";":
+			return text.String()
+		default: // it only begins with a quote
+			return format
+		}
+	}
+}
+
+// nginxFormat reads a log_format, by itself or as it stands in the configuration.
 func nginxFormat(format string) (*textFormat, error) {
+	format = configured(format, "log_format ")
 	var before string
 	var steps []step
 	text := &before
@@ -509,7 +544,7 @@ var strftimes = map[string]field{
 
 // percentFormat reads a LogFormat of Apache, or of Varnish or lighttpd, whose name is self's.
 func percentFormat(self about, format string) (*textFormat, error) {
-	format = strings.ReplaceAll(format, `\"`, `"`)
+	format = strings.ReplaceAll(configured(format, "LogFormat "), `\"`, `"`)
 	var before string
 	var steps []step
 	text := &before
