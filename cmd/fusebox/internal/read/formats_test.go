@@ -147,6 +147,13 @@ var documented = []struct {
 		`{"BackendURL":{"Scheme":"http","Host":"10.1.0.1:80"}, "DownstreamStatus": 200, "Duration": 1000000, "StartLocal": "2026-11-29T02:27:06.1Z"}`,
 		`{"BackendAddr":"10.1.0.1:80","DownstreamStatus":502,"Duration":1000000,"OriginStatus":502,"time":"2026-11-29T02:27:06Z"}`,
 	}, []string{"05.999 1ms 10.1.0.1:80 502 failure status 502", "06.1 1ms 10.1.0.1:80 200 success ok"}},
+	{"Traefik's own pages", "", "", []string{
+		`{"BackendAddr":"","BackendName":"Traefik","BackendURL":{"Host":""},"DownstreamStatus":404,"Duration":40356,"OriginStatus":404,"StartUTC":"2026-11-29T02:27:06.1Z"}`,
+		`{"DownstreamStatus":200,"Duration":24814,"OriginStatus":200,"RouterName":"ping@internal","StartUTC":"2026-11-29T02:27:06.2Z"}`,
+	}, []string{"06.1 40.356µs Traefik 404 ignored local trouble", "06.2 24.814µs (all) 200 ignored local trouble"}},
+	{"Envoy's lines in envelopes", "", "", []string{
+		`{"message":"ACCESS [2026-11-29T02:27:06.1Z] \"- - -\" 0 UF,URX 0 0 0 - \"-\" \"-\" \"-\" \"-\" \"127.0.0.1:9200\"","stream":"stdout","kubernetes":{"a":{}}}`,
+	}, []string{"06.1 0s 127.0.0.1:9200 0 failure connect: refused"}},
 	{"old attributes of spans", "", "", []string{
 		`{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":3,"startTimeUnixNano":"1795919226100000000","endTimeUnixNano":"1795919226200000000","attributes":[{"key":"http.method","value":{"stringValue":"GET"}},{"key":"http.status_code","value":{"intValue":503}},{"key":"net.peer.name","value":{"stringValue":"a"}},{"key":"net.peer.port","value":{"intValue":"81"}}],"status":{}},{"kind":2,"startTimeUnixNano":"1","endTimeUnixNano":"2"}]}]}]}`,
 	}, []string{"06.1 100ms a:81 503 failure status 503"}},
