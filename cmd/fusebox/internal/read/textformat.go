@@ -425,8 +425,8 @@ var nginxFields = map[string]field{
 	"proxy_upstream_name": backendOf, "proxy_host": backendOf, "upstream_cache_status": cacheStatus,
 }
 
-// configured is a format as it stands in a configuration after a word and, if named, a name: in one pair of quotes, or in
-// several that belong together. What is none of that is returned as it is.
+// configured is a format as it stands in a configuration after a word and, for nginx, a name: in one pair of quotes, or
+// in several that belong together. What is none of that is returned as it is.
 func configured(format, word string) string {
 	rest := strings.TrimSpace(format)
 	after, found := strings.CutPrefix(rest, word)

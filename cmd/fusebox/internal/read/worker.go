@@ -250,11 +250,14 @@ func cut(line []byte) string {
 // explain says what was read.
 func (w *worker) explain(c *record.Call, key []byte, at reading) string {
 	var s strings.Builder
-	layout := "15:04:05.000"
-	if w.about.whole {
-		layout = "15:04:05"
+	switch {
+	case w.about.whole && w.about.end:
+		fmt.Fprintf(&s, "end within %s", time.Unix(0, w.row.stamp).UTC().Format(time.TimeOnly))
+	case w.about.whole:
+		fmt.Fprintf(&s, "start within %s", time.Unix(0, c.Start).UTC().Format(time.TimeOnly))
+	default:
+		fmt.Fprintf(&s, "start %s", time.Unix(0, c.Start).UTC().Format("15:04:05.000"))
 	}
-	fmt.Fprintf(&s, "start %s", time.Unix(0, c.Start).UTC().Format(layout))
 	if took := c.Took(); took >= 0 {
 		fmt.Fprintf(&s, ", took %s", took)
 	}
