@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -54,23 +55,42 @@ type step struct {
 	is     field
 	listed bool // it may have several values, with a comma and a blank, or a colon between blanks, between them
 	ends   string
-	// the first 8 bytes of ends as they lie in memory, and which bits of them it has
-	word, mask uint64
+	// the first 8 bytes of ends as they lie in memory, which bits of them it has, and its first byte 8 times
+	word, mask, firsts uint64
 }
 
-// compile makes word and mask.
+// ones has the lowest bit of each byte.
+const ones = 0x0101010101010101
+
+// compile makes word, mask and firsts.
 func (s *step) compile() {
-	var text, bits [8]byte
+	var text, has [8]byte
 	for i := range min(len(s.ends), 8) {
-		text[i], bits[i] = s.ends[i], 0xff
+		text[i], has[i] = s.ends[i], 0xff
 	}
-	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(bits[:])
+	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(has[:])
+	s.firsts = s.word & 0xff * ones
 }
 
 // find is where the part ends that b begins with, -1 if nothing ends it. A quote after a backslash does not.
 func (s *step) find(b []byte) int {
 	first := s.ends[0]
-	for from := 0; ; {
+	from := 0
+	// Most parts are short, so that a few words at a time are looked at here, without a call.
+	for from+8 <= len(b) && from < 24 {
+		same := binary.LittleEndian.Uint64(b[from:]) ^ s.firsts
+		same = (same - ones) &^ same & (ones << 7) // the lowest bit is in the first byte that is the same
+		if same == 0 {
+			from += 8
+			continue
+		}
+		i := from + bits.TrailingZeros64(same)>>3
+		if s.at(b[i:]) && (first != '"' || i == 0 || b[i-1] != '\\' || !escaped(b, i)) {
+			return i
+		}
+		from = i + 1
+	}
+	for {
 		i := bytes.IndexByte(b[from:], first)
 		if i < 0 {
 			return -1
@@ -489,7 +509,7 @@ func nginxFormat(format string) (*textFormat, error) {
 		}
 		is := nginxFields[name]
 		quoted := strings.HasSuffix(*text, `"`)
-		listed := is >= upstreamAddr && is <= upstreamTook && !quoted
+		listed := strings.HasPrefix(name, "upstream_") && !quoted
 		steps = append(steps, step{is: is, listed: listed})
 		text = &steps[len(steps)-1].ends
 	}

@@ -274,12 +274,19 @@ func clientOf(b []byte) uint16 {
 	if len(b) == 0 {
 		return 0
 	}
-	b = hostOf(b)
-	h := uint32(2166136261)
-	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
+	if bytes.IndexByte(b, ':') >= 0 {
+		b = hostOf(b)
 	}
-	return max(uint16(h>>16)^uint16(h), 1)
+	h := uint64(len(b))
+	for ; len(b) >= 8; b = b[8:] {
+		h = (h ^ binary.LittleEndian.Uint64(b)) * 0x9e3779b97f4a7c15
+		h ^= h >> 32
+	}
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	h *= 0x9e3779b97f4a7c15
+	return max(uint16(h>>48), 1)
 }
 
 // hostOf is an address without its port.
