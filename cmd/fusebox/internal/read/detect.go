@@ -437,19 +437,14 @@ func (b *builder) quotes(is field) (text string, ok bool) {
 	return b.line[from : from+n], true
 }
 
-const ingressTail = ` $x $request_time [$proxy_upstream_name] [$x] $upstream_addr $x2 $upstream_response_time ` +
-	`$upstream_status $x`
+const ingressTail = ` $x $request_time [$proxy_upstream_name] [$x] $upstream_addr $upstream_response_length ` +
+	`$upstream_response_time $upstream_status $x`
 
 // ingressFormat is that of ingress-nginx, whose lists are not quoted.
 var ingressFormat = func() *textFormat {
 	f, err := nginxFormat(`$remote_addr - $x [$time_local] "$request" $status $x "$x" "$x"` + ingressTail)
 	if err != nil {
 		panic(err)
-	}
-	for i := range f.steps { // and that of the lengths has blanks in it as well
-		if f.steps[i].is == upstreamAddr {
-			f.steps[i+1].listed = true
-		}
 	}
 	f.self.name, f.self.key, f.self.cannotShow = "nginx-ingress", "the namespace, service and port", nginxCannot
 	return f

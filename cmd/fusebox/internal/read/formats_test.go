@@ -111,6 +111,15 @@ var documented = []struct {
 		`1795919226.500|200|0.300|10.1.0.1:80, 10.1.0.2:80|502, 200|-, 0.100`,
 		`1795919226.600|504|0.100|10.1.0.1:80|504|-`,
 	}, []string{"06.2 300ms 10.1.0.2:80 200 success ok", "06.5 100ms 10.1.0.1:80 504 failure headers: timeout (transport)"}},
+	{"a log_format as it is configured", "nginx:log_format  up  '$remote_addr [$time_iso8601] \"$request\" '\n\t\t'$status $request_time';", "", []string{
+		`10.0.0.1 [2026-11-29T02:27:06+00:00] "GET / HTTP/1.1" 200 0.100`,
+	}, []string{"06 100ms (all) 200 success ok"}},
+	{"a log_format that begins with a quote", `nginx:"$request" $status $msec`, "", []string{
+		`"GET / HTTP/1.1" 200 1795919226.5`,
+	}, []string{"06.5 -1ns (all) 200 success ok"}},
+	{"a LogFormat as it is configured", `apache:LogFormat "%h %t \"%r\" %>s %D %v" timed`, "", []string{
+		`10.0.0.1 [29/Nov/2026:02:27:06 +0000] "GET / HTTP/1.1" 200 1000 shop`,
+	}, []string{"06 1ms shop 200 success ok"}},
 	{"IPv6 upstreams of ingress-nginx", "nginx-ingress", "upstream", []string{
 		`::1 - - [29/Nov/2026:02:27:06 +0000] "GET / HTTP/1.1" 200 7 "-" "c" 98 0.004 [ns-svc-80] [] [fd00::1]:8080, [fd00::2]:8080 0, 7 0.001, 0.003 502, 200 id`,
 	}, []string{"06.496 1ms [fd00::1]:8080 502 failure status 502", "06.497 3ms [fd00::2]:8080 200 success ok"}},
@@ -138,6 +147,13 @@ var documented = []struct {
 		`{"BackendURL":{"Scheme":"http","Host":"10.1.0.1:80"}, "DownstreamStatus": 200, "Duration": 1000000, "StartLocal": "2026-11-29T02:27:06.1Z"}`,
 		`{"BackendAddr":"10.1.0.1:80","DownstreamStatus":502,"Duration":1000000,"OriginStatus":502,"time":"2026-11-29T02:27:06Z"}`,
 	}, []string{"05.999 1ms 10.1.0.1:80 502 failure status 502", "06.1 1ms 10.1.0.1:80 200 success ok"}},
+	{"Traefik's own pages", "", "", []string{
+		`{"BackendAddr":"","BackendName":"Traefik","BackendURL":{"Host":""},"DownstreamStatus":404,"Duration":40356,"OriginStatus":404,"StartUTC":"2026-11-29T02:27:06.1Z"}`,
+		`{"DownstreamStatus":200,"Duration":24814,"OriginStatus":200,"RouterName":"ping@internal","StartUTC":"2026-11-29T02:27:06.2Z"}`,
+	}, []string{"06.1 40.356µs Traefik 404 ignored local trouble", "06.2 24.814µs (all) 200 ignored local trouble"}},
+	{"Envoy's lines in envelopes", "", "", []string{
+		`{"message":"ACCESS [2026-11-29T02:27:06.1Z] \"- - -\" 0 UF,URX 0 0 0 - \"-\" \"-\" \"-\" \"-\" \"127.0.0.1:9200\"","stream":"stdout","kubernetes":{"a":{}}}`,
+	}, []string{"06.1 0s 127.0.0.1:9200 0 failure connect: refused"}},
 	{"old attributes of spans", "", "", []string{
 		`{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":3,"startTimeUnixNano":"1795919226100000000","endTimeUnixNano":"1795919226200000000","attributes":[{"key":"http.method","value":{"stringValue":"GET"}},{"key":"http.status_code","value":{"intValue":503}},{"key":"net.peer.name","value":{"stringValue":"a"}},{"key":"net.peer.port","value":{"intValue":"81"}}],"status":{}},{"kind":2,"startTimeUnixNano":"1","endTimeUnixNano":"2"}]}]}]}`,
 	}, []string{"06.1 100ms a:81 503 failure status 503"}},

@@ -113,10 +113,10 @@ func traefikLine(w *worker, v []value) verdict {
 	switch {
 	case !v[5].present && len(r.upstream) > 0:
 		r.status, r.reading = down, byStatus(down)
+	case len(r.upstream) == 0: // also of its own pages, of which it has an OriginStatus
+		r.status, r.reading = down, byItself
 	case origin != 0:
 		r.reading = byStatus(origin)
-	case len(r.upstream) == 0:
-		r.status, r.reading = down, byItself
 	case down == 0:
 		r.reading = noStatus
 	case down == 499:

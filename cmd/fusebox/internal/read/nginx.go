@@ -68,7 +68,9 @@ func (w *worker) attempts(a *asked) {
 			r.upstream = lastOf(a.addr)
 		}
 	}
-	r.first = lastTime(a.header)
+	if w.Judge != nil { // who alone asks
+		r.first = lastTime(a.header)
+	}
 	if r.status > 0 && r.status < 100 { // it took what came for HTTP/0.9, and that for a 200
 		r.reading = notHTTP
 		w.emit()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -51,18 +52,18 @@ type file struct {
 	counts      [readings]int64
 	shown       [readings][]Line
 
-	spread  spread
-	ready   []record.Call
-	at      int
-	ended   bool
-	first   int64 // the end of the first of its calls
-	latest  int64 // end
-	begin   int64 // the first start
-	last    int64 // end
-	shift   int64 // by which its clock was set back
-	back    int   // how many calls in a row were of before
-	backBy  int64 // by how much the first of them was
-	started bool
+	spread spread
+	ready  []record.Call
+	at     int
+	ended  bool
+	first  int64    // the end of the first of its calls
+	latest int64    // end
+	begin  int64    // the first start
+	last   int64    // end
+	shift  int64    // by which its clock was set back
+	back   int      // how many calls in a row were of before
+	backBy int64    // by how much the first of them was
+	longs  []uint32 // keys of calls longer than the window
 }
 
 func open(ctx context.Context, o Options, names []string) (*Source, error) {
@@ -140,7 +141,6 @@ func (f *file) look() error {
 // start begins to read the file.
 func (f *file) start() error {
 	s := f.source
-	f.started = true
 	if f.input == nil {
 		in, err := openInput(f.told.Name, s.settings.Stdin, &s.read)
 		if err != nil {
@@ -383,6 +383,9 @@ func (s *Source) pump() error {
 			if s.order.add(*c) {
 				if c.Took() > s.settings.Window {
 					f.told.Long++
+					if len(f.longs) < kept && !slices.Contains(f.longs, c.Key) {
+						f.longs = append(f.longs, c.Key)
+					}
 				} else {
 					f.told.Late++
 				}
@@ -447,6 +450,28 @@ func (s *Source) close() error {
 	return nil
 }
 
+// edges says which calls begin at the edge of the window.
+func (f *file) edges() (notes []string) {
+	s := f.source
+	if f.told.Long > 0 {
+		var keys []string
+		for _, key := range f.longs {
+			keys = append(keys, s.keys.Name(key))
+		}
+		notes = append(notes, fmt.Sprintf("Calls longer than the window of %v, which begin at its edge: %d, of %s.",
+			s.settings.Window, f.told.Long, strings.Join(keys, ", ")))
+	}
+	if f.told.Late > 0 {
+		notes = append(notes, fmt.Sprintf("Records that came out of order by more than the window of %v: %d. "+
+			"Their calls begin at its edge.", s.settings.Window, f.told.Late))
+	}
+	if s.order.tight > 0 {
+		notes = append(notes, fmt.Sprintf("There were too many calls at a time to hold those of a window of %v, which "+
+			"was shorter then.", s.settings.Window))
+	}
+	return notes
+}
+
 func (s *Source) report() Report {
 	var r Report
 	for _, f := range s.files {
@@ -472,6 +497,7 @@ func (s *Source) report() Report {
 			t.Readings = append(t.Readings, Reading{meanings[i].words, outcomes[i], n, f.shown[i]})
 		}
 		slices.SortStableFunc(t.Readings, func(a, b Reading) int { return cmp.Compare(b.Calls, a.Calls) })
+		t.Notes = append(t.Notes, f.edges()...)
 		if t.Failure > t.Success && t.Failure >= 100 {
 			t.Notes = append(t.Notes,
 				"More calls failed than succeeded: if successes are left out or sampled, the price cannot be told.")

@@ -39,9 +39,10 @@ func (s *squidLines) line(w *worker, b []byte) verdict {
 	if r.took = duration(elapsed, 1e6); !ok1 || !ok2 {
 		return isStrange
 	}
-	if string(method) == "CONNECT" {
+	switch {
+	case string(method) == "CONNECT":
 		r.host = url
-	} else {
+	case !bytes.HasPrefix(url, []byte("error:")): // of a connection without a request
 		r.host, r.path = urlOf(url)
 	}
 	r.upstream = r.host

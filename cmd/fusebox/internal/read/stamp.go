@@ -268,7 +268,7 @@ func number(b []byte, unit int64) (n int64, ok bool) {
 		}
 		n = n*10 + int64(c)
 	}
-	if n > math.MaxInt64/unit-1 {
+	if i > 9 && n > math.MaxInt64/unit-1 {
 		return float(b, unit)
 	}
 	n *= unit

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -54,23 +55,42 @@ type step struct {
 	is     field
 	listed bool // it may have several values, with a comma and a blank, or a colon between blanks, between them
 	ends   string
-	// the first 8 bytes of ends as they lie in memory, and which bits of them it has
-	word, mask uint64
+	// the first 8 bytes of ends as they lie in memory, which bits of them it has, and its first byte 8 times
+	word, mask, firsts uint64
 }
 
-// compile makes word and mask.
+// ones has the lowest bit of each byte.
+const ones = 0x0101010101010101
+
+// compile makes word, mask and firsts.
 func (s *step) compile() {
-	var text, bits [8]byte
+	var text, has [8]byte
 	for i := range min(len(s.ends), 8) {
-		text[i], bits[i] = s.ends[i], 0xff
+		text[i], has[i] = s.ends[i], 0xff
 	}
-	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(bits[:])
+	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(has[:])
+	s.firsts = s.word & 0xff * ones
 }
 
 // find is where the part ends that b begins with, -1 if nothing ends it. A quote after a backslash does not.
 func (s *step) find(b []byte) int {
 	first := s.ends[0]
-	for from := 0; ; {
+	from := 0
+	// Most parts are short, so that a few words at a time are looked at here, without a call.
+	for from+8 <= len(b) && from < 24 {
+		same := binary.LittleEndian.Uint64(b[from:]) ^ s.firsts
+		same = (same - ones) &^ same & (ones << 7) // the lowest bit is in the first byte that is the same
+		if same == 0 {
+			from += 8
+			continue
+		}
+		i := from + bits.TrailingZeros64(same)>>3
+		if s.at(b[i:]) && (first != '"' || i == 0 || b[i-1] != '\\' || !escaped(b, i)) {
+			return i
+		}
+		from = i + 1
+	}
+	for {
 		i := bytes.IndexByte(b[from:], first)
 		if i < 0 {
 			return -1
@@ -425,8 +445,43 @@ var nginxFields = map[string]field{
 	"proxy_upstream_name": backendOf, "proxy_host": backendOf, "upstream_cache_status": cacheStatus,
 }
 
-// nginxFormat reads a log_format.
+// configured is a format as it stands in a configuration after a word and, for nginx, a name: in one pair of quotes, or
+// in several that belong together. What is none of that is returned as it is.
+func configured(format, word string) string {
+	rest := strings.TrimSpace(format)
+	after, found := strings.CutPrefix(rest, word)
+	if found {
+		rest = strings.TrimLeft(after, " \t\n")
+	}
+	open := strings.IndexAny(rest, `'"`)
+	if !found && open != 0 || open < 0 {
+		return format
+	}
+	var text strings.Builder
+	for quote := rest[open]; ; {
+		end := open + 1
+		for end < len(rest) && (rest[end] != quote || rest[end-1] == '\\') {
+			end++
+		}
+		if end == len(rest) {
+			return format
+		}
+		text.WriteString(rest[open+1 : end])
+		rest = strings.TrimLeft(rest[end+1:], " \t\r\n")
+		open = 0
+		switch {
+		case rest != "" && rest[0] == quote:
+		case found || rest == "" || rest == ";":
+			return text.String()
+		default: // it only begins with a quote
+			return format
+		}
+	}
+}
+
+// nginxFormat reads a log_format, by itself or as it stands in the configuration.
 func nginxFormat(format string) (*textFormat, error) {
+	format = configured(format, "log_format ")
 	var before string
 	var steps []step
 	text := &before
@@ -454,7 +509,7 @@ func nginxFormat(format string) (*textFormat, error) {
 		}
 		is := nginxFields[name]
 		quoted := strings.HasSuffix(*text, `"`)
-		listed := is >= upstreamAddr && is <= upstreamTook && !quoted
+		listed := strings.HasPrefix(name, "upstream_") && !quoted
 		steps = append(steps, step{is: is, listed: listed})
 		text = &steps[len(steps)-1].ends
 	}
@@ -509,7 +564,7 @@ var strftimes = map[string]field{
 
 // percentFormat reads a LogFormat of Apache, or of Varnish or lighttpd, whose name is self's.
 func percentFormat(self about, format string) (*textFormat, error) {
-	format = strings.ReplaceAll(format, `\"`, `"`)
+	format = strings.ReplaceAll(configured(format, "LogFormat "), `\"`, `"`)
 	var before string
 	var steps []step
 	text := &before

@@ -3,6 +3,7 @@ package read
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -306,8 +307,8 @@ func TestACallLongerThanTheWindowBeginsAtItsEdge(t *testing.T) {
 	if off := time.Duration(calls[i].Start - edge).Abs(); off > 2*time.Second || calls[i].End() != begin.Add(599500*time.Millisecond).UnixNano() {
 		t.Errorf("it begins %v off the edge, and ends at %v", off, time.Unix(0, calls[i].End()).UTC())
 	}
-	if sum := report.Sum(); sum.Long != 1 || sum.Late != 0 {
-		t.Errorf("%d long, %d late", sum.Long, sum.Late)
+	if sum, notes := report.Sum(), report.Files[0].Notes; sum.Long != 1 || sum.Late != 0 || len(notes) != 1 {
+		t.Errorf("%d long, %d late, %q", sum.Long, sum.Late, notes)
 	}
 }
 
@@ -324,7 +325,7 @@ func TestAClockThatIsSetBackGoesOn(t *testing.T) {
 	}
 	calls, report := readAll(t, Options{Zone: berlin, Stdin: strings.NewReader(log.String())}, "-")
 	f := report.Files[0]
-	if f.Back != 1 || len(f.Notes) != 1 || f.Late > 20 {
+	if f.Back != 1 || len(f.Notes) != 2 || f.Late > 20 {
 		t.Errorf("%d times back, notes %q, %d late", f.Back, f.Notes, f.Late)
 	}
 	last := calls[len(calls)-1].Start
@@ -414,4 +415,66 @@ func zstandard(t *testing.T, b []byte) []byte {
 		t.Fatal(err)
 	}
 	return z.EncodeAll(b, nil)
+}
+
+func TestLinesOfAnotherBufferAreSpreadOverTheirSecondsToo(t *testing.T) {
+	var log strings.Builder
+	begin := at("2026-11-29T00:00:00Z")
+	for range 2 { // workers, each with ten seconds of fifty calls
+		for i := range 500 {
+			fmt.Fprintf(&log, "a - - [%s] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"\n",
+				begin.Add(time.Duration(i/50)*time.Second).Format("02/Jan/2006:15:04:05 -0700"))
+		}
+	}
+	calls, _ := readAll(t, Options{Stdin: strings.NewReader(log.String())}, "-")
+	bins := map[int64]int{}
+	for i := range calls {
+		bins[calls[i].Start/int64(200*time.Millisecond)]++
+	}
+	for bin, n := range bins {
+		if len(bins) != 50 || n < 15 || n > 25 {
+			t.Fatalf("%d calls in 200 ms at %v, of 20, and %d such", n, time.Unix(0, bin*int64(200*time.Millisecond)).UTC(), len(bins))
+		}
+	}
+}
+
+func TestADocumentThatIsCutEndsWhereTheNextBegins(t *testing.T) {
+	text, err := os.ReadFile(logFile("otlp.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []string{
+		`{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":3,"name":"x"`, `{"resourceSpans":[{"resource":{"a":[1`,
+		`{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":3}]}]`,
+	} {
+		_, report := readAll(t, Options{Stdin: strings.NewReader(cut + "\n" + string(text))}, "-")
+		if sum := report.Sum(); sum.Success != 9 || sum.Failure != 14 || sum.Ignored != 1 {
+			t.Errorf("after %s: %s", cut, countsOf(report))
+		}
+	}
+}
+
+func TestALineWithoutAnEndTakesUpNoMoreMemoryThanALongOne(t *testing.T) {
+	c := &cutter{in: io.MultiReader(io.LimitReader(endless('x'), 20*longestLine), strings.NewReader("\nlast\n")), size: 1 << 16}
+	var all []byte
+	for b := new(block); b.err == nil; {
+		c.fill(b)
+		all = append(all, b.data...)
+		if cap(b.data) > 3*longestLine {
+			t.Fatalf("a block takes up %d bytes", cap(b.data))
+		}
+	}
+	if lines := bytes.Split(all, []byte{'\n'}); len(lines) != 3 || string(lines[1]) != "last" {
+		t.Errorf("%d lines", len(lines))
+	}
+}
+
+// endless is one byte again and again.
+type endless byte
+
+func (e endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(e)
+	}
+	return len(p), nil
 }

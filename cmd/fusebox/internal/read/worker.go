@@ -250,11 +250,14 @@ func cut(line []byte) string {
 // explain says what was read.
 func (w *worker) explain(c *record.Call, key []byte, at reading) string {
 	var s strings.Builder
-	layout := "15:04:05.000"
-	if w.about.whole {
-		layout = "15:04:05"
+	switch {
+	case w.about.whole && w.about.end:
+		fmt.Fprintf(&s, "end within %s", time.Unix(0, w.row.stamp).UTC().Format(time.TimeOnly))
+	case w.about.whole:
+		fmt.Fprintf(&s, "start within %s", time.Unix(0, c.Start).UTC().Format(time.TimeOnly))
+	default:
+		fmt.Fprintf(&s, "start %s", time.Unix(0, c.Start).UTC().Format("15:04:05.000"))
 	}
-	fmt.Fprintf(&s, "start %s", time.Unix(0, c.Start).UTC().Format(layout))
 	if took := c.Took(); took >= 0 {
 		fmt.Fprintf(&s, ", took %s", took)
 	}
@@ -271,12 +274,19 @@ func clientOf(b []byte) uint16 {
 	if len(b) == 0 {
 		return 0
 	}
-	b = hostOf(b)
-	h := uint32(2166136261)
-	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
+	if bytes.IndexByte(b, ':') >= 0 {
+		b = hostOf(b)
 	}
-	return max(uint16(h>>16)^uint16(h), 1)
+	h := uint64(len(b))
+	for ; len(b) >= 8; b = b[8:] {
+		h = (h ^ binary.LittleEndian.Uint64(b)) * 0x9e3779b97f4a7c15
+		h ^= h >> 32
+	}
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	h *= 0x9e3779b97f4a7c15
+	return max(uint16(h>>48), 1)
 }
 
 // hostOf is an address without its port.

@@ -62,18 +62,19 @@ func (wr *wrapper) around(inner format) format {
 	return f
 }
 
-var envelope = treeOf("log")
+var envelope = treeOf("log", "message")
 
 func isEnvelope(line []byte) bool {
-	return bytes.HasPrefix(line, []byte(`{"log":"`)) && bytes.Contains(line, []byte(`"stream":"`))
+	return (bytes.HasPrefix(line, []byte(`{"log":"`)) || bytes.HasPrefix(line, []byte(`{"message":"`))) &&
+		bytes.Contains(line, []byte(`"stream":"`))
 }
 
 func unwrapEnvelope(w *worker, b []byte) []byte {
-	var v [1]value
-	if !envelope.scan(b, v[:]) || !v[0].isText() {
+	var v [2]value
+	if !envelope.scan(b, v[:]) || !v[0].isText() && !v[1].isText() {
 		return b
 	}
-	return bytes.TrimRight(w.plain(&v[0]), "\r\n")
+	return bytes.TrimRight(or(w.plain(&v[0]), w.plain(&v[1])), "\r\n")
 }
 
 // isCRI reports whether a line is as Kubernetes has it: 2026-11-29T02:27:06.1Z stdout F and the line.
