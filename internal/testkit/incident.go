@@ -11,7 +11,8 @@ import (
 // Incident is the one of docs/operations.md: an upstream that is down, then slow, then limits its callers, and gets over
 // each. It is the base of the Transport that meets it.
 type Incident struct {
-	Speed  time.Duration // how many times as fast as on that page; Retry-After is not, since it is in whole seconds
+	// Speed is how many times as fast it is as on that page, but for Retry-After, which is in whole seconds.
+	Speed  time.Duration
 	status atomic.Int64
 	takes  atomic.Int64
 }
@@ -19,7 +20,8 @@ type Incident struct {
 // Rules are those by which the circuit goes: the default, and one of slowness.
 func (i *Incident) Rules() policy.Rules {
 	rules := policy.Adaptive{}.Rules()
-	rules.Trip = policy.AnyOf(policy.Evidence{}, policy.SlowShare{Slower: 2 * time.Second / i.Speed, Percent: 80, Calls: 10})
+	slow := policy.SlowShare{Slower: 2 * time.Second / i.Speed, Percent: 80, Calls: 10}
+	rules.Trip = policy.AnyOf(policy.Evidence{}, slow)
 	return rules
 }
 
