@@ -26,7 +26,7 @@ func TestAReleaseIsOfModulesThatAreThere(t *testing.T) {
 		require.NotEmpty(t, found, file)
 		for _, names := range found {
 			modules := strings.FieldsFunc(string(names[1]), func(r rune) bool { return strings.ContainsRune(`", `, r) })
-			require.Len(t, modules, 3, file)
+			require.Len(t, modules, 4, file)
 			for _, module := range modules {
 				require.FileExists(t, module+"/go.mod", file)
 			}
