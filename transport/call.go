@@ -267,7 +267,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	case outcome != policy.Success || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
-	if k.permit.Slow() {
+	if k.c.Config().Timed && k.permit.Slow() {
 		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
 	} else if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)

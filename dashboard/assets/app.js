@@ -703,7 +703,7 @@ function showHead() {
   $("recent").hidden = head.recent_actions.length === 0;
   const done = { open: "forced open", closed: "forced closed", release: "back to automatic", reset: "reset" };
   list(document.querySelector("#recent ol"), head.recent_actions, a => [a.at, a.do, a.pattern, a.remote].join(" "), a => el("li", {}, el("time", { datetime: a.at }, clock(a.at)),
-    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + (a.stage === "done" ? plural(a.matched, "circuit", "circuits") : a.stage) + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
+    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + (a.stage === "done" ? plural(a.matched, "circuit", "circuits") : a.stage + (a.why ? " (" + a.why + ")" : "")) + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
   for (const r of rows.values()) r.dirty = true;
 }
 
