@@ -165,7 +165,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return resp, nil
 	}
 	if b != nil {
-		b.over.Store(true) // but for the attempt
+		b.ends(0) // but for the attempt
 	}
 	if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
 		return k.refuseTripping(resp)

@@ -94,12 +94,13 @@ func mustNotBeNil(option string, isNil bool) {
 // responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out.
 func WithRefusal(refusal RefusalFunc) Option {
 	mustNotBeNil("WithRefusal", refusal == nil)
-	return func(t *Transport) { t.refusal = refusal }
+	return func(t *Transport) { t.refusal, t.refuseByError = refusal, false }
 }
 
-// WithRefusalError makes RoundTrip refuse by an error, an *RefusedError that is ErrOpen, and not by a response.
+// WithRefusalError makes RoundTrip refuse by an error, and not by a response: one that is ErrOpen by errors.Is, and in
+// which errors.As finds an *RefusedError.
 func WithRefusalError() Option {
-	return func(t *Transport) { t.refusal = refuseByError }
+	return func(t *Transport) { t.refusal, t.refuseByError = nil, true }
 }
 
 // WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal,

@@ -21,8 +21,8 @@ var (
 	ErrLimit = errors.New("fusebox: too many calls in flight") // refused by policy.Limits.InFlight
 )
 
-// RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a
-// RefusalFunc gets.
+// RefusedError says why a request was refused. It is what errors.As finds in the error of RoundTrip under
+// WithRefusalError, and what a RefusalFunc gets.
 type RefusedError struct {
 	Key    Key
 	Reason policy.RefusalReason
@@ -166,15 +166,96 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 	if t.observers.refuse.Load() {
 		t.observers.tellRefuse(req, facts)
 	}
-	refusal := c.own.Load().Refusal
-	if refusal == nil {
-		refusal = t.refusal
+	switch refusal := c.own.Load().Refusal; {
+	case refusal != nil:
+		return refuseBy(refusal, req, facts)
+	case t.refuseByError:
+		return nil, &refusedWithFacts{facts}
+	case t.refusal != nil:
+		return refuseBy(t.refusal, req, facts)
 	}
-	if refusal == nil {
-		return serviceUnavailable(req, c, &facts), nil
-	}
-	return refuseBy(refusal, req, facts)
+	var buffer [refusalText]byte
+	text := string(facts.line(buffer[:0], c))
+	made := &struct {
+		defaultRefusal
+		body textBody
+	}{}
+	made.body.Reset(text)
+	return made.answer(req, &facts, len(text), &made.body), nil
 }
+
+// refuseAtOnce is refuse for a circuit that has nothing to decide about a request, if nobody is to be told. It takes no
+// lock, and what there is to say is made when somebody reads it.
+func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Response, err error, ok bool) {
+	if t.observers.refuse.Load() || c.shadow.Load() || c.Config().Rules.Limits.InFlight > 0 {
+		return nil, nil, false
+	}
+	r, ok := c.RefuseAtOnce()
+	if !ok {
+		return nil, nil, false
+	}
+	closeBody(req)
+	by := refusedAtOnce{c, r}
+	switch refusal := c.own.Load().Refusal; {
+	case refusal != nil:
+		resp, err = refuseBy(refusal, req, by.facts())
+	case t.refuseByError:
+		err = &by
+	case t.refusal != nil:
+		resp, err = refuseBy(t.refusal, req, by.facts())
+	default:
+		resp = by.serviceUnavailable(req)
+	}
+	return resp, err, true
+}
+
+// refusedAtOnce is a request that was refused at once, and the error of that: a RefusedError in a fifth of the memory,
+// which becomes one for who asks for it by errors.As.
+type refusedAtOnce struct {
+	c *circuit
+	r statemachine.Refused
+}
+
+// refusedWithFacts is the error of other requests. It hides that it is a RefusedError, so that whoever does not ask by
+// errors.As finds none, whatever became of the request.
+type refusedWithFacts struct{ facts RefusedError }
+
+func (e *refusedAtOnce) facts() RefusedError {
+	return RefusedError{
+		Key: e.c.key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, RetryAfter: e.r.RetryAfter(),
+		Requests: e.r.Requests(), Latest: e.r.Latest(), SafeWait: e.r.SafeWait(), Cause: e.r.Cause, Samples: e.r.Samples,
+	}
+}
+
+func (e *refusedAtOnce) Error() string {
+	facts := e.facts()
+	return string(facts.append(nil, e.c.text()))
+}
+
+func (e *refusedAtOnce) As(target any) bool {
+	to, ok := target.(**RefusedError)
+	if ok {
+		facts := e.facts()
+		*to = &facts
+	}
+	return ok
+}
+
+func (e *refusedAtOnce) Is(target error) bool { return target == ErrOpen } // of a limit, the circuit says nothing
+func (*refusedAtOnce) RetryableError() bool   { return false }
+
+func (e *refusedWithFacts) Error() string { return e.facts.Error() }
+
+func (e *refusedWithFacts) As(target any) bool {
+	to, ok := target.(**RefusedError)
+	if ok {
+		*to = &e.facts
+	}
+	return ok
+}
+
+func (e *refusedWithFacts) Is(target error) bool { return e.facts.Is(target) }
+func (*refusedWithFacts) RetryableError() bool   { return false }
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
 func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http.Response, error) {
@@ -198,25 +279,58 @@ func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http
 	return resp, nil
 }
 
-// The default refusal, in one piece of memory with what it points to; it is made as often as an upstream in trouble is
-// asked for.
-type defaultRefusal struct {
-	resp   http.Response
-	body   refusalBody
-	values [4]string // of the header
+// refusalText is more than the text of a refusal has, mostly.
+const refusalText = 256
+
+// line appends the text of the default refusal.
+func (e *RefusedError) line(b []byte, c *circuit) []byte { return append(e.append(b, c.text()), '\n') }
+
+// textBody is a text as a response's body.
+type textBody struct{ strings.Reader }
+
+func (*textBody) Close() error { return nil }
+
+// lateBody is the text of a refusal as a response's body, which is made anew by each Read: hardly any are read, and a
+// Read has mostly room for all of it.
+type lateBody struct {
+	of   refusedAtOnce
+	read int
 }
 
-type refusalBody struct{ strings.Reader }
+func (b *lateBody) Read(p []byte) (n int, err error) {
+	var buffer [refusalText]byte
+	facts := b.of.facts()
+	left := facts.line(buffer[:0], b.of.c)[b.read:]
+	if len(left) == 0 {
+		return 0, io.EOF
+	}
+	n = copy(p, left)
+	b.read += n
+	return n, nil
+}
 
-func (*refusalBody) Close() error { return nil }
+func (*lateBody) Close() error { return nil }
 
-func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Response {
-	var buffer [256]byte
-	text := string(append(e.append(buffer[:0], c.text()), '\n'))
-	r := &defaultRefusal{values: [...]string{
-		"text/plain; charset=utf-8", "nosniff", e.header(), marks[e.Reason],
-	}}
-	r.body.Reset(text)
+// defaultRefusal is in one piece of memory with its body and what it points to; it is made as often as an upstream in
+// trouble is asked for.
+type defaultRefusal struct {
+	resp   http.Response
+	values [4]string // of the header, for this response alone
+}
+
+func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
+	var buffer [refusalText]byte
+	facts := e.facts()
+	made := &struct {
+		defaultRefusal
+		body lateBody
+	}{body: lateBody{of: *e}}
+	return made.answer(req, &facts, len(facts.line(buffer[:0], e.c)), &made.body)
+}
+
+// answer fills in the default refusal, with a body of that many bytes.
+func (r *defaultRefusal) answer(req *http.Request, e *RefusedError, length int, body io.ReadCloser) *http.Response {
+	r.values = [...]string{"text/plain; charset=utf-8", "nosniff", e.header(), marks[e.Reason]}
 	r.resp = http.Response{
 		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -224,7 +338,7 @@ func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Re
 			"Content-Type": r.values[0:1:1], "X-Content-Type-Options": r.values[1:2:2],
 			"Retry-After": r.values[2:3:3], markName: r.values[3:4:4],
 		},
-		ContentLength: int64(len(text)), Body: &r.body, Request: req,
+		ContentLength: int64(length), Body: body, Request: req,
 	}
 	if e.Reason == policy.RefusedForced {
 		delete(r.resp.Header, "Retry-After")
@@ -266,9 +380,6 @@ func isRefusal(resp *http.Response, err error) bool {
 	}
 	return Refused(resp)
 }
-
-// refuseByError is the RefusalFunc of WithRefusalError.
-func refuseByError(_ *http.Request, e *RefusedError) (*http.Response, error) { return nil, e }
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".

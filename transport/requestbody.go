@@ -125,6 +125,19 @@ func bodyOf(req *http.Request) bodyKind {
 	}
 }
 
+// inMemory knows bodies of responses that are read without anybody having to wait, and cannot break.
+func inMemory(body io.ReadCloser) bool {
+	t := reflect.TypeOf(body)
+	if t != nopCloser && t != nopCloserWriterTo {
+		return false
+	}
+	switch reflect.ValueOf(body).Field(0).Interface().(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
+}
+
 func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()

@@ -36,7 +36,7 @@ type Transport struct {
 	circuits    circuits
 	keyOf       KeyFunc                           // nil for Upstream
 	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
-	refusal     RefusalFunc                       // nil for the 503
+	refusal     RefusalFunc                       // nil for the 503, or an error
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
 	storage     Storage
@@ -52,6 +52,7 @@ type Transport struct {
 	bus         fleet.Bus // nil without a fleet, and seat too
 	seat        *seat
 
+	refuseByError bool // in place of the 503
 	refuseTripper bool // the call that trips gets the refusal
 	safeProbes    bool // only requests that can be lost are probes, as long as there are some
 
@@ -66,8 +67,8 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an
-// *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are one
+// in which errors.As finds an *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the
 // end of the request's context, if that ended while a health check was waited for. A request without a URL has no
 // circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -85,7 +86,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := t.base.RoundTrip(req)
 		quiet := err == nil && resp != nil && fine(resp)
 		switch {
-		case quiet && hasBody(req, resp):
+		case quiet && hasBody(req, resp) && !inMemory(resp.Body):
 			quiet = watchQuietly(c, permit, req, resp)
 		case quiet:
 			quiet = permit.Quiet()
@@ -97,6 +98,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		return t.conclude(req, c, permit, resp, err)
+	}
+	if !closed {
+		if resp, err, refused := t.refuseAtOnce(req, c); refused {
+			return resp, err
+		}
 	}
 	return t.attend(req, c, permit)
 }

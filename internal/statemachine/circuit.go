@@ -40,20 +40,22 @@ func (c *Config) hold() policy.Hold {
 type Observer interface {
 	Changed(Change)
 	Refused(Refusal)
-	// WantsRefusals reports whether Refused does anything. It is called under a lock.
+	// WantsRefusals reports whether Refused does anything. It is called under a lock, and without.
 	WantsRefusals() bool
 }
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
-// The lock protocol: word, config and well are read without the lock and written with it, but for word's touched bit,
-// which is a hint. All else is under mu. Whoever releases mu publishes what has changed (publish), sets the timer that
-// the machine wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to
-// be, mu is released by quietly.
+// The lock protocol: word, config, well and standing are read without the lock and written with it, but for word's
+// touched bit, which is a hint, and what a Standing counts. All else is under mu, which is taken by lock: that takes
+// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the timer that the machine
+// wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to be, mu is
+// released by quietly.
 type Circuit struct {
-	word   atomic.Uint64
-	config atomic.Pointer[Config]
-	well   atomic.Int64 // machine.well, by began; 0 if none
+	word     atomic.Uint64
+	config   atomic.Pointer[Config]
+	well     atomic.Int64             // machine.well, by began; 0 if none
+	standing atomic.Pointer[Standing] // nil if there is something to decide about the next request
 
 	mu       sync.Mutex
 	machine  machine
@@ -73,6 +75,19 @@ func New(config *Config, observer Observer, newPeers func(peers.Machine) peers.P
 	}
 	c.word.Store(c.machine.word())
 	return c
+}
+
+// lock takes mu, and what was refused without it since.
+func (c *Circuit) lock() {
+	c.mu.Lock()
+	c.takeBack()
+}
+
+func (c *Circuit) takeBack() {
+	if s := c.standing.Load(); s != nil {
+		c.standing.Store(nil)
+		c.machine.takeBack(s)
+	}
 }
 
 // unlock releases mu.
@@ -100,6 +115,9 @@ func (c *Circuit) settle() {
 	if well := c.machine.well; c.well.Load() != int64(well) {
 		c.well.Store(int64(well))
 	}
+	if s := c.machine.stands(); s != nil {
+		c.standing.Store(s)
+	}
 	if at := c.machine.canary.wake; at != c.timerFor {
 		c.timerFor = at
 		switch {
@@ -116,7 +134,7 @@ func (c *Circuit) settle() {
 // timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
 // observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	c.machine.wake(time.Now())
 }
@@ -141,7 +159,7 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	permit := Permit{circuit: c, generation: word >> generation, timed: word&failingBit != 0}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.
-		c.mu.Lock()
+		c.lock()
 		defer c.unlock()
 		permit.watched = c.machine.takeCanary(time.Now(), permit.generation)
 	}
@@ -151,14 +169,22 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 // Acquire gives a permit to a call that is good for a use, or says why not. Deadline is when its caller will be gone;
 // zero if never.
 func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, refusal Refusal) {
+	if r, refused := c.refuseAtOnce(momentOf(now)); refused {
+		return Permit{}, r.refusal(now)
+	}
 	c.mu.Lock()
+	if r, refused := c.refuseAtOnce(momentOf(now)); refused { // since somebody else had the lock, and those behind need none
+		c.mu.Unlock()
+		return Permit{}, r.refusal(now)
+	}
+	c.takeBack()
 	decided, told := false, false
 	defer func() {
 		if told {
 			return
 		}
 		if decided { // an observer panicked, and nobody gets the permit
-			c.mu.Lock()
+			c.lock()
 		} // else a rule did
 		if permit.place != nil {
 			c.machine.free(permit.place)
@@ -177,7 +203,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 
 // Refuse counts a request that is refused for a reason that is not the circuit's.
 func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	c.machine.came(now)
 	return c.machine.refuse(now, reason)
@@ -185,7 +211,7 @@ func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
 
 // Blame takes a failure that a call of this key found out while the circuit was another one.
 func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	return c.machine.blame(now, r)
 }
@@ -193,7 +219,7 @@ func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
 // WithPeers calls f with the circuit's peers, under its lock, unless it was forgotten: they hear what others say, and
 // are asked what there is to say.
 func (c *Circuit) WithPeers(f func(peers.Peers)) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	if !c.machine.gone {
 		f(c.machine.peers)
@@ -218,7 +244,7 @@ func (c *Circuit) Hush() { c.events.hushed, c.events.delivering = true, true }
 
 // Tell tells the observer what was kept back, and what an earlier one left over by a panic.
 func (c *Circuit) Tell() {
-	c.mu.Lock()
+	c.lock()
 	if c.events.hushed {
 		c.events.hushed, c.events.delivering = false, false
 	}

@@ -21,9 +21,12 @@ func (e *events) later(event func()) {
 	}
 }
 
+// observed reports whether refusals are told to anybody. It needs no lock.
+func (e *events) observed() bool { return e.observer != nil && e.observer.WantsRefusals() }
+
 // wantsRefusals reports whether one more refusal is to be told.
 func (e *events) wantsRefusals() bool {
-	return e.observer != nil && len(e.waiting) < mostWaiting && e.observer.WantsRefusals()
+	return len(e.waiting) < mostWaiting && e.observed()
 }
 
 // unlock releases mu, and delivers the events that wait unless another goroutine is at it.

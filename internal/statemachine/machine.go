@@ -235,6 +235,16 @@ func (m *machine) came(now time.Time) {
 
 func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	m.counts.Refusals++
+	r := m.refusal(now, reason)
+	if m.events.wantsRefusals() {
+		told := r // what the event keeps, so that without an observer nothing is kept
+		m.events.later(func() { m.events.observer.Refused(told) })
+	}
+	return r
+}
+
+// refusal is what there is to say of a request that is refused.
+func (m *machine) refusal(now time.Time, reason policy.RefusalReason) Refusal {
 	r := Refusal{
 		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Samples: m.failures.list(),
 	}
@@ -246,10 +256,6 @@ func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	}
 	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
 		r.SafeUntil = m.safeUntil()
-	}
-	if m.events.wantsRefusals() {
-		told := r // what the event keeps, so that without an observer nothing is kept
-		m.events.later(func() { m.events.observer.Refused(told) })
 	}
 	return r
 }

@@ -42,7 +42,7 @@ type Snapshot struct {
 
 // Snapshot returns the circuit as it is now. It changes nothing and tells observers nothing.
 func (c *Circuit) Snapshot(now time.Time) Snapshot {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	return c.machine.snapshot(now)
 }

@@ -334,13 +334,13 @@ func TestACanaryOfHoldIsLateHalfAsLongAgainAsUsual(t *testing.T) {
 
 // watchOf is the canary as it is now. The timer's goroutine writes it.
 func watchOf(c *Circuit) canary {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	return c.machine.canary
 }
 
 func timerOf(c *Circuit) *time.Timer {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	return c.timer
 }
