@@ -35,6 +35,7 @@ type circuit struct {
 	http2    atomic.Bool                       // an answer came over it
 	shadow   atomic.Bool
 	shadowed shadowed
+	said     atomic.Pointer[said]  // of the refusals now; nil if none has been said yet
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
 	kept     bool                  // it can be found by others, or could; does not change from then on
 	madeBy   *overrideSet          // what was forced when it was made, and is applied

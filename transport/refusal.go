@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -46,6 +47,10 @@ type RefusedError struct {
 func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *RefusedError) append(b []byte, key string) []byte {
+	return e.appendCause(e.appendNext(e.appendWhat(b, key)))
+}
+
+func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 	switch e.Reason {
 	case policy.RefusedHeld:
 		b = append(b, "fusebox: calls held, no answer in time from "...)
@@ -56,18 +61,23 @@ func (e *RefusedError) append(b []byte, key string) []byte {
 	default:
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
-	b = append(b, key...)
-	if e.SafeWait == 0 {
-		with := append(b, ", "...)
-		if text := e.next().AppendText(with); len(text) > len(with) {
-			b = text
-		}
-	}
+	return append(b, key...)
+}
+
+func (e *RefusedError) appendNext(b []byte) []byte {
 	if e.SafeWait > 0 {
-		b = append(append(
+		return append(append(
 			b, ", waits for a request that can be lost, at most "...,
 		), e.SafeWait.Round(time.Millisecond).String()...)
 	}
+	with := append(b, ", "...)
+	if text := e.next().AppendText(with); len(text) > len(with) {
+		return text
+	}
+	return b
+}
+
+func (e *RefusedError) appendCause(b []byte) []byte {
 	if e.Cause != (policy.Cause{}) && e.Reason != policy.RefusedLimit && e.Reason != policy.RefusedForced {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
 	}
@@ -100,11 +110,11 @@ func (e *RefusedError) header() string {
 	if e.Reason == policy.RefusedForced {
 		return ""
 	}
-	seconds := e.RetryAfter / time.Second
-	if e.RetryAfter%time.Second > 0 {
-		seconds++
-	}
-	return strconv.FormatInt(int64(max(1, seconds)), 10)
+	return strconv.FormatInt(seconds(e.RetryAfter), 10)
+}
+
+func seconds(retryAfter time.Duration) int64 {
+	return int64(max(1, (retryAfter+time.Second-1)/time.Second))
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which
@@ -177,11 +187,13 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 	var buffer [refusalText]byte
 	text := string(facts.line(buffer[:0], c))
 	made := &struct {
-		defaultRefusal
-		body textBody
+		http.Response
+		body   textBody
+		values refusalValues
 	}{}
 	made.body.Reset(text)
-	return made.answer(req, &facts, len(text), &made.body), nil
+	fillRefusal(&made.Response, req, facts.refusalHeader(&made.values), len(text), &made.body)
+	return &made.Response, nil
 }
 
 // refuseAtOnce is refuse for a circuit that has nothing to decide about a request, if nobody is to be told. It takes no
@@ -311,42 +323,67 @@ func (b *lateBody) Read(p []byte) (n int, err error) {
 
 func (*lateBody) Close() error { return nil }
 
-// defaultRefusal is in one piece of memory with its body and what it points to; it is made as often as an upstream in
-// trouble is asked for.
-type defaultRefusal struct {
-	resp   http.Response
-	values [4]string // of the header, for this response alone
+// said is what refusals at once of a circuit have in common: it is made once an opening, or as often as the seconds of
+// Retry-After change.
+type said struct {
+	by      *statemachine.Standing
+	seconds int64
+	header  http.Header
+	fixed   int // bytes of the text that do not change
 }
 
-func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
-	var buffer [refusalText]byte
+// common returns what the default refusal of e has in common with others.
+func (e *refusedAtOnce) common() *said {
+	seconds := seconds(e.r.RetryAfter())
+	if s := e.c.said.Load(); s != nil && s.by == e.r.Standing && s.seconds == seconds {
+		return s
+	}
 	facts := e.facts()
+	text := facts.appendCause(facts.appendWhat(nil, e.c.text()))
+	s := &said{e.r.Standing, seconds, facts.refusalHeader(new(refusalValues)), len(text) + len("\n")}
+	e.c.said.Store(s)
+	return s
+}
+
+// serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's but
+// for the lists of values.
+func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
+	common := e.common()
 	made := &struct {
-		defaultRefusal
+		http.Response
 		body lateBody
 	}{body: lateBody{of: *e}}
-	return made.answer(req, &facts, len(facts.line(buffer[:0], e.c)), &made.body)
+	var buffer [128]byte
+	changing := RefusedError{
+		RetryAfter: e.r.RetryAfter(), Requests: e.r.Requests(), Latest: e.r.Latest(), SafeWait: e.r.SafeWait(),
+	}
+	length := common.fixed + len(changing.appendNext(buffer[:0]))
+	fillRefusal(&made.Response, req, maps.Clone(common.header), length, &made.body)
+	return &made.Response
 }
 
-// answer fills in the default refusal, with a body of that many bytes.
-func (r *defaultRefusal) answer(req *http.Request, e *RefusedError, length int, body io.ReadCloser) *http.Response {
-	r.values = [...]string{"text/plain; charset=utf-8", "nosniff", e.header(), marks[e.Reason]}
-	r.resp = http.Response{
+// refusalValues is the memory of the values of a header.
+type refusalValues [4]string
+
+func (e *RefusedError) refusalHeader(v *refusalValues) http.Header {
+	*v = refusalValues{"text/plain; charset=utf-8", "nosniff", marks[e.Reason], e.header()}
+	header := http.Header{"Content-Type": v[0:1:1], "X-Content-Type-Options": v[1:2:2], markName: v[2:3:3]}
+	if v[3] != "" {
+		header["Retry-After"] = v[3:4:4]
+	}
+	return header
+}
+
+// fillRefusal makes the default refusal, with a body of that many bytes.
+func fillRefusal(resp *http.Response, req *http.Request, header http.Header, length int, body io.ReadCloser) {
+	*resp = http.Response{
 		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{
-			"Content-Type": r.values[0:1:1], "X-Content-Type-Options": r.values[1:2:2],
-			"Retry-After": r.values[2:3:3], markName: r.values[3:4:4],
-		},
-		ContentLength: int64(length), Body: body, Request: req,
-	}
-	if e.Reason == policy.RefusedForced {
-		delete(r.resp.Header, "Retry-After")
+		Header: header, ContentLength: int64(length), Body: body, Request: req,
 	}
 	if methodOf(req) == http.MethodHead {
-		r.resp.Body = http.NoBody
+		resp.Body = http.NoBody
 	}
-	return &r.resp
 }
 
 // refusalError is the error of a RefusalFunc, by which a Transport outside knows that it is a refusal. All else of it
