@@ -57,11 +57,10 @@ type Circuit struct {
 	well     atomic.Int64             // machine.well, by began; 0 if none
 	standing atomic.Pointer[Standing] // nil if there is something to decide about the next request
 
-	mu       sync.Mutex
-	machine  machine
-	events   events
-	timer    *time.Timer // nil if none was ever wanted
-	timerFor moment      // what it is set to; 0 if it is not
+	mu      sync.Mutex
+	machine machine
+	events  events
+	timer   *time.Timer // nil if it is not set
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -69,9 +68,14 @@ func New(config *Config, observer Observer, newPeers func(peers.Machine) peers.P
 	c := &Circuit{}
 	c.events.observer = observer
 	c.config.Store(config)
-	c.machine = machine{config: config, trip: config.Rules.Trip.NewTrip(), peers: peers.Alone{}, events: &c.events}
+	c.machine = machine{
+		config: config, innocent: config.Rules.Trip.NewTrip().Quiet(), events: &c.events, past: &unharmed,
+	}
 	if newPeers != nil {
-		c.machine.peers = newPeers(&c.machine)
+		if have := newPeers(&c.machine); have != peers.Peers(peers.Alone{}) {
+			c.machine.remember()
+			c.machine.peers = have
+		}
 	}
 	c.word.Store(c.machine.word())
 	return c
@@ -118,16 +122,22 @@ func (c *Circuit) settle() {
 	if s := c.machine.stands(); s != nil {
 		c.standing.Store(s)
 	}
-	if at := c.machine.canary.wake; at != c.timerFor {
-		c.timerFor = at
-		switch {
-		case c.timer == nil:
-			c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
-		case at == 0:
-			c.timer.Stop()
-		default:
-			c.timer.Reset(time.Until(at.time()))
-		}
+	if c.machine.canary.moved {
+		c.machine.canary.moved = false
+		c.setTimer(c.machine.canary.wake)
+	}
+}
+
+// setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
+func (c *Circuit) setTimer(at moment) {
+	switch {
+	case at != 0 && c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
+	case at != 0:
+		c.timer.Reset(time.Until(at.time()))
+	case c.timer != nil:
+		c.timer.Stop()
+		c.timer = nil
 	}
 }
 

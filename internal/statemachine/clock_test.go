@@ -274,6 +274,7 @@ func TestCountsThatWrapAroundChangeNothing(t *testing.T) {
 	const most = math.MaxUint64
 	for _, rules := range []policy.Rules{classic, probing} {
 		c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
+		c.machine.remember()
 		c.machine.counts = Counts{most, most, most, most, most, most}
 		c.machine.opened = most
 		call(c, epoch, failed)

@@ -8,17 +8,21 @@ const mostWaiting = 1024
 
 // events wait to be told, in order. They are under the circuit's mu, and what is told is told outside it.
 type events struct {
-	observer   Observer // nil if there is nobody to tell
-	waiting    []func()
+	observer   Observer  // nil if there is nobody to tell
+	waiting    *[]func() // nil if there are none
 	delivering bool
 	hushed     bool // nobody is delivering, and nobody is to
 }
 
 // later keeps an event for unlock to deliver.
 func (e *events) later(event func()) {
-	if e.observer != nil {
-		e.waiting = append(e.waiting, event)
+	if e.observer == nil {
+		return
 	}
+	if e.waiting == nil {
+		e.waiting = new([]func())
+	}
+	*e.waiting = append(*e.waiting, event)
 }
 
 // observed reports whether refusals are told to anybody. It needs no lock.
@@ -26,18 +30,18 @@ func (e *events) observed() bool { return e.observer != nil && e.observer.WantsR
 
 // wantsRefusals reports whether one more refusal is to be told.
 func (e *events) wantsRefusals() bool {
-	return len(e.waiting) < mostWaiting && e.observed()
+	return (e.waiting == nil || len(*e.waiting) < mostWaiting) && e.observed()
 }
 
 // unlock releases mu, and delivers the events that wait unless another goroutine is at it.
 func (e *events) unlock(mu *sync.Mutex) {
-	if len(e.waiting) == 0 || e.delivering {
+	if e.waiting == nil || e.delivering {
 		mu.Unlock()
 		return
 	}
 	e.delivering = true
-	for len(e.waiting) > 0 {
-		batch := e.waiting
+	for e.waiting != nil {
+		batch := *e.waiting
 		e.waiting = nil
 		mu.Unlock()
 		e.deliver(mu, batch)
@@ -53,7 +57,13 @@ func (e *events) deliver(mu *sync.Mutex, batch []func()) {
 	defer func() {
 		mu.Lock()
 		if !completed {
-			e.waiting = append(batch[done:], e.waiting...)
+			left := batch[done:]
+			if e.waiting != nil {
+				left = append(left, *e.waiting...)
+			}
+			if e.waiting = nil; len(left) > 0 {
+				e.waiting = &left
+			}
 			e.delivering = false
 			mu.Unlock()
 		}

@@ -204,7 +204,7 @@ func TestASlowObserverHoldsUpNobodyAndMissesNoChange(t *testing.T) {
 		for i := range set {
 			c.Set(policy.State(i%3), epoch)
 		}
-		require.LessOrEqual(t, len(c.events.waiting), mostWaiting+set)
+		require.LessOrEqual(t, len(*c.events.waiting), mostWaiting+set)
 		close(goOn)
 		<-slow
 	})

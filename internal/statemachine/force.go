@@ -73,8 +73,11 @@ func (c *Circuit) Configure(config *Config, now time.Time) {
 
 func (m *machine) configure(config *Config, now time.Time) {
 	m.config = config
-	m.trip = config.Rules.Trip.NewTrip()
-	m.trip.Start(now, math.MaxInt/2)
+	trip := config.Rules.Trip.NewTrip()
+	if m.innocent = trip.Quiet(); m.trip != nil {
+		m.trip = trip
+		m.trip.Start(now, math.MaxInt/2)
+	}
 	if m.state == policy.Closed {
 		m.canary.stop()
 	}
@@ -97,6 +100,7 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	if m.generation > 0 || m.gone {
 		return false
 	}
+	m.remember()
 	if !since.IsZero() {
 		m.trouble = &trouble{since: since, real: true}
 	}
@@ -111,6 +115,7 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 func (c *Circuit) Recall(seen []policy.Sample) {
 	c.lock()
 	defer c.quietly()
+	c.machine.remember()
 	if f := &c.machine.failures; len(seen) > 0 && f.at.IsZero() && c.machine.generation == 0 {
 		kept := slices.Clone(seen[:min(len(seen), maxSamples)])
 		*f = failures{at: seen[0].At, cause: seen[0].Cause, samples: samples{kept: kept}}

@@ -58,7 +58,7 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 	s.Failures, s.Successes = m.inView()
 	switch m.state {
 	case policy.Closed:
-		if gauge, ok := m.trip.(policy.Gauge); ok {
+		if gauge, ok := m.seenTrip().(policy.Gauge); ok {
 			s.Gauge, s.Trips = gauge.Gauge(now)
 		}
 		return s

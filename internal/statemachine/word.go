@@ -39,7 +39,7 @@ func (m *machine) word() uint64 {
 		}
 	}
 	switch {
-	case m.trip.Quiet() && m.peers.Quiet() && m.hints.sum == 0:
+	case m.quiet():
 		word |= quietBit
 	case m.hints.failing:
 		word |= failingBit
