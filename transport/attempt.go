@@ -39,7 +39,7 @@ func (timeIsUp) Temporary() bool { return true }
 func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
 	ok = true
 	if limits.InFlight > 0 {
-		if ok = c.inFlight.Add(1) <= int64(limits.InFlight); ok {
+		if ok = int(c.inFlight.Add(1)) <= limits.InFlight; ok {
 			return &attempt{c: c, limits: limits}, true
 		}
 		c.inFlight.Add(-1)

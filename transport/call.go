@@ -263,7 +263,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	}
 	switch {
 	case k.shadow:
-		k.c.shadowed.count(outcome)
+		k.c.also().shadowed.count(outcome)
 	case outcome != policy.Success || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}

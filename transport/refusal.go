@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -323,32 +324,51 @@ func (b *lateBody) Read(p []byte) (n int, err error) {
 
 func (*lateBody) Close() error { return nil }
 
-// said is what refusals at once of a circuit have in common: it is made once an opening, or as often as the seconds of
-// Retry-After change.
+// said is how many bytes of the text do not change, of a circuit's refusals at once. They are counted once an opening.
 type said struct {
-	by      *statemachine.Standing
-	seconds int64
-	header  http.Header
-	fixed   int // bytes of the text that do not change
+	by    *statemachine.Standing
+	fixed int
 }
 
-// common returns what the default refusal of e has in common with others.
-func (e *refusedAtOnce) common() *said {
-	seconds := seconds(e.r.RetryAfter())
-	if s := e.c.said.Load(); s != nil && s.by == e.r.Standing && s.seconds == seconds {
-		return s
+// fixed returns how many bytes of the text are the same for all requests that the Standing of e refuses.
+func (e *refusedAtOnce) fixed() int {
+	also := e.c.also()
+	if s := also.said.Load(); s != nil && s.by == e.r.Standing {
+		return s.fixed
 	}
+	var buffer [refusalText]byte
 	facts := e.facts()
-	text := facts.appendCause(facts.appendWhat(nil, e.c.text()))
-	s := &said{e.r.Standing, seconds, facts.refusalHeader(new(refusalValues)), len(text) + len("\n")}
-	e.c.said.Store(s)
-	return s
+	s := &said{e.r.Standing, len(facts.appendCause(facts.appendWhat(buffer[:0], e.c.text()))) + len("\n")}
+	also.said.Store(s)
+	return s.fixed
+}
+
+// headers are those of the default refusal, by its reason and the seconds of Retry-After. They are made when they are
+// first asked for, and never changed.
+var headers [policy.RefusedForced + 1][maxSeconds + 1]atomic.Pointer[http.Header]
+
+// maxSeconds is of the longest Retry-After of which the header is kept.
+const maxSeconds = 60
+
+// header returns a header for one response, whose lists of values are shared with others.
+func (e *refusedAtOnce) header() http.Header {
+	after := seconds(e.r.RetryAfter())
+	if after > maxSeconds {
+		facts := e.facts()
+		return facts.refusalHeader(new(refusalValues))
+	}
+	kept := &headers[e.r.Reason][after]
+	if kept.Load() == nil {
+		facts := e.facts()
+		header := facts.refusalHeader(new(refusalValues))
+		kept.Store(&header)
+	}
+	return maps.Clone(*kept.Load())
 }
 
 // serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's but
 // for the lists of values.
 func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
-	common := e.common()
 	made := &struct {
 		http.Response
 		body lateBody
@@ -357,8 +377,8 @@ func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
 	changing := RefusedError{
 		RetryAfter: e.r.RetryAfter(), Requests: e.r.Requests(), Latest: e.r.Latest(), SafeWait: e.r.SafeWait(),
 	}
-	length := common.fixed + len(changing.appendNext(buffer[:0]))
-	fillRefusal(&made.Response, req, maps.Clone(common.header), length, &made.body)
+	length := e.fixed() + len(changing.appendNext(buffer[:0]))
+	fillRefusal(&made.Response, req, e.header(), length, &made.body)
 	return &made.Response
 }
 

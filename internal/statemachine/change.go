@@ -83,7 +83,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	}
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
-	m.events.later(func() { m.events.observer.Changed(change) })
+	m.later(func() { m.observer.Changed(change) })
 }
 
 // because returns what there is to say of why the state changes.

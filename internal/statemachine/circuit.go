@@ -59,17 +59,21 @@ type Circuit struct {
 
 	mu      sync.Mutex
 	machine machine
-	events  events
 	timer   *time.Timer // nil if it is not set
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
 func New(config *Config, observer Observer, newPeers func(peers.Machine) peers.Peers) *Circuit {
 	c := &Circuit{}
-	c.events.observer = observer
+	c.Init(config, observer, newPeers)
+	return c
+}
+
+// Init is New for a Circuit that is part of something else, and has not been used.
+func (c *Circuit) Init(config *Config, observer Observer, newPeers func(peers.Machine) peers.Peers) {
 	c.config.Store(config)
 	c.machine = machine{
-		config: config, innocent: config.Rules.Trip.NewTrip().Quiet(), events: &c.events, past: &unharmed,
+		config: config, innocent: config.Rules.Trip.NewTrip().Quiet(), observer: observer, past: &unharmed,
 	}
 	if newPeers != nil {
 		if have := newPeers(&c.machine); have != peers.Peers(peers.Alone{}) {
@@ -78,7 +82,6 @@ func New(config *Config, observer Observer, newPeers func(peers.Machine) peers.P
 		}
 	}
 	c.word.Store(c.machine.word())
-	return c
 }
 
 // lock takes mu, and what was refused without it since.
@@ -104,7 +107,7 @@ func (c *Circuit) unlock() {
 	}()
 	c.settle()
 	settled = true
-	c.events.unlock(&c.mu)
+	c.machine.unlockAndTell(&c.mu)
 }
 
 // quietly is unlock for where nobody could bear with the observer: it is told by whoever is next.
@@ -250,13 +253,13 @@ func (c *Circuit) Known() bool { return c.word.Load()&knownBit != 0 }
 func (c *Circuit) Config() *Config { return c.config.Load() }
 
 // Hush keeps back what the observer would be told, until Tell. It is for a circuit that nobody else has yet.
-func (c *Circuit) Hush() { c.events.hushed, c.events.delivering = true, true }
+func (c *Circuit) Hush() { c.machine.hushed, c.machine.delivering = true, true }
 
 // Tell tells the observer what was kept back, and what an earlier one left over by a panic.
 func (c *Circuit) Tell() {
 	c.lock()
-	if c.events.hushed {
-		c.events.hushed, c.events.delivering = false, false
+	if c.machine.hushed {
+		c.machine.hushed, c.machine.delivering = false, false
 	}
 	c.unlock()
 }

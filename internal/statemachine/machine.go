@@ -17,13 +17,15 @@ type machine struct {
 	gone       bool   // forgotten: no longer the circuit of its key
 	hastened   bool   // the next request is a probe, whatever the rule says
 	innocent   bool   // a success would change nothing in a memory of the trip rule that is new
+	delivering bool   // somebody is telling the observer
+	hushed     bool   // nobody is, and nobody is to
 	generation uint64 // how many times the state has changed
 
 	canary canary
 	// when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
-	well   moment
-	events *events
-	*past  // unharmed, to be read and not written, until remember makes one
+	well     moment
+	observer Observer // nil if there is nobody to tell
+	*past             // unharmed, to be read and not written, until remember makes one
 }
 
 // past is what a machine remembers of bad times. It is apart, since most have seen none: it is made at the first call
@@ -45,6 +47,7 @@ type past struct {
 	failures    failures
 	counts      Counts
 	peers       peers.Peers
+	waiting     []func() // to be told
 }
 
 // unharmed is the past of all machines that have none.
@@ -280,9 +283,9 @@ func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	m.remember()
 	m.counts.Refusals++
 	r := m.refusal(now, reason)
-	if m.events.wantsRefusals() {
+	if m.wantsRefusals() {
 		told := r // what the event keeps, so that without an observer nothing is kept
-		m.events.later(func() { m.events.observer.Refused(told) })
+		m.later(func() { m.observer.Refused(told) })
 	}
 	return r
 }

@@ -37,4 +37,4 @@ func (m *machine) FailProbe(now time.Time) {
 
 func (m *machine) Hasten() { m.hastened = m.state == policy.Open }
 
-func (m *machine) Later(f func()) { m.events.later(f) }
+func (m *machine) Later(f func()) { m.later(f) }

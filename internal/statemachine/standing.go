@@ -51,7 +51,7 @@ func (c *Circuit) RefuseAtOnce() (Refused, bool) {
 
 func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
 	s := c.standing.Load()
-	if s == nil || now >= s.until || c.events.observed() {
+	if s == nil || now >= s.until || c.machine.observed() {
 		return Refused{}, false
 	}
 	if int64(now) > s.asked.Load() {
@@ -101,7 +101,7 @@ func (r Refused) refusal(now time.Time) Refusal {
 // stands returns the refusal that stands from now on; nil if there is something to decide about the next request, or
 // the rule wants to be asked about each.
 func (m *machine) stands() *Standing {
-	if m.state == policy.Closed || m.gone || m.hastened || m.events.observed() {
+	if m.state == policy.Closed || m.gone || m.hastened || m.observed() {
 		return nil
 	}
 	if _, alone := m.peers.(peers.Alone); !alone { // others are told of requests
