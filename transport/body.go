@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -76,9 +75,8 @@ func (k *call) watch(resp *http.Response) *body {
 }
 
 // watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
-func watchQuietly(c *circuit, permit statemachine.Permit, req *http.Request, resp *http.Response) bool {
-	generation, plain := permit.Plain()
-	if !plain || permit.WantsHeaders() {
+func watchQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
+	if c.WantsHeaders() {
 		return false
 	}
 	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}
@@ -125,7 +123,7 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 	if _, writable := resp.Body.(io.Writer); writable {
 		return !duplex(req, resp) // whatever the length is said to be, and for HEAD, too
 	}
-	return resp.ContentLength != 0 && methodOf(req) != http.MethodHead
+	return resp.ContentLength != 0 && req.Method != http.MethodHead
 }
 
 func (b *body) Read(p []byte) (int, error) {

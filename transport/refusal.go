@@ -234,10 +234,11 @@ type refusedAtOnce struct {
 type refusedWithFacts struct{ facts RefusedError }
 
 func (e *refusedAtOnce) facts() RefusedError {
-	return RefusedError{
-		Key: e.c.key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, RetryAfter: e.r.RetryAfter(),
-		Requests: e.r.Requests(), Latest: e.r.Latest(), SafeWait: e.r.SafeWait(), Cause: e.r.Cause, Samples: e.r.Samples,
+	facts := RefusedError{
+		Key: e.c.key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, Cause: e.r.Cause, Samples: e.r.Samples,
 	}
+	facts.RetryAfter, facts.Requests, facts.Latest, facts.SafeWait = e.r.Next()
+	return facts
 }
 
 func (e *refusedAtOnce) Error() string {
@@ -352,7 +353,8 @@ const maxSeconds = 60
 
 // header returns a header for one response, whose lists of values are shared with others.
 func (e *refusedAtOnce) header() http.Header {
-	after := seconds(e.r.RetryAfter())
+	retryAfter, _, _, _ := e.r.Next()
+	after := seconds(retryAfter)
 	if after > maxSeconds {
 		facts := e.facts()
 		return facts.refusalHeader(new(refusalValues))
@@ -374,9 +376,8 @@ func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
 		body lateBody
 	}{body: lateBody{of: *e}}
 	var buffer [128]byte
-	changing := RefusedError{
-		RetryAfter: e.r.RetryAfter(), Requests: e.r.Requests(), Latest: e.r.Latest(), SafeWait: e.r.SafeWait(),
-	}
+	var changing RefusedError
+	changing.RetryAfter, changing.Requests, changing.Latest, changing.SafeWait = e.r.Next()
 	length := e.fixed() + len(changing.appendNext(buffer[:0]))
 	fillRefusal(&made.Response, req, e.header(), length, &made.body)
 	return &made.Response
@@ -401,7 +402,7 @@ func fillRefusal(resp *http.Response, req *http.Request, header http.Header, len
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, ContentLength: int64(length), Body: body, Request: req,
 	}
-	if methodOf(req) == http.MethodHead {
+	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
 }

@@ -81,15 +81,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req)
 	}
 	permit, closed := c.AcquireClosed()
-	if closed && !t.attends(c, permit) && bodyOf(req) == plain {
+	if !closed {
+		if resp, err, refused := t.refuseAtOnce(req, c); refused {
+			return resp, err
+		}
+		return t.attend(req, c, permit)
+	}
+	watched := t.observers.attend.Load() || c.classify.Load() != nil || t.local.ailing.Load() == c
+	generation, alone := permit.Plain()
+	if !watched && alone && (req.Body == nil || bodyOf(req) == plain) {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
 		quiet := err == nil && resp != nil && fine(resp)
-		switch {
-		case quiet && hasBody(req, resp) && !inMemory(resp.Body):
-			quiet = watchQuietly(c, permit, req, resp)
-		case quiet:
-			quiet = permit.Quiet()
+		if quiet && hasBody(req, resp) && !inMemory(resp.Body) {
+			quiet = watchQuietly(c, generation, req, resp)
+		} else if quiet {
+			quiet = c.Quiet(generation)
 		}
 		if quiet {
 			if resp.ProtoMajor > 1 {
@@ -98,11 +105,6 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		return t.conclude(req, c, permit, resp, err)
-	}
-	if !closed {
-		if resp, err, refused := t.refuseAtOnce(req, c); refused {
-			return resp, err
-		}
 	}
 	return t.attend(req, c, permit)
 }
@@ -114,12 +116,6 @@ func (t *Transport) conclude(
 	k := call{t: t, c: c, req: req, sent: req, permit: permit}
 	defer k.abandon()
 	return k.finish(resp, err)
-}
-
-// attends reports whether somebody looks at calls that are good, too.
-func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
-	return t.observers.attend.Load() || c.Config().Attended || permit.Watched() || c.classify.Load() != nil ||
-		t.local.ailing.Load() == c
 }
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.

@@ -156,7 +156,8 @@ func (c *Circuit) timeIsUp() {
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
-	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit) == uint64(policy.Closed)|touchedBit {
+	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit
+	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
 	return c.acquireClosed(word)
@@ -169,7 +170,9 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{circuit: c, generation: word >> generation, timed: word&failingBit != 0}
+	permit := Permit{
+		circuit: c, generation: word >> generation, timed: word&failingBit != 0, attended: word&attendedBit != 0,
+	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		// Not the first call, so that a host that is called once has no timer.
 		c.lock()

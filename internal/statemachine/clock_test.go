@@ -244,9 +244,9 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 	}
 }
 
-// The generation has 55 bits. Behind the last one comes 0, and nothing else changes.
+// The generation has 54 bits. Behind the last one comes 0, and nothing else changes.
 func TestTheGenerationWrapsAround(t *testing.T) {
-	const last = 1<<55 - 1
+	const last = 1<<54 - 1
 	r := newRig(classic)
 	r.machine.generation = last - 1
 	r.publish()

@@ -13,12 +13,13 @@ type Permit struct {
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
 	timed      bool     // the circuit has to know how long the call takes
+	attended   bool     // somebody looks at the call (Config.Attended)
 }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed
+	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed && !p.attended
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
@@ -67,10 +68,12 @@ func (c *Circuit) Quiet(of uint64) bool {
 
 // WantsHeaders reports whether Headers would do anything. It takes no lock.
 func (p Permit) WantsHeaders() bool {
-	if p.place != nil || p.watched != nil {
-		return true
-	}
-	word := p.circuit.word.Load()
+	return p.place != nil || p.watched != nil || p.circuit.WantsHeaders()
+}
+
+// WantsHeaders is that of a permit that is plain (Permit.Plain).
+func (c *Circuit) WantsHeaders() bool {
+	word := c.word.Load()
 	return word&watchBit != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 

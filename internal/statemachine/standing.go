@@ -61,23 +61,15 @@ func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
 	return Refused{s, now, s.most - left}, left >= 0
 }
 
-// RetryAfter is the time until the next probe may go; 0 if that is not known, or does not depend on time alone.
-func (r Refused) RetryAfter() time.Duration { return r.in(r.due) }
-
-// Latest is the time until any request is a probe, whatever its number; 0 if Requests is 0.
-func (r Refused) Latest() time.Duration { return r.in(r.latest) }
-
-// SafeWait is the time for which a probe that is due still waits for a safe call at most; 0 if it does not.
-func (r Refused) SafeWait() time.Duration { return r.in(r.safeUntil) }
-
-func (r Refused) in(at moment) time.Duration { return time.Duration(max(at, r.at) - r.at) }
-
-// Requests is Refusal.Requests after this one.
-func (r Refused) Requests() int {
-	if r.requests == 0 {
-		return 0
+// Next returns when the next probe is: the time until it may go, 0 if that is not known or does not depend on time alone;
+// how many requests are to come until one is it, as Refusal.Requests; the time until any is, 0 if Requests is 0; and
+// for how long at most it is due and waits for a safe call, 0 if it does not.
+func (r Refused) Next() (soonest time.Duration, requests int, latest, safeWait time.Duration) {
+	if r.requests > 0 {
+		requests = int(max(1, int64(r.requests)-r.number))
 	}
-	return int(max(1, int64(r.requests)-r.number))
+	return time.Duration(max(r.due, r.at) - r.at), requests, time.Duration(max(r.latest, r.at) - r.at),
+		time.Duration(max(r.safeUntil, r.at) - r.at)
 }
 
 // refusal is what Acquire returns of it.
@@ -86,10 +78,11 @@ func (r Refused) refusal(now time.Time) Refusal {
 		if m == none {
 			return time.Time{}
 		}
-		return now.Add(time.Duration(m - r.at))
+		return now.Add(-time.Duration(r.at)).Add(time.Duration(m)) // of which the difference may be too much
 	}
+	_, requests, _, _ := r.Next()
 	refusal := Refusal{
-		Reason: r.Reason, State: r.State, At: now, Since: r.Since, Due: now, Requests: r.Requests(), Latest: at(r.latest),
+		Reason: r.Reason, State: r.State, At: now, Since: r.Since, Due: now, Requests: requests, Latest: at(r.latest),
 		SafeUntil: at(r.safeUntil), Cause: r.Cause, Samples: r.Samples,
 	}
 	if r.due != none {
