@@ -60,15 +60,20 @@ type writerToBody struct{ *body }
 
 // watch gives the response a body that ends the call.
 func (k *call) watch(resp *http.Response) *body {
-	b := &body{ReadCloser: resp.Body, c: k.c, req: k.req, resp: resp}
+	var b *body
 	if generation, plain := k.permit.Plain(); plain && k.quiet() {
-		b.generation = generation
+		b = &body{ReadCloser: resp.Body, c: k.c, generation: generation, req: k.req, resp: resp}
 	} else {
-		l := &lasting{call: *k}
+		made := &struct { // in one piece of memory
+			body
+			lasting
+		}{lasting: lasting{call: *k}}
+		b = &made.body
+		b.ReadCloser, b.c, b.req, b.resp = resp.Body, k.c, k.req, resp
 		if k.delivering {
-			l.flow.goesOn(time.Now().UnixNano())
+			made.flow.goesOn(time.Now().UnixNano())
 		}
-		b.lasting.Store(l)
+		b.lasting.Store(&made.lasting)
 	}
 	resp.Body = b.asBase()
 	return b

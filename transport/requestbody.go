@@ -57,11 +57,12 @@ func (e *bodyErrors) get() error {
 // watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read in any way:
 // then it is a shallow copy with a body that remembers how.
 func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
-	seen := new(bodyErrors)
-	switch bodyOf(req) {
-	case plain:
+	kind := bodyOf(req)
+	if kind == plain {
 		return req, nil
-	case misfit:
+	}
+	seen := new(bodyErrors)
+	if kind == misfit {
 		seen.first.Store(&errLength)
 		return req, seen
 	}
