@@ -247,8 +247,8 @@ type Countdown interface {
 	Countdown() (requests int, latest time.Time)
 }
 
-// InVain is what a Probe or a Recover can have beside its methods, so that the requests that it would not let through are
-// refused without asking it about each, and without a lock: it is told of them later, many at a time. Those that it
+// InVain is what a Probe or a Recover can have beside its methods, so that the requests that it would not let through
+// are refused without asking it about each, and without a lock: it is told of them later, many at a time. Those that it
 // would let through it is always asked about, and one that is no InVain is asked about all.
 type InVain interface {
 	// InVain takes n requests. For a Probe it is Ask for each of them, which would have said no: they came before Due,

@@ -368,8 +368,8 @@ func (e *refusedAtOnce) header() http.Header {
 	return maps.Clone(*kept.Load())
 }
 
-// serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's but
-// for the lists of values.
+// serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's
+// but for the lists of values.
 func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
 	made := &struct {
 		http.Response

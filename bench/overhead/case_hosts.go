@@ -28,8 +28,8 @@ func amongHosts(n int) func(subject) *rig {
 	}
 }
 
-// randomHosts returns a case's prepare: the subject has been asked for n hosts, twice each, and is then asked for all of
-// them in one random order, again and again.
+// randomHosts returns a case's prepare: the subject has been asked for n hosts, twice each, and is then asked for all
+// of them in one random order, again and again.
 func randomHosts(n int) func(subject) *rig {
 	return func(s subject) *rig {
 		hosts := make([]string, n)

@@ -21,8 +21,9 @@ type options struct {
 func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	fs := flag.NewFlagSet("overhead", handling)
 	var (
-		o       options
-		caseRE  = fs.String("case", "", "run only cases whose name matches this `regexp` (floors, tails and paired are some)")
+		o      options
+		caseRE = fs.String("case", "",
+			"run only cases whose name matches this `regexp` (floors, tails and paired are some)")
 		subject = fs.String("subject", "", "run only subjects whose name matches this `regexp` (the base always runs)")
 	)
 	fs.IntVar(&o.rounds, "rounds", 5, "`number` of times that everything is measured")

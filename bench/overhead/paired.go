@@ -12,8 +12,8 @@ import (
 	"github.com/fusebox-go/fusebox/transport"
 )
 
-// A paired is what Fusebox adds to a call over loopback, found out call by call: one by it, one by the bare base, and so
-// on, each being the first of a pair as often as the other, so that what else the machine does falls on both.
+// A paired is what Fusebox adds to a call over loopback, found out call by call: one by it, one by the bare base, and
+// so on, each being the first of a pair as often as the other, so that what else the machine does falls on both.
 type paired struct {
 	pairs     int
 	base      float64 // the median of the base's calls, in ns, as the next ones
@@ -66,8 +66,8 @@ func medianInterval(values []float64) (low, high float64) {
 
 // reportPaired writes what is added over HTTP/1.1 and over HTTP/2.
 func (o *options) reportPaired(out io.Writer) error {
-	fmt.Fprint(out, "### paired: a real server on loopback, body read to its end, Fusebox and the base call by call\n\n"+
-		"| protocol | pairs | base, median ns | added, median ns | 95 % interval | added, % of the base | interval |\n"+
+	fmt.Fprint(out, "### paired: a real server on loopback, body read to its end, Fusebox and the base call by call\n"+
+		"\n| protocol | pairs | base, median ns | added, median ns | 95 % interval | added, % of the base | interval |\n"+
 		"|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })

@@ -24,7 +24,8 @@ type tail struct {
 	pauses    float64 // collections of garbage
 }
 
-// tailOf measures a subject: 64 goroutines make a number of calls each, with a body and garbage, and each call is timed.
+// tailOf measures a subject: 64 goroutines make a number of calls each, with a body and garbage, and each call is
+// timed.
 func tailOf(s subject, each int) tail {
 	rt := s.new(full)
 	times := make([][]int64, goroutines)

@@ -189,7 +189,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 		return Permit{}, r.refusal(now)
 	}
 	c.mu.Lock()
-	if r, refused := c.refuseAtOnce(momentOf(now)); refused { // since somebody else had the lock, and those behind need none
+	if r, refused := c.refuseAtOnce(momentOf(now)); refused { // by who had the lock, and those behind need it no more
 		c.mu.Unlock()
 		return Permit{}, r.refusal(now)
 	}

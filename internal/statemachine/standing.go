@@ -61,9 +61,9 @@ func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
 	return Refused{s, now, s.most - left}, left >= 0
 }
 
-// Next returns when the next probe is: the time until it may go, 0 if that is not known or does not depend on time alone;
-// how many requests are to come until one is it, as Refusal.Requests; the time until any is, 0 if Requests is 0; and
-// for how long at most it is due and waits for a safe call, 0 if it does not.
+// Next returns when the next probe is: the time until it may go, 0 if that is not known or does not depend on time
+// alone; how many requests are to come until one is it, as Refusal.Requests; the time until any is, 0 if Requests is 0;
+// and for how long at most it is due and waits for a safe call, 0 if it does not.
 func (r Refused) Next() (soonest time.Duration, requests int, latest, safeWait time.Duration) {
 	if r.requests > 0 {
 		requests = int(max(1, int64(r.requests)-r.number))
