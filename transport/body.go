@@ -128,7 +128,7 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 	if _, writable := resp.Body.(io.Writer); writable {
 		return !duplex(req, resp) // whatever the length is said to be, and for HEAD, too
 	}
-	return resp.ContentLength != 0 && req.Method != http.MethodHead
+	return resp.ContentLength != 0 && (req.Method == http.MethodGet || methodOf(req) != http.MethodHead)
 }
 
 func (b *body) Read(p []byte) (int, error) {

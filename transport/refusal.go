@@ -115,7 +115,11 @@ func (e *RefusedError) header() string {
 }
 
 func seconds(retryAfter time.Duration) int64 {
-	return int64(max(1, (retryAfter+time.Second-1)/time.Second))
+	whole := retryAfter / time.Second
+	if retryAfter%time.Second > 0 {
+		whole++
+	}
+	return int64(max(1, whole))
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which
@@ -402,7 +406,7 @@ func fillRefusal(resp *http.Response, req *http.Request, header http.Header, len
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, ContentLength: int64(length), Body: body, Request: req,
 	}
-	if req.Method == http.MethodHead {
+	if req.Method != http.MethodGet && methodOf(req) == http.MethodHead {
 		resp.Body = http.NoBody
 	}
 }

@@ -67,10 +67,10 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are one in which
-// errors.As finds an *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and
-// the cause of the end of the request's context, if that ended while a health check was waited for. A request without a
-// URL has no circuit, and is the base's to answer.
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are one in
+// which errors.As finds an *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says
+// so; and the cause of the end of the request's context, if that ended while a health check was waited for. A request
+// without a URL has no circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.base.RoundTrip(req) // there is no upstream, and the base has an error for it

@@ -67,7 +67,7 @@ func medianInterval(values []float64) (low, high float64) {
 // reportPaired writes what is added over HTTP/1.1 and over HTTP/2.
 func (o *options) reportPaired(out io.Writer) error {
 	fmt.Fprint(out, "### paired: a real server on loopback, body read to its end, Fusebox and the base call by call\n"+
-		"\n| protocol | pairs | base, median ns | added, median ns | 95 % interval | added, % of the base | interval |\n"+
+		"\n| protocol | pairs | base, median ns | added, median ns | 95 % interval | % of the base | interval |\n"+
 		"|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })
