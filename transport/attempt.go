@@ -100,13 +100,13 @@ func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*h
 // follow has what the attempt holds of others given back at the end of its context: nobody may ever read or close the
 // body. Without a place it holds no more than a timer that ends by itself.
 func (a *attempt) follow(body io.ReadCloser) {
-	end := a.release
-	if _, writable := body.(io.Writer); writable { // net/http would leave it to the caller
-		end = func() { a.release(); body.Close() }
-	} else if a.c == nil {
-		return
+	_, writable := body.(io.Writer)
+	switch {
+	case writable: // net/http would leave it to the caller
+		a.unfollow = context.AfterFunc(a.ctx, func() { a.release(); body.Close() })
+	case a.c != nil:
+		a.unfollow = context.AfterFunc(a.ctx, a.release)
 	}
-	a.unfollow = context.AfterFunc(a.ctx, end)
 }
 
 // end ends the attempt if it has not ended.

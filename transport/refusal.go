@@ -217,7 +217,7 @@ func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Resp
 	case refusal != nil:
 		resp, err = refuseBy(refusal, req, by.facts())
 	case t.refuseByError:
-		err = &by
+		err = &refusedAtOnce{c, r} // by itself would be elsewhere for all
 	case t.refusal != nil:
 		resp, err = refuseBy(t.refusal, req, by.facts())
 	default:
