@@ -280,16 +280,15 @@ func (b *body) gaveUp() {
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
 	s := sinks.Get().(*sink)
 	*s = sink{Writer: w, body: b.body}
-	defer func() {
-		*s = sink{}
-		sinks.Put(s)
-	}()
 	s.wait()
 	n, err := b.ReadCloser.(io.WriterTo).WriteTo(s)
+	failed := s.failed
+	*s = sink{}
+	sinks.Put(s)
 	switch {
 	case err == nil:
 		b.end(io.EOF, reading)
-	case s.failed:
+	case failed:
 		b.state.Add(reading)
 	default:
 		err = b.end(err, reading)

@@ -28,8 +28,11 @@ type Standing struct {
 	until moment       // from then on, there is something to decide
 	most  int64        // of requests that it refuses
 	left  atomic.Int64 // of these; negative if there are none, or it was taken back
-	asked atomic.Int64 // when the last of them came, a moment
+	asked atomic.Int64 // when the last of them came, a moment, to askedStep
 }
+
+// askedStep spares a write for each request.
+const askedStep = int64(time.Millisecond)
 
 // none is no moment, and before all.
 const none = math.MinInt64
@@ -54,7 +57,7 @@ func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
 	if s == nil || now >= s.until || c.machine.observed() {
 		return Refused{}, false
 	}
-	if int64(now) > s.asked.Load() {
+	if at := s.asked.Load(); int64(now)-askedStep >= at || at == none {
 		s.asked.Store(int64(now)) // before it counts, or it could be lost
 	}
 	left := s.left.Add(-1)
