@@ -89,7 +89,7 @@ func TestTailsAndPairsAreMeasured(t *testing.T) {
 	if err := o.reportPaired(&out); err != nil {
 		t.Fatal(err)
 	}
-	if !regexp.MustCompile(`\n\| HTTP/1.1 \| 50 \|.*\n\| HTTP/2 \| 50 \|`).MatchString(out.String()) {
+	if !regexp.MustCompile(`(?s)\n\| HTTP/1.1 \| fusebox \| 50 \|.*\n\| HTTP/2 \| fusebox \| 50 \|`).MatchString(out.String()) {
 		t.Errorf("got\n%s", &out)
 	}
 }
