@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 )
 
 func main() {
@@ -24,17 +25,27 @@ func main() {
 }
 
 func (o *options) run(t *testing.T, out, progress io.Writer) error {
-	tb := &o.table
-	tb.fill(t, progress)
-	switch {
-	case o.json:
-		if err := tb.json(out); err != nil {
+	write := grid.text
+	if o.markdown {
+		write = grid.markdown
+	}
+	if o.draws != nil {
+		o.draws.fill(t, progress)
+		if err := o.draws.log(o.looks, time.Now()); err != nil {
 			return err
 		}
-	case o.markdown:
-		tb.report(out, grid.markdown, o.detail)
-	default:
-		tb.report(out, grid.text, o.detail)
+		if o.json {
+			return o.draws.json(out)
+		}
+		o.draws.report(out, write)
+		return nil
+	}
+	tb := &o.table
+	tb.fill(t, progress)
+	if !o.json {
+		tb.report(out, write, o.detail)
+	} else if err := tb.json(out); err != nil {
+		return err
 	}
 	if o.out == "" {
 		return nil

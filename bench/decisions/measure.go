@@ -9,6 +9,7 @@ type measure struct {
 	Wasted  float64 `json:"wasted"`  // calls to an upstream in no state to serve; retries can bring it beyond 100
 	Good    float64 `json:"good"`    // good answers
 	Refused float64 `json:"refused"` // requests that ended in a refusal
+	Wrongly float64 `json:"wrongly"` // requests that ended in a refusal though the call would have paid
 	Open    float64 `json:"open"`    // seconds from the trouble's start to the first refusal; -1: none came
 	Recover float64 `json:"recover"` // seconds from the trouble's end to health; -1: never
 	Burst   float64 `json:"burst"`   // most calls in flight at one time to an upstream in no state to serve, after opening
@@ -28,6 +29,9 @@ func (w world) measure(tr, oracle *trace) measure {
 	m.Regret = m.Lost + m.Wasted/2
 	m.Refused = percent(tr.count(outcomeRefused))
 	for _, r := range tr.results {
+		if r.wrongly {
+			m.Wrongly += 100 / offered
+		}
 		m.Held += 1000 * r.held.Seconds() / offered
 	}
 	m.Open = -1
