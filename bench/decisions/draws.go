@@ -15,8 +15,8 @@ import (
 var sets = map[string]uint64{"tune": 10_000, "look": 20_000, "final": 30_000}
 
 // rivals are the three peers of whom the best of each draw is what Fusebox should never be far behind: a breaker, one with
-// a limit that users set, and one with a limit that sets itself. They draw nothing by chance.
-var rivals = []string{"gobreaker-tuned", "limit-10", "vegas"}
+// a limit that users set, and one with a limit that sets itself. None of them draws by chance.
+var rivals = []string{"gobreaker-tuned", "limit-10", "failsafe-limiter"}
 
 // Draws hold the measures of subjects in draws of families.
 type draws struct {

@@ -72,6 +72,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		o.draws = &draws{set: *set, subjects: o.table.subjects}
 		return &o, o.draws.choose(*families, *one, *drawList)
 	}
+	o.table.subjects = scripted(o.table.subjects)
 	if name, err = regexp.Compile(*scenario); err != nil {
 		return nil, err
 	}

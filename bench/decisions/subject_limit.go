@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -12,10 +13,10 @@ var errLimit = errors.New("limit: too many calls in flight")
 
 func init() {
 	register(
-		subject{name: "limit-10", about: "ten calls in flight, around gobreaker-tuned", new: func(base http.RoundTripper) http.RoundTripper {
+		subject{name: "limit-10", about: "ten calls in flight, around gobreaker-tuned", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
 			return limited(newTunedGobreaker(base), 10)
 		}},
-		subject{name: "limit-fits", about: "as many calls in flight as suit the upstream, around gobreaker-tuned; no limit where any number does", new: func(base http.RoundTripper) http.RoundTripper {
+		subject{name: "limit-fits", about: "as many calls in flight as suit the upstream, which is known, around gobreaker-tuned; no limit where any number does", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
 			suits := base.(*wire).suits
 			if suits == 0 {
 				return newTunedGobreaker(base)
@@ -35,4 +36,12 @@ func limited(next http.RoundTripper, n int) http.RoundTripper {
 		}
 		return next.RoundTrip(req)
 	})
+}
+
+// turnedAway says whether an upstream had too much to do for a call: it said so, or was too late.
+func turnedAway(req *http.Request, resp *http.Response, err error) bool {
+	if err != nil {
+		return errors.Is(req.Context().Err(), context.DeadlineExceeded)
+	}
+	return resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests
 }
