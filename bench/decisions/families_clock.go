@@ -59,7 +59,7 @@ func drawHealthy(d dice) scenario {
 	d.patience(&sc, l)
 	season := d.season(&sc)
 	sc.upstream = failing(l, share, f, steadily(share))
-	sc.about = fmt.Sprintf("%.2g/s%s, %.2g %% %v, %v, tail %.2g %%, callers wait %v",
+	sc.about = fmt.Sprintf("%.3g/s%s, %.3g %% %v, %v, tail %.3g %%, callers wait %v",
 		sc.rate, season, 100*share, f, short(l.median), 100*l.tail, short(sc.patience))
 	return sc
 }
@@ -97,7 +97,7 @@ func drawLongPolls(d dice) scenario {
 		}
 	}
 	sc.upstream = failing(l, background, faultNone, steadily(background))
-	sc.about = fmt.Sprintf("%.2g/s%s, %.0f %% %s of %v to %v", sc.rate, season, 100*share, kind, short(shortest), short(longest))
+	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% %s of %v to %v", sc.rate, season, 100*share, kind, short(shortest), short(longest))
 	return sc
 }
 
@@ -119,7 +119,7 @@ func drawSeconds(d dice) scenario {
 		return c.lognormal(drawTakes, takes, sigma), patience
 	}
 	sc.upstream = failing(l, background, faultNone, steadily(background))
-	sc.about = fmt.Sprintf("%.2g/s%s, %v, callers wait %v", sc.rate, season, short(takes), short(patience))
+	sc.about = fmt.Sprintf("%.3g/s%s, %v, callers wait %v", sc.rate, season, short(takes), short(patience))
 	if turns {
 		sc.about += ", for " + short(sc.trouble)
 	}
@@ -135,7 +135,7 @@ func drawOutage(d dice) scenario {
 	d.patience(&sc, l)
 	season := d.season(&sc)
 	sc.upstream = failing(l, background, f, steadily(1))
-	sc.about = fmt.Sprintf("%.2g/s%s, %v for %v, %d retries, callers wait %v",
+	sc.about = fmt.Sprintf("%.3g/s%s, %v for %v, %d retries, callers wait %v",
 		sc.rate, season, f, short(sc.trouble), sc.retries, short(sc.patience))
 	return sc
 }
@@ -148,7 +148,7 @@ func drawBrownout(d dice) scenario {
 	d.patience(&sc, l)
 	season := d.season(&sc)
 	sc.upstream = failing(l, background, f, steadily(share))
-	sc.about = fmt.Sprintf("%.2g/s%s, %.0f %% %v for %v, %d retries, callers wait %v",
+	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% %v for %v, %d retries, callers wait %v",
 		sc.rate, season, 100*share, f, short(sc.trouble), sc.retries, short(sc.patience))
 	return sc
 }
@@ -177,7 +177,7 @@ func drawRandom503(d dice) scenario {
 		}
 		return s
 	}
-	sc.about = fmt.Sprintf("%.2g/s%s, %.0f %% for %v, Retry-After %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% for %v, Retry-After %v, %d retries",
 		sc.rate, season, 100*share, short(sc.trouble), short(after), sc.retries)
 	return sc
 }
@@ -201,7 +201,7 @@ func drawSlow(d dice) scenario {
 		}
 		return s
 	}
-	sc.about = fmt.Sprintf("%.2g/s%s, %v times %.2g for %v, callers wait %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, %v times %.3g for %v, callers wait %v, %d retries",
 		sc.rate, season, short(l.median), factor, short(sc.trouble), short(sc.patience), sc.retries)
 	return sc
 }
@@ -238,7 +238,7 @@ func drawFlapping(d dice) scenario {
 		}
 		return 0
 	})
-	sc.about = fmt.Sprintf("%.2g/s%s, %.0f %% %v, %v down, %v up, for %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% %v, %v down, %v up, for %v, %d retries",
 		sc.rate, season, 100*share, f, short(down), short(up), short(sc.trouble), sc.retries)
 	return sc
 }
@@ -256,7 +256,7 @@ func drawCreep(d dice) scenario {
 		part := float64(t) / float64(w.end-w.begin)
 		return height * min(part/peak, (1-part)/(1-peak))
 	})
-	sc.about = fmt.Sprintf("%.2g/s%s, up to %.0f %% %v and back in %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, up to %.0f %% %v and back in %v, %d retries",
 		sc.rate, season, 100*height, f, short(sc.trouble), sc.retries)
 	return sc
 }
@@ -274,7 +274,7 @@ func drawFleet(d dice) scenario {
 	d.patience(&sc, l)
 	season := d.season(&sc)
 	sc.upstream = failing(l, background, f, steadily(share))
-	sc.about = fmt.Sprintf("%d clients of %.2g/s%s, %.0f %% %v for %v, %d retries",
+	sc.about = fmt.Sprintf("%d clients of %.3g/s%s, %.0f %% %v for %v, %d retries",
 		sc.clients, sc.rate, season, 100*share, f, short(sc.trouble), sc.retries)
 	return sc
 }

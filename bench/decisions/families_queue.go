@@ -70,7 +70,7 @@ func drawOverload(d dice) scenario {
 	takes := d.queueTraffic(&sc, &s, usual, factor)
 	d.waiting(&sc, &s, takes)
 	sc.upstream = warmed(s, nil)
-	sc.about = fmt.Sprintf("%.2g times %.0f/s for %v, %d servers of %v, room %d, callers wait %v, %d clients, %d retries",
+	sc.about = fmt.Sprintf("%.3g times %.0f/s for %v, %d servers of %v, room %d, callers wait %v, %d clients, %d retries",
 		factor, s.perSecond(), short(sc.trouble), s.servers, short(takes), s.room, short(sc.patience), sc.clients, sc.retries)
 	return sc
 }
@@ -96,7 +96,7 @@ func drawStall(d dice) scenario {
 	})
 	what := "stalls"
 	if !stalls {
-		what = fmt.Sprintf("gets %.2g times its capacity", inTrouble)
+		what = fmt.Sprintf("gets %.3g times its capacity", inTrouble)
 	}
 	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load %s for %v, %d servers of %v, room %d, callers wait %v, %d clients, %d retries",
 		s.perSecond(), 100*usual, what, short(sc.trouble), s.servers, short(takes), s.room, short(sc.patience), sc.clients, sc.retries)
@@ -159,8 +159,8 @@ func drawLimited(d dice) scenario {
 		r.burst = max(1, allowed*d.spread(0.5, 10))
 		how = fmt.Sprintf("a bucket of %.0f", r.burst)
 	}
-	sc.upstream = func(world) upstream { return &rateLimit{limits: r, tokens: r.burst} }
-	sc.about = fmt.Sprintf("%.2g times %.2g/s for %v, %s, Retry-After %v, %d clients, %d retries",
+	sc.upstream = func(world) upstream { return newRateLimit(r) }
+	sc.about = fmt.Sprintf("%.3g times %.3g/s for %v, %s, Retry-After %v, %d clients, %d retries",
 		factor, allowed, short(sc.trouble), how, r.says, sc.clients, sc.retries)
 	return sc
 }

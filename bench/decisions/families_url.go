@@ -83,7 +83,7 @@ func drawPaths(d dice) scenario {
 		}
 		from = sum
 	}
-	sc.about = fmt.Sprintf("%.2g/s%s, %d of ten paths with %.0f %% of traffic, %.0f %% %v for %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, %d of ten paths with %.0f %% of traffic, %.0f %% %v for %v, %d retries",
 		sc.rate, season, len(dead), 100*weight, 100*share, f, short(sc.trouble), sc.retries)
 	return sc
 }
@@ -112,7 +112,7 @@ func drawURLs(d dice) scenario {
 		sc.upstream = partly(l, background, share, f, func(part int) bool { return part == deadPart })
 	}
 	sc.route = space.route
-	sc.about = fmt.Sprintf("%.2g/s%s, %d templates, %s: %.0f %% %v for %v, %d retries",
+	sc.about = fmt.Sprintf("%.3g/s%s, %d templates, %s: %.0f %% %v for %v, %d retries",
 		sc.rate, season, len(space.templates), what, 100*share, f, short(sc.trouble), sc.retries)
 	return sc
 }

@@ -38,7 +38,10 @@ func (o *options) run(t *testing.T, out, progress io.Writer) error {
 			return o.draws.json(out)
 		}
 		o.draws.report(out, write)
-		return nil
+		if o.out == "" {
+			return nil
+		}
+		return o.draws.draw(o.out)
 	}
 	tb := &o.table
 	tb.fill(t, progress)

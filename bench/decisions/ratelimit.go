@@ -23,13 +23,23 @@ type rateLimit struct {
 	tokens float64       // in the bucket, or left in the window
 }
 
+func newRateLimit(l limits) *rateLimit { return &rateLimit{limits: l, tokens: l.full()} }
+
+// full returns how many calls are served at once at most.
+func (l limits) full() float64 {
+	if l.window > 0 {
+		return max(1, l.rate*l.window.Seconds())
+	}
+	return l.burst
+}
+
 // settle brings the tokens up to date. r.mu must be held.
 func (r *rateLimit) settle(now time.Duration) {
 	switch {
 	case r.window == 0:
-		r.tokens = min(r.burst, r.tokens+r.rate*(now-r.at).Seconds())
-	case r.at == 0 || now/r.window != r.at/r.window:
-		r.tokens = max(1, r.rate*r.window.Seconds())
+		r.tokens = min(r.full(), r.tokens+r.rate*(now-r.at).Seconds())
+	case now/r.window != r.at/r.window:
+		r.tokens = r.full()
 	}
 	r.at = now
 }

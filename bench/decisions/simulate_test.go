@@ -161,6 +161,8 @@ func TestNoSubjectOpensOnAHealthyUpstreamButByItsDefaults(t *testing.T) {
 	twitchy := []string{
 		"failsafe", // opens at one failure
 		"hystrix",  // allows ten calls at a time
+		"limit-10",
+		"envoy-adaptive", // allows three at a time to measure
 	}
 	for _, s := range subjects() {
 		if slices.Contains(twitchy, s.name) {
