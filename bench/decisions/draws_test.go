@@ -67,6 +67,16 @@ func TestDrawsArePrintedAndDrawn(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &all); err != nil || len(all.Draws) != 4 || len(all.Draws[0].Regrets) != 4 {
 		t.Errorf("JSON: %v, %+v", err, all)
 	}
+
+	file := filepath.Join(folder, "draws.json")
+	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var again, before bytes.Buffer
+	o.draws.report(&before, grid.text)
+	if err := parsed(t, "-from", file, "-out", "").run(t, &again, io.Discard); err != nil || again.String() != before.String() {
+		t.Errorf("read from its JSON, %v, the report is\n%s", err, again.String())
+	}
 }
 
 func TestALookIsLogged(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -97,41 +96,4 @@ func (ds *draws) worst(own int) grid {
 			number(b.measures[own].Regret), number(b.measures[b.rival].Regret), ds.subjects[b.rival].name)
 	}
 	return g
-}
-
-// json writes every draw.
-func (ds *draws) json(w io.Writer) error {
-	type entry struct {
-		Family   string             `json:"family"`
-		Seed     uint64             `json:"seed"`
-		What     string             `json:"what"`
-		Requests int                `json:"requests"`
-		Regrets  map[string]float64 `json:"regrets"`
-		Measures map[string]measure `json:"measures"`
-	}
-	all := struct {
-		Set      string                        `json:"set"`
-		Means    map[string]float64            `json:"means"`
-		Families map[string]map[string]float64 `json:"families"`
-		Draws    []entry                       `json:"draws"`
-	}{Set: ds.set, Means: map[string]float64{}, Families: map[string]map[string]float64{}}
-	for i, s := range ds.subjects {
-		all.Means[s.name] = mean(ds.column(i)).Regret
-	}
-	for f, fam := range ds.families {
-		all.Families[fam.name] = map[string]float64{}
-		for i, s := range ds.subjects {
-			all.Families[fam.name][s.name] = ds.family(f, i).Regret
-		}
-		for _, r := range ds.runs[f] {
-			e := entry{fam.name, r.seed, r.about, r.requests, map[string]float64{}, map[string]measure{}}
-			for i, s := range ds.subjects {
-				e.Regrets[s.name], e.Measures[s.name] = r.measures[i].Regret, r.measures[i]
-			}
-			all.Draws = append(all.Draws, e)
-		}
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(all)
 }

@@ -24,6 +24,7 @@ type options struct {
 	table    table
 	draws    *draws // in place of the table
 	looks    string
+	from     string
 	out      string
 	markdown bool
 	json     bool
@@ -48,6 +49,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		one      = fs.String("family", "", "draw only of families whose name matches this `regular expression`")
 		drawList = fs.String("draw", "", "comma-separated `seeds` of draws, of any set, in place of the first of the set")
 	)
+	fs.StringVar(&o.from, "from", "", "`file` with what -json printed of draws, to be shown in place of a run")
 	fs.StringVar(&o.looks, "looks", "decisions/looks.txt", "`file` in which looks at the sets other than that to tune on are logged")
 	fs.IntVar(&workers, "workers", workers, "how many worlds are run at a `time`, no more than processors")
 	fs.StringVar(&o.out, "out", "decisions/out", "`folder` for the SVGs; empty: none")
@@ -68,7 +70,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 			o.table.subjects = append(o.table.subjects, s)
 		}
 	}
-	if *families != 0 || *drawList != "" {
+	if *families != 0 || *drawList != "" || o.from != "" {
 		o.draws = &draws{set: *set, subjects: o.table.subjects}
 		return &o, o.draws.choose(*families, *one, *drawList)
 	}

@@ -24,14 +24,22 @@ func main() {
 	})
 }
 
+// play fills the draws, by a run that is logged or from a file.
+func (o *options) play(t *testing.T, progress io.Writer) error {
+	if o.from != "" {
+		return o.draws.read(o.from)
+	}
+	o.draws.fill(t, progress)
+	return o.draws.log(o.looks, time.Now())
+}
+
 func (o *options) run(t *testing.T, out, progress io.Writer) error {
 	write := grid.text
 	if o.markdown {
 		write = grid.markdown
 	}
 	if o.draws != nil {
-		o.draws.fill(t, progress)
-		if err := o.draws.log(o.looks, time.Now()); err != nil {
+		if err := o.play(t, progress); err != nil {
 			return err
 		}
 		if o.json {
