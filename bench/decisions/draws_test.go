@@ -196,6 +196,13 @@ func TestTheModelOfOutlierDetectionEjectsForLongerEachTime(t *testing.T) {
 		if n := w.calls(t, 8, time.Millisecond, call); n != 8 {
 			t.Errorf("%d of 8 calls came through when all is well", n)
 		}
+		time.Sleep(time.Minute)
+		up.fault = fault503
+		w.calls(t, 5, time.Millisecond, call)
+		time.Sleep(7 * time.Second)
+		if n := w.calls(t, 1, 0, call); n != 1 {
+			t.Error("a minute without does not forgive two ejections")
+		}
 	})
 }
 

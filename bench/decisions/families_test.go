@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,9 @@ func TestADrawIsNeitherSoSmallThatOneRequestTellsNorSoLargeThatItTakesLong(t *te
 			if w.lead <= 0 || w.begin >= w.end || w.end >= w.over {
 				t.Errorf("%s %d: trouble from %v to %v of %v", f.name, seed, w.begin, w.end, w.over)
 			}
+			if queue := slices.Contains([]string{"overload", "stall", "cold", "crash"}, f.name); queue != (d.suits > 0) {
+				t.Errorf("%s %d: %d calls in flight suit it", f.name, seed, d.suits)
+			}
 			if strings.Contains(d.about, "!") || strings.Contains(d.about, "e+") {
 				t.Errorf("%s %d is described as %q", f.name, seed, d.about)
 			}
@@ -82,8 +86,10 @@ func TestRefusingEverythingIsWrongWhereverTheOracleCalls(t *testing.T) {
 	if m := r.measures[1]; m.Wrongly < 99.9 || m.Wrongly > 100.1 {
 		t.Errorf("%.1f %% of refusals were wrong, want all", m.Wrongly)
 	}
-	if m := r.measures[0]; m.Wrongly > 0 {
-		t.Errorf("the oracle refused %.1f %% wrongly", m.Wrongly)
+	r = run{draw: familyNamed(t, "outage").drawn(1)}
+	r.play(t, subjects()[:1])
+	if m := r.measures[0]; m.Refused == 0 || m.Wrongly > 0 {
+		t.Errorf("in an outage the oracle refused %.1f %%, and %.1f %% wrongly", m.Refused, m.Wrongly)
 	}
 }
 
@@ -97,17 +103,24 @@ func TestOnlyTheDeadPartFails(t *testing.T) {
 				continue // all of it fails, or nothing does
 			}
 			now := (w.begin + w.end) / 2
-			dead := 0
+			dead, paths := 0, map[string]bool{}
 			for _, a := range arrivals {
 				share := s.part(now, a.route)
 				if share >= 0.7 {
 					dead++
+					paths[a.route.path] = true
 				} else if share > 0.01 {
 					t.Errorf("%s %d: %.2f of calls to %s fail", name, seed, share, a.route.path)
+				}
+				if name == "urls" && share >= 0.7 != (a.route.part == deadPart) {
+					t.Errorf("urls %d: %.2f of calls to part %d fail, %s", seed, share, a.route.part, a.route.path)
 				}
 				if got := s.part(0, a.route); got > 0.01 {
 					t.Errorf("%s %d: %.2f of calls to %s fail before the trouble", name, seed, got, a.route.path)
 				}
+			}
+			if name == "paths" && len(paths) > 4 {
+				t.Errorf("paths %d: %d of ten paths are dead", seed, len(paths))
 			}
 			if dead == 0 || dead == len(arrivals) {
 				t.Errorf("%s %d: %d of %d requests are to what is dead: %s", name, seed, dead, len(arrivals), d.about)
