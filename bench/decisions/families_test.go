@@ -247,3 +247,26 @@ func TestAStreamLastsUntilItsEndOrItsCallers(t *testing.T) {
 		}
 	})
 }
+
+// The oracle knows shares and not what they come to, and plans nothing before a queue. More than that nobody should find.
+func TestInNoFamilyIsTheOracleBeatenByMuch(t *testing.T) {
+	const noise = 2
+	var some []subject
+	for _, s := range subjects() {
+		if slices.Contains([]string{"oracle", "none", "fusebox", "limit-fits", "failsafe-limiter"}, s.name) {
+			some = append(some, s)
+		}
+	}
+	worth := func(m measure) float64 { return m.Good - m.Wasted/2 }
+	for _, f := range families() {
+		for seed := range uint64(2) {
+			r := run{draw: f.drawn(seed)}
+			r.play(t, some)
+			for i, m := range r.measures {
+				if by := worth(m) - worth(r.measures[0]); by > noise {
+					t.Errorf("%s %d: %s is worth %.1f more than the oracle: %s", f.name, seed, some[i].name, by, r.about)
+				}
+			}
+		}
+	}
+}
