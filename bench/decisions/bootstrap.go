@@ -11,8 +11,8 @@ const resamples = 2000
 // An interval is what nine of ten resamples lie in.
 type interval struct{ low, high float64 }
 
-// spread returns the interval of a figure that is a function of the means of two subjects over all families. Each resample takes
-// as many draws of each family as there are, with replacement, and the same ones for both subjects.
+// spread returns the interval of a figure that is a function of the means of two subjects over all families. Each
+// resample takes as many draws of each family as there are, with replacement, and the same ones for both subjects.
 func (ds *draws) spread(a, b int, figure func(a, b float64) float64) interval {
 	rng := rand.New(rand.NewPCG(1, 1))
 	figures := make([]float64, resamples)

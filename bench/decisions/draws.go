@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// Sets of seeds. One is to tune on, one to look at now and then, each look being logged, and one to be judged by once, when
-// all is done. A family draws another scenario for each.
+// Sets of seeds. One is to tune on, one to look at now and then, each look being logged, and one to be judged by
+// once, when all is done. A family draws another scenario for each.
 var sets = map[string]uint64{"tune": 10_000, "look": 20_000, "final": 30_000}
 
-// rivals are the three peers of whom the best of each draw is what Fusebox should never be far behind: a breaker, one with
-// a limit that users set, and one with a limit that sets itself. None of them draws by chance.
+// rivals are the three peers of whom the best of each draw is what Fusebox should never be far behind: a breaker, one
+// with a limit that users set, and one with a limit that sets itself. None of them draws by chance.
 var rivals = []string{"gobreaker-tuned", "limit-10", "failsafe-limiter"}
 
 // Draws hold the measures of subjects in draws of families.
@@ -104,8 +104,8 @@ func (ds *draws) ranking() []int {
 	return order
 }
 
-// bestPeer returns the peer that does best in the mean of all families, or in family f if that is not negative; -1 if there
-// are no peers.
+// bestPeer returns the peer that does best in the mean of all families, or in family f if that is not negative; -1 if
+// there are no peers.
 func (ds *draws) bestPeer(f int) int {
 	best, least := -1, 0.0
 	for i, s := range ds.subjects {

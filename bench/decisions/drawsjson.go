@@ -49,8 +49,8 @@ func (ds *draws) json(w io.Writer) error {
 	return enc.Encode(all)
 }
 
-// read fills the draws with what json wrote of those families and subjects that are chosen, so that a run that is made once
-// can be looked at more than once.
+// read fills the draws with what json wrote of those families and subjects that are chosen, so that a run that is
+// made once can be looked at more than once.
 func (ds *draws) read(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -69,7 +69,8 @@ func (ds *draws) read(file string) error {
 			if e.Family != fam.name {
 				continue
 			}
-			r := run{draw: draw{family: e.Family, seed: e.Seed, scenario: scenario{name: e.Family, about: e.What}}, requests: e.Requests}
+			sc := scenario{name: e.Family, about: e.What}
+			r := run{draw: draw{family: e.Family, seed: e.Seed, scenario: sc}, requests: e.Requests}
 			for _, s := range ds.subjects {
 				r.measures = append(r.measures, e.Measures[s.name])
 			}

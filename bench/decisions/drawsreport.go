@@ -10,14 +10,16 @@ import (
 // worstShown is how many single draws are printed: those in which Fusebox is the farthest behind the best rival.
 const worstShown = 12
 
-// report writes the means, families by subjects, what Fusebox is behind in, and the worst draws, in the form that write gives
-// a grid.
+// report writes the means, families by subjects, what Fusebox is behind in, and the worst draws, in the form that
+// write gives a grid.
 func (ds *draws) report(w io.Writer, write func(grid, io.Writer)) {
-	fmt.Fprintf(w, "%d families, %d draws of each, of the set to %s. Regret in percent of the requests offered, mean of the families;\n"+
-		"in brackets where nine of ten resamples of the draws lie.\n\n", len(ds.families), len(ds.seeds), ds.set)
+	fmt.Fprintf(w, "%d families, %d draws of each, of the set to %s. Regret in percent of the requests offered, "+
+		"mean of the families;\nin brackets where nine of ten resamples of the draws lie.\n\n",
+		len(ds.families), len(ds.seeds), ds.set)
 	order := ds.ranking()
 	write(ds.summary(order), w)
-	fmt.Fprint(w, "Regret by family; columns as numbered above. Wrong is the percent of requests that Fusebox refused though they would have been served.\n\n")
+	fmt.Fprint(w, "Regret by family; columns as numbered above. "+
+		"Wrong is the percent of requests that Fusebox refused though they would have been served.\n\n")
 	write(ds.byFamily(order), w)
 	own := ds.subject("fusebox")
 	if own < 0 || ds.bestPeer(-1) < 0 {
@@ -33,7 +35,10 @@ func (ds *draws) summary(order []int) grid {
 	for n, i := range order {
 		m := mean(ds.column(i))
 		in := ds.spread(i, i, first)
-		cells := []string{ds.subjects[i].name, fmt.Sprint(n + 1), fmt.Sprintf("%.2f", m.Regret), in.String(), fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2), "", ""}
+		cells := []string{
+			ds.subjects[i].name, fmt.Sprint(n + 1), fmt.Sprintf("%.2f", m.Regret), in.String(),
+			fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2), "", "",
+		}
 		if best >= 0 && ds.subjects[i].role == roleOwn {
 			cells[6] = fmt.Sprintf("%.2f", m.Regret/mean(ds.column(best)).Regret)
 			cells[7] = ds.spread(i, best, ratio).String()
@@ -60,7 +65,8 @@ func (ds *draws) byFamily(order []int) grid {
 		}
 		behind, name, wrong := "", "", ""
 		if best := ds.bestPeer(f); best >= 0 && own >= 0 {
-			behind, name = fmt.Sprintf("%+.1f", ds.family(f, own).Regret-ds.family(f, best).Regret), ds.subjects[best].name
+			behind = fmt.Sprintf("%+.1f", ds.family(f, own).Regret-ds.family(f, best).Regret)
+			name = ds.subjects[best].name
 		}
 		if own >= 0 {
 			wrong = fmt.Sprintf("%.2f", ds.family(f, own).Wrongly)

@@ -50,9 +50,9 @@ func (f family) drawn(seed uint64) draw {
 	return draw{f.name, seed, sc}
 }
 
-// A draw has at least so many requests, that one of them does not weigh a percent, and at most so many, that hundreds of
-// draws with dozens of subjects are done in minutes. So what lasts long is drawn at low rates: what a breaker loses by
-// a long outage at a high rate is little, in percent.
+// A draw has at least so many requests, that one of them does not weigh a percent, and at most so many, that hundreds
+// of draws with dozens of subjects are done in minutes. So what lasts long is drawn at low rates: what a breaker
+// loses by a long outage at a high rate is little, in percent.
 const (
 	fewest = 250
 	most   = 7000
@@ -101,8 +101,8 @@ func (d dice) latencies() latencies {
 	return l
 }
 
-// patience draws callers' deadlines: 0.5 to 10 s, as clients are set, but at least ten times the median of what they wait for.
-// In half of the draws they vary from caller to caller.
+// patience draws callers' deadlines: 0.5 to 10 s, as clients are set, but at least ten times the median of what they
+// wait for. In half of the draws they vary from caller to caller.
 func (d dice) patience(sc *scenario, l latencies) {
 	sc.patience = max(d.time(500*time.Millisecond, 10*time.Second), 10*l.median)
 	if d.chance(0.5) {
@@ -124,8 +124,8 @@ func (d dice) cancels() float64 {
 	return 0
 }
 
-// fault draws a way to fail: half of it by connections, as of what is down or behind a bad network, and half by answers.
-// Bodies that break are rare, since no peer sees them.
+// fault draws a way to fail: half of it by connections, as of what is down or behind a bad network, and half by
+// answers. Bodies that break are rare, since no peer sees them.
 func (d dice) fault() fault {
 	return pick(d, faultRefused, faultRefused, faultRefused, faultReset, faultReset,
 		faultHang, faultHang, fault503, fault503, fault503, fault500, fault500, faultBody)

@@ -27,7 +27,9 @@ func bursts(part float64, period time.Duration) func(world, time.Duration) float
 
 // failing returns an upstream of which a share fails by f while the trouble lasts, as time goes on in it, and a
 // background at other times.
-func failing(l latencies, background float64, f fault, share func(w world, t time.Duration) float64) func(world) upstream {
+func failing(
+	l latencies, background float64, f fault, share func(w world, t time.Duration) float64,
+) func(world) upstream {
 	return func(w world) upstream {
 		return &script{
 			latency: l,
@@ -97,7 +99,8 @@ func drawLongPolls(d dice) scenario {
 		}
 	}
 	sc.upstream = failing(l, background, faultNone, steadily(background))
-	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% %s of %v to %v", sc.rate, season, 100*share, kind, short(shortest), short(longest))
+	sc.about = fmt.Sprintf("%.3g/s%s, %.0f %% %s of %v to %v",
+		sc.rate, season, 100*share, kind, short(shortest), short(longest))
 	return sc
 }
 
@@ -153,8 +156,8 @@ func drawBrownout(d dice) scenario {
 	return sc
 }
 
-// A proxy with a dead backend, a bug, or a limit of another tenant answers 503 to a share of calls, whatever is sent. In a
-// quarter of the draws it says Retry-After.
+// A proxy with a dead backend, a bug, or a limit of another tenant answers 503 to a share of calls, whatever is sent.
+// In a quarter of the draws it says Retry-After.
 func drawRandom503(d dice) scenario {
 	sc := scenario{trouble: d.time(30*time.Second, 5*time.Minute), retries: d.retries()}
 	l, share := d.latencies(), d.between(0.05, 0.9)
@@ -206,8 +209,8 @@ func drawSlow(d dice) scenario {
 	return sc
 }
 
-// A route that comes and goes, a process that crashes whenever it is up, a balancer with a dead backend of two to four. In
-// half of the draws the lengths vary by half either way.
+// A route that comes and goes, a process that crashes whenever it is up, a balancer with a dead backend of two to
+// four. In half of the draws the lengths vary by half either way.
 func drawFlapping(d dice) scenario {
 	sc := scenario{trouble: d.time(time.Minute, 5*time.Minute), retries: d.retries()}
 	l, f := d.latencies(), d.fault()
@@ -261,8 +264,8 @@ func drawCreep(d dice) scenario {
 	return sc
 }
 
-// Instances, lambdas and sidecars, each with little traffic of its own: 5 to 100 of a request every 3 s to 2 min, and an
-// outage or a brown-out of 10 s to 15 min.
+// Instances, lambdas and sidecars, each with little traffic of its own: 5 to 100 of a request every 3 s to 2 min, and
+// an outage or a brown-out of 10 s to 15 min.
 func drawFleet(d dice) scenario {
 	sc := scenario{trouble: d.time(10*time.Second, 15*time.Minute), retries: d.retries(), clients: d.whole(5, 100)}
 	l, f := d.latencies(), d.fault()

@@ -8,13 +8,15 @@ import (
 
 // These are the families whose upstreams have a finite capacity, so that what is sent decides what becomes of it.
 
-// capacity draws a service of 1 to 32 servers, threads or connections to a database, that together serve about so many calls a
-// second, and says how long one takes on the mean: 5 ms to 1 s, as to render a page or to ask a database.
+// capacity draws a service of 1 to 32 servers, threads or connections to a database, that together serve about so
+// many calls a second, and says how long one takes on the mean: 5 ms to 1 s, as to render a page or to ask a
+// database.
 func (d dice) capacity(rate float64) (s service, takes time.Duration) {
 	servers := int(d.spread(1, 32.99))
 	takes = clamp(5*time.Millisecond, scaled(time.Second, float64(servers)/rate), time.Second)
 	sigma := d.between(0.2, 1)
-	return service{servers: servers, work: latencies{median: scaled(takes, math.Exp(-sigma*sigma/2)), sigma: sigma}}, takes
+	work := latencies{median: scaled(takes, math.Exp(-sigma*sigma/2)), sigma: sigma}
+	return service{servers: servers, work: work}, takes
 }
 
 // mean returns the mean, the tail left out.
@@ -23,9 +25,9 @@ func (l latencies) mean() time.Duration { return scaled(l.median, math.Exp(l.sig
 // perSecond returns how many calls a service serves in a second.
 func (s service) perSecond() float64 { return float64(s.servers) / s.work.mean().Seconds() }
 
-// waiting draws the deadline of callers, 8 to 60 times what a call takes, and the room: what is served in a quarter to four
-// times that deadline. So some queues answer 503 at once when they are full, and others make all callers time out.
-// What suits is half of what is served within the deadline, shared by the clients.
+// waiting draws the deadline of callers, 8 to 60 times what a call takes, and the room: what is served in a quarter
+// to four times that deadline. So some queues answer 503 at once when they are full, and others make all callers time
+// out. What suits is half of what is served within the deadline, shared by the clients.
 func (d dice) waiting(sc *scenario, s *service, takes time.Duration) {
 	sc.patience = scaled(takes, d.spread(8, 60))
 	if d.chance(0.5) {
@@ -47,8 +49,8 @@ func warmed(s service, then func(w world, q *queue)) func(world) upstream {
 	}
 }
 
-// queueTraffic sets times and rates for a load of a queue, before and after the trouble and in it, so that there are not too
-// many requests.
+// queueTraffic sets times and rates for a load of a queue, before and after the trouble and in it, so that there are
+// not too many requests.
 func (d dice) queueTraffic(sc *scenario, s *service, usual, inTrouble float64) (takes time.Duration) {
 	sc.lead, sc.tail = d.time(10*time.Second, 30*time.Second), d.time(20*time.Second, 90*time.Second)
 	sc.clients = max(1, sc.clients)
@@ -61,24 +63,31 @@ func (d dice) queueTraffic(sc *scenario, s *service, usual, inTrouble float64) (
 	return takes
 }
 
-// A queue at 30 to 80 % load gets 1.15 to 4 times its capacity for 20 s to 3 min: a campaign, a batch job, a region that
-// has failed over.
+// who says who serves and who waits.
+func (s *scenario) who(by service, takes time.Duration) string {
+	return fmt.Sprintf("%d servers of %v, room %d, callers wait %v, %d clients, %d retries",
+		by.servers, short(takes), by.room, short(s.patience), s.clients, s.retries)
+}
+
+// A queue at 30 to 80 % load gets 1.15 to 4 times its capacity for 20 s to 3 min: a campaign, a batch job, a region
+// that has failed over.
 func drawOverload(d dice) scenario {
-	sc := scenario{trouble: d.time(20*time.Second, 3*time.Minute), retries: d.whole(0, 3), clients: int(d.spread(1, 20.99))}
+	sc := scenario{trouble: d.time(20*time.Second, 3*time.Minute), retries: d.whole(0, 3)}
+	sc.clients = int(d.spread(1, 20.99))
 	usual, factor := d.between(0.3, 0.8), d.spread(1.15, 4)
 	var s service
 	takes := d.queueTraffic(&sc, &s, usual, factor)
 	d.waiting(&sc, &s, takes)
 	sc.upstream = warmed(s, nil)
-	sc.about = fmt.Sprintf("%.3g times %.0f/s for %v, %d servers of %v, room %d, callers wait %v, %d clients, %d retries",
-		factor, s.perSecond(), short(sc.trouble), s.servers, short(takes), s.room, short(sc.patience), sc.clients, sc.retries)
+	sc.about = fmt.Sprintf("%.3g times %.0f/s for %v, %s", factor, s.perSecond(), short(sc.trouble), sc.who(s, takes))
 	return sc
 }
 
 // A queue at 50 to 90 % load begins nothing for 1 to 20 s, a stop of the world or a failover of its database; or it
 // is offered two to five times its capacity for as long. Callers try again.
 func drawStall(d dice) scenario {
-	sc := scenario{trouble: d.time(time.Second, 20*time.Second), retries: d.whole(0, 3), clients: int(d.spread(1, 20.99))}
+	sc := scenario{trouble: d.time(time.Second, 20*time.Second), retries: d.whole(0, 3)}
+	sc.clients = int(d.spread(1, 20.99))
 	usual := d.between(0.5, 0.9)
 	inTrouble := usual
 	stalls := d.chance(0.5)
@@ -98,8 +107,8 @@ func drawStall(d dice) scenario {
 	if !stalls {
 		what = fmt.Sprintf("gets %.3g times its capacity", inTrouble)
 	}
-	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load %s for %v, %d servers of %v, room %d, callers wait %v, %d clients, %d retries",
-		s.perSecond(), 100*usual, what, short(sc.trouble), s.servers, short(takes), s.room, short(sc.patience), sc.clients, sc.retries)
+	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load %s for %v, %s",
+		s.perSecond(), 100*usual, what, short(sc.trouble), sc.who(s, takes))
 	return sc
 }
 
@@ -115,8 +124,8 @@ func drawCold(d dice) scenario {
 	s.warmUp, s.downtime = warmUp, d.time(2*time.Second, 10*time.Second)
 	s.flood = max(2, int(s.perSecond()*d.spread(0.5, 4)))
 	sc.upstream = warmed(s, func(w world, q *queue) { q.outage(w.begin, w.begin+down) })
-	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load, down %v, warm in %v, crashes at %d at once, room %d, callers wait %v, %d clients, %d retries",
-		s.perSecond(), 100*usual, short(down), short(warmUp), s.flood, s.room, short(sc.patience), sc.clients, sc.retries)
+	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load, down %v, warm in %v, crashes at %d at once, %s",
+		s.perSecond(), 100*usual, short(down), short(warmUp), s.flood, sc.who(s, takes))
 	return sc
 }
 
@@ -134,15 +143,16 @@ func drawCrash(d dice) scenario {
 	d.waiting(&sc, &s, takes)
 	s.warmUp = warmUp
 	sc.upstream = warmed(s, func(w world, q *queue) { q.outage(w.begin, w.begin+down) })
-	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load, down %v, warm in %v, room %d, callers wait %v, %d clients, %d retries",
-		s.perSecond(), 100*usual, short(down), short(warmUp), s.room, short(sc.patience), sc.clients, sc.retries)
+	sc.about = fmt.Sprintf("%.0f/s at %.0f %% load, down %v, warm in %v, %s",
+		s.perSecond(), 100*usual, short(down), short(warmUp), sc.who(s, takes))
 	return sc
 }
 
-// 2 to 100 calls a second are allowed, by a bucket of 0.5 to 10 s of that, or in each window of 1 to 60 s, as APIs do it;
-// 0.8 to 2 times as many are made in the trouble. Half of the upstreams say Retry-After.
+// 2 to 100 calls a second are allowed, by a bucket of 0.5 to 10 s of that, or in each window of 1 to 60 s, as APIs do
+// it; 0.8 to 2 times as many are made in the trouble. Half of the upstreams say Retry-After.
 func drawLimited(d dice) scenario {
-	sc := scenario{trouble: d.time(20*time.Second, 3*time.Minute), retries: d.retries(), clients: int(d.spread(1, 10.99))}
+	sc := scenario{trouble: d.time(20*time.Second, 3*time.Minute), retries: d.retries()}
+	sc.clients = int(d.spread(1, 10.99))
 	sc.lead, sc.tail = d.time(10*time.Second, 30*time.Second), d.time(20*time.Second, 90*time.Second)
 	usual, factor := d.between(0.3, 0.8), d.spread(0.8, 2)
 	seconds := usual*(sc.lead+sc.tail).Seconds() + factor*sc.trouble.Seconds()

@@ -31,11 +31,12 @@ func choose(sums []float64, u float64) int {
 
 // partFault draws how a part fails: by a bug or a dependency, most of the time.
 func (d dice) partFault() fault {
-	return pick(d, fault500, fault500, fault500, fault500, fault503, fault503, faultHang, faultHang, faultReset, faultBody)
+	return pick(d, fault500, fault500, fault500, fault500, fault503, fault503,
+		faultHang, faultHang, faultReset, faultBody)
 }
 
-// partly returns an upstream of which a share of calls to the dead parts fails while the trouble lasts, and a background of all
-// others.
+// partly returns an upstream of which a share of calls to the dead parts fails while the trouble lasts, and a
+// background of all others.
 func partly(l latencies, background, share float64, f fault, dead func(part int) bool) func(world) upstream {
 	return func(w world) upstream {
 		s := failing(l, background, f, steadily(background))(w).(*script)
@@ -57,8 +58,8 @@ func partly(l latencies, background, share float64, f fault, dead func(part int)
 	}
 }
 
-// Ten paths as popular as Zipf's law with exponents of 0 to 1.2 makes them, one to four of them dead for 10 s to 5 min. 70 to
-// 100 % of calls to those fail.
+// Ten paths as popular as Zipf's law with exponents of 0 to 1.2 makes them, one to four of them dead for 10 s to 5
+// min. 70 to 100 % of calls to those fail.
 func drawPaths(d dice) scenario {
 	sc := scenario{trouble: d.time(10*time.Second, 5*time.Minute), retries: d.retries()}
 	sums := popular(10, d.between(0, 1.2))
@@ -88,9 +89,9 @@ func drawPaths(d dice) scenario {
 	return sc
 }
 
-// An API of 5 to 60 templates. In a fifth of the draws all of it fails, in 40 to 100 % of calls, and nothing should be cut up;
-// in a fifth nothing does but 0 to 5 % of all; otherwise 70 to 100 % of calls to one part of it: a template's one method, a
-// template, a resource with all below it, or all that writes.
+// An API of 2 to 80 templates. In a fifth of the draws all of it fails, in 40 to 100 % of calls, and nothing should
+// be cut up; in a fifth nothing does but 0 to 5 % of all; otherwise 70 to 100 % of calls to one part of it: a
+// template's one method, a template, a resource with all below it, or all that writes.
 func drawURLs(d dice) scenario {
 	sc := scenario{trouble: d.time(20*time.Second, 5*time.Minute), retries: d.retries()}
 	space := newURLs(d)

@@ -16,7 +16,8 @@ func (ds *draws) log(file string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	line := fmt.Sprintf("%s %s: %d families, %d draws of each", now.Format("2006-01-02 15:04"), ds.set, len(ds.families), len(ds.seeds))
+	line := fmt.Sprintf("%s %s: %d families, %d draws of each",
+		now.Format("2006-01-02 15:04"), ds.set, len(ds.families), len(ds.seeds))
 	if own := ds.subject("fusebox"); own >= 0 {
 		line += fmt.Sprintf(", fusebox %.2f", mean(ds.column(own)).Regret)
 		if best := ds.bestPeer(-1); best >= 0 {

@@ -12,22 +12,36 @@ import (
 )
 
 // These are models of Envoy, not Envoy, after the rules of source/common/upstream/outlier_detection_impl.cc,
-// source/extensions/filters/http/adaptive_concurrency/controller/gradient_controller.cc and their configuration's reference.
-// Each client has one as its sidecar. The upstream is one host, of whom Envoy ejects one whatever the percentage says, and
-// the panic threshold is 0: by its default of 50 % an ejected host that is the only one gets all traffic nevertheless.
-// What Envoy does on timers is done here before the next call that would notice.
+// source/extensions/filters/http/adaptive_concurrency/controller/gradient_controller.cc and their configuration's
+// reference. Each client has one as its sidecar. The upstream is one host, of whom Envoy ejects one whatever the
+// percentage says, and the panic threshold is 0: by its default of 50 % an ejected host that is the only one gets all
+// traffic nevertheless. What Envoy does on timers is done here before the next call that would notice.
 func init() {
 	register(
-		subject{name: "envoy-outlier", about: "a model of Envoy's outlier detection: 5 in a row, 30 s times the ejections, looked at every 10 s; no panic", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return (&outlier{interval: 10 * time.Second, base: 30 * time.Second, longest: 300 * time.Second}).around(base)
-		}},
-		subject{name: "envoy-tuned", about: "the same, 5 s times the ejections up to 30 s, looked at every second", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return (&outlier{interval: time.Second, base: 5 * time.Second, longest: 30 * time.Second}).around(base)
-		}},
-		subject{name: "envoy-adaptive", about: "a model of Envoy's adaptive concurrency: 100 ms, the median, a minimum of 50 calls by three at a time every 60 s; around envoy-tuned", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newGradient().around((&outlier{interval: time.Second, base: 5 * time.Second, longest: 30 * time.Second}).around(base))
-		}},
+		subject{
+			name: "envoy-outlier", apart: true,
+			about: "a model of Envoy's outlier detection: 5 in a row, 30 s times the ejections, every 10 s; no panic",
+			new: func(base http.RoundTripper) http.RoundTripper {
+				o := &outlier{interval: 10 * time.Second, base: 30 * time.Second, longest: 300 * time.Second}
+				return o.around(base)
+			},
+		},
+		subject{
+			name: "envoy-tuned", apart: true,
+			about: "the same, 5 s times the ejections up to 30 s, looked at every second",
+			new:   newTunedOutlier,
+		},
+		subject{
+			name: "envoy-adaptive", apart: true,
+			about: "a model of Envoy's adaptive concurrency: 100 ms, the median, " +
+				"a minimum of 50 calls by three at a time every 60 s; around envoy-tuned",
+			new: func(base http.RoundTripper) http.RoundTripper { return newGradient().around(newTunedOutlier(base)) },
+		},
 	)
+}
+
+func newTunedOutlier(base http.RoundTripper) http.RoundTripper {
+	return (&outlier{interval: time.Second, base: 5 * time.Second, longest: 30 * time.Second}).around(base)
 }
 
 var errEjected = errors.New("envoy: no healthy upstream")
@@ -86,7 +100,8 @@ func (o *outlier) around(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// A gradient is a limit of calls in flight that follows how much longer answers take than they did by three calls at a time.
+// A gradient is a limit of calls in flight that follows how much longer answers take than they did by three calls at
+// a time.
 type gradient struct {
 	mu      sync.Mutex
 	limit   int

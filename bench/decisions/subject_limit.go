@@ -13,16 +13,25 @@ var errLimit = errors.New("limit: too many calls in flight")
 
 func init() {
 	register(
-		subject{name: "limit-10", about: "ten calls in flight, around gobreaker-tuned", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return limited(newTunedGobreaker(base), 10)
-		}},
-		subject{name: "limit-fits", about: "as many calls in flight as suit the upstream, which is known, around gobreaker-tuned; no limit where any number does", apart: true, new: func(base http.RoundTripper) http.RoundTripper {
-			suits := base.(*wire).suits
-			if suits == 0 {
-				return newTunedGobreaker(base)
-			}
-			return limited(newTunedGobreaker(base), suits)
-		}},
+		subject{
+			name: "limit-10", apart: true,
+			about: "ten calls in flight, around gobreaker-tuned",
+			new: func(base http.RoundTripper) http.RoundTripper {
+				return limited(newTunedGobreaker(base), 10)
+			},
+		},
+		subject{
+			name: "limit-fits", apart: true,
+			about: "as many calls in flight as suit the upstream, which is known, around gobreaker-tuned; " +
+				"no limit where any number does",
+			new: func(base http.RoundTripper) http.RoundTripper {
+				suits := base.(*wire).suits
+				if suits == 0 {
+					return newTunedGobreaker(base)
+				}
+				return limited(newTunedGobreaker(base), suits)
+			},
+		},
 	)
 }
 

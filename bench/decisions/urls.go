@@ -9,14 +9,14 @@ import (
 )
 
 // words are what resources are named after.
-var words = strings.Fields(`orders users items carts payments search invoices products sessions events teams projects
-	issues comments files reports settings messages accounts customers reviews shipments stores coupons devices metrics
-	alerts labels members webhooks`)
+var words = strings.Fields(`orders users items carts payments search invoices products sessions events teams
+	projects issues comments files reports settings messages accounts customers reviews shipments stores coupons
+	devices metrics alerts labels members webhooks`)
 
 // names are ids that people give: what no digit tells from a resource's name.
-var names = strings.Fields(`octocat hello-world my-first-post berlin north-america jane acme globex initech umbrella hooli
-	summer-sale release-notes how-to-cook-rice getting-started about-us the-end-of-an-era checkout backend frontend
-	platform main develop stable nightly gold silver de-DE en-US fr-FR`)
+var names = strings.Fields(`octocat hello-world my-first-post berlin north-america jane acme globex initech umbrella
+	hooli summer-sale release-notes how-to-cook-rice getting-started about-us the-end-of-an-era checkout backend
+	frontend platform main develop stable nightly gold silver de-DE en-US fr-FR`)
 
 // An id is how a URL space names its things.
 type id int
@@ -83,11 +83,13 @@ type urls struct {
 	dead      func(t template) bool
 }
 
-// newURLs draws a URL space: 2 to 20 resources, each with a list, and most with things that have ids and what is below
-// those, to be read by GET and, half of them, to be changed. Templates are as popular as Zipf's law with exponents of 0.3 to
-// 1.3 makes them, and ids, of 30 to 30,000 things, by 0.3 to 1.1. A space has one kind of id, or one for each resource.
+// newURLs draws a URL space: 2 to 20 resources, each with a list, and most with things that have ids and what is
+// below those, to be read by GET and, half of them, to be changed. Templates are as popular as Zipf's law with
+// exponents of 0.3 to 1.3 makes them, and ids, of 30 to 30,000 things, by 0.3 to 1.1. A space has one kind of id, or
+// one for each resource.
 func newURLs(d dice) *urls {
-	u := &urls{prefix: pick(d, nil, []string{"api"}, []string{"v1"}, []string{"api", "v2"}, []string{"rest", "2024-10"})}
+	prefixes := [][]string{nil, {"api"}, {"v1"}, {"api", "v2"}, {"rest", "2024-10"}}
+	u := &urls{prefix: pick(d, prefixes...)}
 	kinds := id(d.IntN(int(ids)))
 	for _, i := range d.Perm(len(words))[:d.whole(2, 20)] {
 		name, kind := words[i], kinds
