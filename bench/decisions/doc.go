@@ -74,7 +74,8 @@
 // There are three sets of seeds: -set tune, from 10000 on; look, from 20000 on, to see now and then whether what was
 // tuned holds; and final, from 30000 on, to be run when all is done. A run of one of the last two appends a line to
 // looks.txt, that the looks can be counted. -out writes families.svg, the draws as points; -json prints every draw,
-// and -from shows what it printed, again and without a run.
+// and -from shows what it printed, again and without a run. -before takes what -json printed of an earlier run, and
+// says what has changed over the same draws, with its interval: the way to tell a constant that does something.
 //
 // What is not simulated: servers that drop the work of callers who have gone, that share a processor or serve the
 // last first; hosts of which one is bad; and requests that can wait in the client.

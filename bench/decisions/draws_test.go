@@ -134,6 +134,41 @@ func made(regrets ...float64) *draws {
 	return ds
 }
 
+func TestWhatHasChangedIsToldByTheSameDraws(t *testing.T) {
+	f := familyNamed(t, "outage")
+	draws := func(subjects []subject, regrets ...float64) *draws {
+		ds := made(regrets...)
+		ds.families, ds.subjects = []family{f}, subjects
+		for i := range ds.runs[0] {
+			ds.seeds[i] = uint64(i)
+			ds.runs[0][i].draw = draw{family: f.name, seed: uint64(i)}
+			ds.runs[0][i].measures = ds.runs[0][i].measures[:1]
+		}
+		return ds
+	}
+	own := []subject{{name: "fusebox", role: roleOwn}}
+	var was bytes.Buffer
+	if err := draws(own, 5, 1, 30).json(&was); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "before.json")
+	if err := os.WriteFile(file, was.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ds := draws(own, 3, -1, 28)
+	if err := ds.compareWith(file); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	ds.report(&out, grid.text)
+	if want := "outage   12.00  10.00   -2.00  [-2.00, -2.00]"; !strings.Contains(out.String(), want) {
+		t.Errorf("the report lacks %q:\n%s", want, out.String())
+	}
+	if err := draws(own, 1, 1, 1, 1).compareWith(file); err == nil {
+		t.Error("no error for a draw that the earlier run has not")
+	}
+}
+
 func TestTheSpreadIsThatOfTheDraws(t *testing.T) {
 	if in := made(3, 3, 3).spread(0, 0, first); in != (interval{3, 3}) {
 		t.Errorf("equal draws are spread over %v", in)

@@ -21,7 +21,11 @@ func (ds *draws) report(w io.Writer, write func(grid, io.Writer)) {
 	fmt.Fprint(w, "Regret by family; columns as numbered above. "+
 		"Wrong is the percent of requests that Fusebox refused though they would have been served.\n\n")
 	write(ds.byFamily(order), w)
-	own := ds.subject("fusebox")
+	own, was := ds.subject("fusebox"), ds.subject(before)
+	if own >= 0 && was >= 0 {
+		fmt.Fprint(w, "Fusebox as it was and is, over the same draws.\n\n")
+		write(ds.changes(own, was), w)
+	}
 	if own < 0 || ds.bestPeer(-1) < 0 {
 		return
 	}

@@ -25,6 +25,7 @@ type options struct {
 	draws    *draws // in place of the table
 	looks    string
 	from     string
+	before   string
 	out      string
 	markdown bool
 	json     bool
@@ -50,6 +51,7 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		drawList = fs.String("draw", "", "comma-separated `seeds` of draws, of any set, in place of the first of the set")
 	)
 	fs.StringVar(&o.from, "from", "", "`file` with what -json printed of draws, to be shown in place of a run")
+	fs.StringVar(&o.before, "before", "", "`file` with what -json printed of an earlier run of the draws, to compare with")
 	fs.StringVar(&o.looks, "looks", "decisions/looks.txt", "`file` in which looks at the sets other than that to tune on are logged")
 	fs.IntVar(&workers, "workers", workers, "how many worlds are run at a `time`, no more than processors")
 	fs.StringVar(&o.out, "out", "decisions/out", "`folder` for the SVGs; empty: none")

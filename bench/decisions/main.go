@@ -25,12 +25,17 @@ func main() {
 }
 
 // play fills the draws, by a run that is logged or from a file.
-func (o *options) play(t *testing.T, progress io.Writer) error {
+func (o *options) play(t *testing.T, progress io.Writer) (err error) {
 	if o.from != "" {
-		return o.draws.read(o.from)
+		err = o.draws.read(o.from)
+	} else {
+		o.draws.fill(t, progress)
+		err = o.draws.log(o.looks, time.Now())
 	}
-	o.draws.fill(t, progress)
-	return o.draws.log(o.looks, time.Now())
+	if err == nil && o.before != "" {
+		err = o.draws.compareWith(o.before)
+	}
+	return err
 }
 
 func (o *options) run(t *testing.T, out, progress io.Writer) error {
