@@ -10,10 +10,10 @@ import (
 
 const scatterStyle = `.title{font-weight:600}.page{fill:#fff}text{fill:#1f2328}` +
 	`.small{fill:#57606a;font-size:9px}.axis{stroke:#8c959f;fill:none}` +
-	`.even{stroke:#8c959f;stroke-dasharray:3 3}` +
+	`path.even{stroke:#8c959f;stroke-dasharray:3 3}circle.even{fill:#8c959f;fill-opacity:.7}` +
 	`.better{fill:#2da44e;fill-opacity:.55}.worse{fill:#cf222e;fill-opacity:.75}` +
 	`@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}` +
-	`.small{fill:#8b949e}.axis,.even{stroke:#6e7681}.better{fill:#3fb950}.worse{fill:#f85149}}`
+	`.small{fill:#8b949e}.axis,path.even{stroke:#6e7681}.better{fill:#3fb950}.worse{fill:#f85149}}`
 
 // scatterTicks are the regrets that an axis names. Its scale is of square roots, so that small ones can be told apart.
 var scatterTicks = []float64{0, 5, 20, 50, 100}
@@ -32,12 +32,12 @@ func (ds *draws) draw(folder string) error {
 }
 
 func (ds *draws) scatter(own int) *svg {
-	const left, top, size, gapX, gapY, columns = 34, 64, 132, 20, 52, 6
+	const left, top, size, gapX, gapY, columns = 34, 64, 132, 30, 52, 6
 	rows := (len(ds.families) + columns - 1) / columns
 	p := &svg{width: left + columns*(size+gapX), height: top + rows*(size+gapY), style: scatterStyle}
 	p.text(8, 20, `class="title"`,
 		"Regret of single draws: Fusebox, upwards, against the best peer of the family, to the right")
-	p.text(8, 36, "", "percent of the requests offered; green, below the line: Fusebox is better; red, above: worse")
+	p.text(8, 36, "", "percent of the requests offered; green, below the line: Fusebox is better; red, above: worse; grey: as good")
 	for f, fam := range ds.families {
 		x, y := float64(left+f%columns*(size+gapX)), float64(top+f/columns*(size+gapY))
 		best := ds.bestPeer(f)
@@ -67,9 +67,12 @@ func (s *svg) panel(x, y, size float64) {
 }
 
 func (s *svg) point(x, y, size float64, r run, peer, own float64) {
-	class := "better"
-	if own > peer {
+	class := "even"
+	switch by := own - peer; {
+	case by > 0.1:
 		class = "worse"
+	case by < -0.1:
+		class = "better"
 	}
 	what := html.EscapeString(fmt.Sprintf("%d: %.1f, peer %.1f: %s", r.seed, own, peer, r.about))
 	fmt.Fprintf(s, "<circle class=%q cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>%s</title></circle>\n", class,
