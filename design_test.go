@@ -12,6 +12,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A release is by hand, and what is renamed since the last one would be found out in its middle.
+func TestAReleaseIsOfModulesThatAreThere(t *testing.T) {
+	if _, err := os.Stat("fuseboxprom/go.mod"); err != nil {
+		return // this is the module alone, as the module proxy has it
+	}
+	for file, list := range map[string]string{
+		"CONTRIBUTING.md": `for module in ([^;]+); do`, ".ci/modules.go": `public = \[\]string\{".", (.*)\}`,
+	} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		found := regexp.MustCompile(list).FindAllSubmatch(text, -1)
+		require.NotEmpty(t, found, file)
+		for _, names := range found {
+			modules := strings.FieldsFunc(string(names[1]), func(r rune) bool { return strings.ContainsRune(`", `, r) })
+			require.Len(t, modules, 3, file)
+			for _, module := range modules {
+				require.FileExists(t, module+"/go.mod", file)
+			}
+		}
+	}
+}
+
 // What is said in the documents of who carries on is to be found where they say.
 func TestTheTestsAndFilesThatTheDesignNamesAreThere(t *testing.T) {
 	tests, files := map[string]bool{}, map[string]bool{}

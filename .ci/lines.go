@@ -2,18 +2,16 @@
 
 // Lines finds lines of code that is no test's which are wider than 120 columns, a tab being four. Run it in the root:
 //
-//	go run .ci/lines.go [-but folder,folder]
+//	go run .ci/lines.go
 package main
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
 	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,15 +20,12 @@ const most = 120
 
 func main() {
 	log.SetFlags(0)
-	but := flag.String("but", "", "folders that are not looked at, nor what is in them, with commas between")
-	flag.Parse()
-	left := strings.Split(*but, ",")
 	wide := 0
 	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() && (entry.Name() == ".git" || slices.Contains(left, filepath.ToSlash(name))) {
+		if entry.IsDir() && entry.Name() == ".git" {
 			return filepath.SkipDir
 		}
 		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {

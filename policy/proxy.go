@@ -44,8 +44,8 @@ var proxyAtFault = Cause{Phase: PhaseConnect, Kind: KindLocal}
 func (e *ProxyError) cause() Cause {
 	cause := proxyAtFault
 	switch e.ProxyStatus {
-	case "http_request_denied", "http_request_error", "destination_ip_prohibited", "proxy_internal_response", "proxy_internal_error",
-		"proxy_configuration_error", "proxy_loop_detected":
+	case "http_request_denied", "http_request_error", "destination_ip_prohibited",
+		"proxy_internal_response", "proxy_internal_error", "proxy_configuration_error", "proxy_loop_detected":
 	default:
 		upstreams, ok := byProxyStatus[e.ProxyStatus]
 		switch {
@@ -188,7 +188,9 @@ func causeOfSOCKS(err error) (Cause, bool) {
 	case !ok:
 	case reply == "connection refused":
 		return Cause{Phase: PhaseConnect, Kind: KindRefused}, true
-	case reply == "connection not allowed by ruleset", reply == "command not supported", reply == "address type not supported":
+	case reply == "connection not allowed by ruleset",
+		reply == "command not supported",
+		reply == "address type not supported":
 		return proxyAtFault, true
 	default:
 		return Cause{Phase: PhaseConnect, Kind: KindOther}, true

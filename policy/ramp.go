@@ -246,5 +246,6 @@ func (p *ramp) Limit() int           { return p.limit }
 func (p *ramp) Counts() (int, int)   { return p.failures, p.successes }
 
 func (p *ramp) Explain() string {
-	return fmt.Sprintf("%d of %s failed, and the limit fell below one", p.failures, counted(p.failures+p.successes, "call"))
+	calls := counted(p.failures+p.successes, "call")
+	return fmt.Sprintf("%d of %s failed, and the limit fell below one", p.failures, calls)
 }

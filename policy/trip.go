@@ -76,7 +76,8 @@ func (s SlowShare) NewTrip() Trip {
 		panic(invalid("SlowShare.Slower is %v; write how long a good call may take", s.Slower))
 	}
 	view := FailureShare{Percent: s.Percent, Calls: s.Calls, Window: s.Window, Minimum: s.Minimum}
-	return slowTrip{newShareTrip("SlowShare", view, "slower than "+s.Slower.String(), func(r Result) bool { return r.Elapsed > s.Slower })}
+	slow := func(r Result) bool { return r.Elapsed > s.Slower }
+	return slowTrip{newShareTrip("SlowShare", view, "slower than "+s.Slower.String(), slow)}
 }
 
 type slowTrip struct{ *shareTrip }
@@ -136,8 +137,8 @@ func (s *shareTrip) Explain() string {
 	return fmt.Sprintf("%d of %s %s (bound %d %%)", bad, counted(total, "call"), s.is, s.percent)
 }
 
-// AnyOf trips when one of its rules does. Its counts are those of the rule that tripped, and of the first until then; its
-// gauge is that of the rule nearest to tripping, of those that have one.
+// AnyOf trips when one of its rules does. Its counts are those of the rule that tripped, and of the first until then;
+// its gauge is that of the rule nearest to tripping, of those that have one.
 func AnyOf(rules ...TripRule) TripRule {
 	if len(rules) == 0 {
 		panic(invalid("AnyOf got no rules; write at least one"))

@@ -112,7 +112,8 @@ func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 
 func (k *call) start() {
 	t := k.t
-	if t.observers.timed.Load() || k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
+	if t.observers.timed.Load() ||
+		k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
 		k.started = time.Now()
 	}
 	for _, o := range t.observers.all() {
@@ -178,7 +179,8 @@ func fine(resp *http.Response) bool {
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
 }
 
-// judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of reading it.
+// judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of
+// reading it.
 func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome, policy.Cause) {
 	classify := k.c.classify.Load()
 	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
@@ -265,7 +267,9 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	case outcome != policy.Success || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
-	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
+	if k.c.Config().Timed && k.permit.Slow() {
+		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
+	} else if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
 	}
 	switch {
@@ -302,6 +306,10 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	now := time.Now()
 	result := policy.Result{Outcome: outcome, Cause: cause, Trace: k.trace}
+	if outcome == policy.Success && k.c.Config().Timed { // and may be too slow for a rule
+		k.trace = k.t.traceOf(k.req)
+		result.Trace = k.trace
+	}
 	if k.check == nil { // how long a check takes says nothing of other calls
 		result.Elapsed = k.elapsed()
 	}
@@ -309,7 +317,8 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
 	give := k.permit.Done
-	if outcome == policy.Success && k.long || outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout && k.c.again(err, k.started, now) {
+	broke := outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout
+	if outcome == policy.Success && k.long || broke && k.c.again(err, k.started, now) {
 		give = k.permit.DoneAgain
 	}
 	tripped, gone := give(now, result)
@@ -332,8 +341,8 @@ func (k *call) elapsed() time.Duration {
 	return k.ended.Sub(k.started)
 }
 
-// refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success, whose caller
-// would take what was done for not done.
+// refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success,
+// whose caller would take what was done for not done.
 func (k *call) refusesTripper(outcome policy.Outcome) bool {
 	return k.t.refuseTripper && outcome == policy.Failure && !k.c.shadow.Load() && k.check == nil
 }

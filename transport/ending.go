@@ -10,8 +10,8 @@ import (
 // ending is what is kept of a call that a classifier asked to judge at its end.
 type ending struct {
 	tail int
-	// early is the response for a judge of a body that was closed early. The trailers are not in it: another goroutine may be
-	// reading them at that moment.
+	// early is the response for a judge of a body that was closed early. The trailers are not in it: another goroutine
+	// may be reading them at that moment.
 	early *http.Response
 
 	mu   sync.Mutex // a body can be closed while it is read
@@ -23,16 +23,20 @@ func newEnding(resp *http.Response, tail int) *ending {
 	return &ending{tail: tail, early: withoutTrailer(resp)}
 }
 
-// withoutTrailer is a response for who judges while another goroutine may be reading the body, at whose end net/http sets Trailer.
+// withoutTrailer is a response for who judges while another goroutine may be reading the body, at whose end net/http
+// sets Trailer.
 func withoutTrailer(resp *http.Response) *http.Response {
 	return &http.Response{
-		Status: resp.Status, StatusCode: resp.StatusCode, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
-		Header: resp.Header, Body: http.NoBody, ContentLength: resp.ContentLength, TransferEncoding: resp.TransferEncoding,
-		Close: resp.Close, Uncompressed: resp.Uncompressed, Request: resp.Request, TLS: resp.TLS,
+		Status: resp.Status, StatusCode: resp.StatusCode,
+		Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
+		Header: resp.Header, Body: http.NoBody, ContentLength: resp.ContentLength,
+		TransferEncoding: resp.TransferEncoding, Close: resp.Close, Uncompressed: resp.Uncompressed,
+		Request: resp.Request, TLS: resp.TLS,
 	}
 }
 
-// add takes notice of bytes of the body. It takes memory for what comes, and no more than a few times what was asked for.
+// add takes notice of bytes of the body. It takes memory for what comes, and no more than a few times what was asked
+// for.
 func (e *ending) add(p []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -58,7 +62,8 @@ func (e *ending) seen() ([]byte, int64) {
 
 // lasts reports whether there is a body to wait for. One of no length can have trailers after it.
 func (k *call) lasts(resp *http.Response) bool {
-	return hasBody(k.req, resp) || k.ending != nil && resp.Body != nil && resp.Body != http.NoBody && !duplex(k.req, resp)
+	return hasBody(k.req, resp) ||
+		k.ending != nil && resp.Body != nil && resp.Body != http.NoBody && !duplex(k.req, resp)
 }
 
 // judgeEnd says what a call tells of its upstream whose headers were a success, and whose body has ended or was closed.
@@ -74,7 +79,8 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 		resp = k.ending.early
 	}
 	asked := ask(*classify, policy.Call{
-		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: k.ended,
+		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp),
+		Started: k.started, Ended: k.ended,
 		AtEnd: true, ClosedEarly: early, Tail: tail, Size: size,
 	})
 	switch asked.outcome {

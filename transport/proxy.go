@@ -14,22 +14,25 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// ProxyErrors has an *http.Transport tell what its forward proxy failed from what the upstream did, which is Ignored and a Failure:
-// by itself it leaves no more of the proxy's answer to CONNECT than a text, and nothing of a proxy that closes without one. Such
-// calls end with a *policy.ProxyError of the same text. New(nil) does so by itself; a base of your own is to be given it before its
-// first call, and is what it returns:
+// ProxyErrors has an *http.Transport tell what its forward proxy failed from what the upstream did, which is Ignored
+// and a Failure: by itself it leaves no more of the proxy's answer to CONNECT than a text, and nothing of a proxy that
+// closes without one. Such calls end with a *policy.ProxyError of the same text. New(nil) does so by itself; a base of
+// your own is to be given it before its first call, and is what it returns:
 //
 //	base := transport.ProxyErrors(http.DefaultTransport.(*http.Transport).Clone())
 //	rt := transport.New(base)
 //
-// It sets Proxy, if that is set, OnProxyConnectResponse and DialContext to functions that call those that were there. It can be left away
-// where there is no proxy. What it cannot tell, so that it is a Failure of each upstream: a proxy behind TLS that closes without an answer, one
-// that answers nothing at all, and one that answers CONNECT with something that is not HTTP or with half of a status line. Nor one that fails a call of
-// plain http, which answers as an upstream would, but for 407.
+// It sets Proxy, if that is set, OnProxyConnectResponse and DialContext to functions that call those that were there.
+// It can be left away where there is no proxy. What it cannot tell, so that it is a Failure of each upstream: a proxy
+// behind TLS that closes without an answer, one that answers nothing at all, and one that answers CONNECT with
+// something that is not HTTP or with half of a status line. Nor one that fails a call of plain http, which answers as
+// an upstream would, but for 407.
 func ProxyErrors(base *http.Transport) *http.Transport {
 	mustNotBeNil("ProxyErrors", base == nil)
 	onAnswer := base.OnProxyConnectResponse
-	base.OnProxyConnectResponse = func(ctx context.Context, proxy *url.URL, req *http.Request, resp *http.Response) error {
+	base.OnProxyConnectResponse = func(
+		ctx context.Context, proxy *url.URL, req *http.Request, resp *http.Response,
+	) error {
 		if onAnswer != nil {
 			if err := onAnswer(ctx, proxy, req, resp); err != nil {
 				return err
@@ -115,8 +118,8 @@ func (p *proxies) add(proxy *url.URL) {
 	}
 }
 
-// proxyConn is a connection to a proxy. If that was asked for a connection to an upstream, and ends before it said anything, the
-// error is its own.
+// proxyConn is a connection to a proxy. If that was asked for a connection to an upstream, and ends before it said
+// anything, the error is its own.
 type proxyConn struct {
 	net.Conn
 	asked    atomic.Uint32 // the first byte of CONNECT or of a SOCKS greeting; 0 if the first write was neither
@@ -165,8 +168,8 @@ func (c *proxyConn) CloseWrite() error {
 	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
 }
 
-// noProxy says what policy.Call.NoProxy does. The base is asked only if it is, or is layers around, an *http.Transport. A proxy of SOCKS answers
-// nothing in the upstream's place.
+// noProxy says what policy.Call.NoProxy does. The base is asked only if it is, or is layers around, an *http.Transport.
+// A proxy of SOCKS answers nothing in the upstream's place.
 func (k *call) noProxy(resp *http.Response) bool {
 	if resp == nil || resp.StatusCode != http.StatusProxyAuthRequired {
 		return false

@@ -124,7 +124,8 @@ func (t *Transport) SaveTo(w io.Writer) error {
 		text := c.Key.Scheme + c.Key.Host + c.Key.Detail
 		if c.State != policy.Closed && !c.Forced && utf8.ValidString(text) { // JSON has no other text
 			add(&s.Circuits, savedCircuit{
-				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail, State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe, Known: c.Known,
+				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail,
+				State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe, Known: c.Known,
 				Samples: saveSamples(c.Samples),
 			})
 		}

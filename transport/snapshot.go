@@ -17,7 +17,8 @@ type Snapshot struct {
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
 	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
 	Since    time.Time    `json:"since,omitzero"`      // when it took this state; zero if it was never in another
-	Trouble  time.Time    `json:"trouble,omitzero"`    // when the trouble began that it is in; zero if it is closed, or nothing has failed
+	// when the trouble began that it is in; zero if it is closed, or nothing has failed
+	Trouble time.Time `json:"trouble,omitzero"`
 	// when a request last came for it, or the call ended that tripped it; zero if it is closed, and if none has come
 	// since it was restored or set by hand
 	Asked     time.Time `json:"asked,omitzero"`
@@ -141,7 +142,9 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,
-		Evidence: s.Gauge, Trip: s.Trips, ProbeRequests: s.Requests, ProbeLatest: s.Latest, SafeProbeUntil: s.SafeUntil, Trouble: s.Trouble, Asked: s.Asked, Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
+		Evidence: s.Gauge, Trip: s.Trips, Trouble: s.Trouble, Asked: s.Asked,
+		ProbeRequests: s.Requests, ProbeLatest: s.Latest, SafeProbeUntil: s.SafeUntil,
+		Forced: s.Forced, ForcedBy: forcedBy, Shadow: shadow,
 		Known: c.Known(), Policy: c.policyName(), Own: c.own.Load().names(),
 	}
 }

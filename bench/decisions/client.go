@@ -93,8 +93,9 @@ func (w world) try(ctx context.Context, try *try, subject http.RoundTripper) boo
 		defer cancel()
 	}
 	req := &http.Request{
-		Method: try.route.method, URL: &url.URL{Scheme: "http", Host: host, Path: try.route.path}, Host: host, Header: http.Header{},
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: try.route.method, URL: &url.URL{Scheme: "http", Host: host, Path: try.route.path}, Host: host,
+		Header: http.Header{},
+		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	resp, err := subject.RoundTrip(req.WithContext(ctx))
 	if err != nil {

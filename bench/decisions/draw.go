@@ -33,7 +33,8 @@ type svg struct {
 }
 
 func (s *svg) bytes() []byte {
-	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" font-family="system-ui, sans-serif" font-size="11">
+	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" `+
+		`width="%[1]d" height="%[2]d" font-family="system-ui, sans-serif" font-size="11">
 <style>%[3]s</style>
 <rect class="page" width="%[1]d" height="%[2]d"/>
 %[4]s</svg>

@@ -36,23 +36,30 @@ type options struct {
 func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	fs := flag.NewFlagSet("decisions", handling)
 	var (
-		o         options
-		subject   = fs.String("subject", "", "run only subjects whose name matches this regular expression (the oracle always runs)")
-		scenario  = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
-		fleets    = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
-		seeds     = fs.Int("seeds", heldOutSeeds, fmt.Sprintf("number of held-out `seeds`, from %d on", firstHeldOutSeed))
-		seedList  = fs.String("seed", "", fmt.Sprintf("comma-separated `seeds` instead; those from %d on are for tuning", firstTuningSeed))
+		o       options
+		subject = fs.String("subject", "",
+			"run only subjects whose name matches this regular expression (the oracle always runs)")
+		scenario = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
+		fleets   = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
+		seeds    = fs.Int("seeds", heldOutSeeds,
+			fmt.Sprintf("number of held-out `seeds`, from %d on", firstHeldOutSeed))
+		seedList = fs.String("seed", "",
+			fmt.Sprintf("comma-separated `seeds` instead; those from %d on are for tuning", firstTuningSeed))
 		scaleList = fs.String("scale", "1", "comma-separated `factors` of every rate and capacity")
 	)
 	var (
-		families = fs.Int("families", 0, "in place of the scripts: so many `draws` of each family of scenarios whose parameters are drawn at random")
-		set      = fs.String("set", "tune", "`set` of seeds of the draws: tune, look or final; a run of one of the last two is logged")
+		families = fs.Int("families", 0,
+			"in place of the scripts: so many `draws` of each family of scenarios whose parameters are drawn at random")
+		set = fs.String("set", "tune",
+			"`set` of seeds of the draws: tune, look or final; a run of one of the last two is logged")
 		one      = fs.String("family", "", "draw only of families whose name matches this `regular expression`")
-		drawList = fs.String("draw", "", "comma-separated `seeds` of draws, of any set, in place of the first of the set")
+		drawList = fs.String("draw", "", "comma-separated `seeds` of draws, of any set, in place of the set's first")
 	)
 	fs.StringVar(&o.from, "from", "", "`file` with what -json printed of draws, to be shown in place of a run")
-	fs.StringVar(&o.before, "before", "", "`file` with what -json printed of an earlier run of the draws, to compare with")
-	fs.StringVar(&o.looks, "looks", "decisions/looks.txt", "`file` in which looks at the sets other than that to tune on are logged")
+	fs.StringVar(&o.before, "before", "",
+		"`file` with what -json printed of an earlier run of the draws, to compare with")
+	fs.StringVar(&o.looks, "looks", "decisions/looks.txt",
+		"`file` in which looks at the sets other than that to tune on are logged")
 	fs.IntVar(&workers, "workers", workers, "how many worlds are run at a `time`, no more than processors")
 	fs.StringVar(&o.out, "out", "decisions/out", "`folder` for the SVGs; empty: none")
 	fs.BoolVar(&o.markdown, "md", false, "print Markdown")
@@ -92,11 +99,13 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 		o.table.seeds = append(o.table.seeds, firstHeldOutSeed+uint64(n))
 	}
 	if *seedList != "" {
-		if o.table.seeds, err = list(*seedList, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }); err != nil {
+		seed := func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }
+		if o.table.seeds, err = list(*seedList, seed); err != nil {
 			return nil, err
 		}
 	}
-	if o.table.scales, err = list(*scaleList, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }); err != nil {
+	scale := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+	if o.table.scales, err = list(*scaleList, scale); err != nil {
 		return nil, err
 	}
 	for _, scale := range o.table.scales {

@@ -10,8 +10,14 @@ var heatSteps = []float64{0.1, 0.5, 1, 2, 4, 8, 16, 32}
 
 // Colours of a heat map, from no regret to the most, each with that of the text on it.
 var (
-	heatLight = []string{"#ffffff #57606a", "#fff5e6 #57606a", "#ffe8c7 #57606a", "#fdd49e #3d2a14", "#fdbb84 #3d2a14", "#fc8d59 #2b1408", "#ef6548 #ffffff", "#d7301f #ffffff", "#8a0f0f #ffffff"}
-	heatDark  = []string{"#0d1117 #8b949e", "#1d1712 #a39a91", "#2f2013 #b8a999", "#4a2d13 #e0cdb8", "#6e3f14 #f3e3d0", "#99530f #fff4e8", "#c9701a #160b02", "#f0994a #160b02", "#ffd3a1 #160b02"}
+	heatLight = []string{
+		"#ffffff #57606a", "#fff5e6 #57606a", "#ffe8c7 #57606a", "#fdd49e #3d2a14", "#fdbb84 #3d2a14",
+		"#fc8d59 #2b1408", "#ef6548 #ffffff", "#d7301f #ffffff", "#8a0f0f #ffffff",
+	}
+	heatDark = []string{
+		"#0d1117 #8b949e", "#1d1712 #a39a91", "#2f2013 #b8a999", "#4a2d13 #e0cdb8", "#6e3f14 #f3e3d0",
+		"#99530f #fff4e8", "#c9701a #160b02", "#f0994a #160b02", "#ffd3a1 #160b02",
+	}
 )
 
 func (tb *table) heatMap() *svg {

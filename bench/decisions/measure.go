@@ -12,7 +12,7 @@ type measure struct {
 	Wrongly float64 `json:"wrongly"` // requests that ended in a refusal though the call would have paid
 	Open    float64 `json:"open"`    // seconds from the trouble's start to the first refusal; -1: none came
 	Recover float64 `json:"recover"` // seconds from the trouble's end to health; -1: never
-	Burst   float64 `json:"burst"`   // most calls in flight at one time to an upstream in no state to serve, after opening
+	Burst   float64 `json:"burst"`   // most calls in flight to an upstream in no state to serve, after opening
 	Held    float64 `json:"held"`    // seconds that failing calls held their callers, per 1000 requests
 }
 

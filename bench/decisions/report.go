@@ -27,15 +27,19 @@ func (tb *table) report(w io.Writer, write func(grid, io.Writer), detail bool) {
 }
 
 func (tb *table) summary(order []int) grid {
-	g := grid{{"subject", "#", "regret", "lost", "wasted/2", "held s/1000", "as good as best peer", "worst vs best peer", "where"}}
+	g := grid{{
+		"subject", "#", "regret", "lost", "wasted/2", "held s/1000",
+		"as good as best peer", "worst vs best peer", "where",
+	}}
 	for n, i := range order {
 		m := mean(tb.column(i))
 		asGood, worst, behind := "-", "", "-"
 		if n, where, by := tb.againstPeers(i); where != "" {
 			asGood, worst, behind = fmt.Sprintf("%d of %d", n, len(tb.scenarios)), where, fmt.Sprintf("%+.1f", by)
 		}
-		g.add(tb.subjects[i].name, fmt.Sprint(n+1), fmt.Sprintf("%.2f", m.Regret), fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2),
-			number(m.Held), asGood, behind, worst)
+		g.add(tb.subjects[i].name, fmt.Sprint(n+1),
+			fmt.Sprintf("%.2f", m.Regret), fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2), number(m.Held),
+			asGood, behind, worst)
 	}
 	return g
 }
@@ -65,8 +69,10 @@ func (tb *table) details(row int, order []int) grid {
 	g := grid{{"subject", "regret", "lost", "wasted", "good", "refused", "open s", "recover s", "burst", "held s/1000"}}
 	for _, i := range order {
 		m := tb.cells[row][i].mean
-		g.add(tb.subjects[i].name, fmt.Sprintf("%.2f", m.Regret), fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted), fmt.Sprintf("%.2f", m.Good),
-			fmt.Sprintf("%.2f", m.Refused), seconds(m.Open, "-"), seconds(m.Recover, "never"), fmt.Sprintf("%.0f", m.Burst), number(m.Held))
+		g.add(tb.subjects[i].name,
+			fmt.Sprintf("%.2f", m.Regret), fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted),
+			fmt.Sprintf("%.2f", m.Good), fmt.Sprintf("%.2f", m.Refused),
+			seconds(m.Open, "-"), seconds(m.Recover, "never"), fmt.Sprintf("%.0f", m.Burst), number(m.Held))
 	}
 	return g
 }

@@ -37,7 +37,8 @@ func (ds *draws) scatter(own int) *svg {
 	p := &svg{width: left + columns*(size+gapX), height: top + rows*(size+gapY), style: scatterStyle}
 	p.text(8, 20, `class="title"`,
 		"Regret of single draws: Fusebox, upwards, against the best peer of the family, to the right")
-	p.text(8, 36, "", "percent of the requests offered; green, below the line: Fusebox is better; red, above: worse; grey: as good")
+	p.text(8, 36, "",
+		"percent of the requests offered; green, below the line: Fusebox is better; red, above: worse; grey: as good")
 	for f, fam := range ds.families {
 		x, y := float64(left+f%columns*(size+gapX)), float64(top+f/columns*(size+gapY))
 		best := ds.bestPeer(f)

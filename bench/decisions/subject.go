@@ -37,7 +37,8 @@ type subject struct {
 func subjects() []subject {
 	return append([]subject{
 		{name: "oracle", about: "knows the upstream's true state", role: roleBound, new: newOracle},
-		{name: "none", about: "no breaker", role: roleBound, new: func(base http.RoundTripper) http.RoundTripper { return base }},
+		{name: "none", about: "no breaker",
+			role: roleBound, new: func(base http.RoundTripper) http.RoundTripper { return base }},
 	}, registered...)
 }
 

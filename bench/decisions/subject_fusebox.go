@@ -21,7 +21,8 @@ var (
 
 // fuseboxFlags adds the parameters of Fusebox's own policies to the flags.
 func fuseboxFlags(fs *flag.FlagSet) {
-	fs.IntVar(&adaptive.Trip.Threshold, "adaptive.trip.threshold", 0, "fusebox: policy.Adaptive with this `Threshold` of its Trip; likewise the next ones")
+	fs.IntVar(&adaptive.Trip.Threshold, "adaptive.trip.threshold", 0,
+		"fusebox: policy.Adaptive with this `Threshold` of its Trip; likewise the next ones")
 	fs.IntVar(&adaptive.Trip.Worth, "adaptive.trip.worth", 0, "`Worth`")
 	fs.Float64Var(&adaptive.Probe.Spacing, "adaptive.probe.spacing", 0, "`Spacing`")
 	fs.DurationVar(&adaptive.Probe.Wait, "adaptive.probe.wait", 0, "`Wait`")
@@ -36,25 +37,39 @@ func fuseboxFlags(fs *flag.FlagSet) {
 	fs.DurationVar(&adaptive.Hold.Silence, "adaptive.hold.silence", 0, "`Silence`")
 	fs.IntVar(&adaptive.Hold.InFlight, "adaptive.hold.inflight", 0, "`InFlight`")
 
-	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures, "fusebox-classic: `failures` in a row that open the circuit")
-	fs.DurationVar(&classic.OpenFor, "classic.openfor", classic.OpenFor, "fusebox-classic: `time` that the circuit stays open")
+	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures,
+		"fusebox-classic: `failures` in a row that open the circuit")
+	fs.DurationVar(&classic.OpenFor, "classic.openfor", classic.OpenFor,
+		"fusebox-classic: `time` that the circuit stays open")
 	fs.IntVar(&classic.Probes, "classic.probes", classic.Probes, "fusebox-classic: half-open `calls` at a time")
 }
 
 func init() {
 	register(
-		subject{name: "fusebox", about: "Fusebox with no options, or the flags' policy.Adaptive", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			options := []transport.Option{withRandom(seeded())}
-			if adaptive != (policy.Adaptive{}) {
-				options = append(options, transport.WithPolicy(adaptive))
-			}
-			return transport.New(base, options...)
-		}},
-		subject{name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms", role: roleOwn, fleet: sharing(2 * time.Millisecond)},
-		subject{name: "fusebox-fleet-late", about: "the same with a delay of half a second", role: roleOwn, apart: true, fleet: sharing(500 * time.Millisecond)},
-		subject{name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn, new: func(base http.RoundTripper) http.RoundTripper {
-			return transport.New(base, withRandom(seeded()), transport.WithPolicy(classic))
-		}},
+		subject{
+			name: "fusebox", about: "Fusebox with no options, or the flags' policy.Adaptive", role: roleOwn,
+			new: func(base http.RoundTripper) http.RoundTripper {
+				options := []transport.Option{withRandom(seeded())}
+				if adaptive != (policy.Adaptive{}) {
+					options = append(options, transport.WithPolicy(adaptive))
+				}
+				return transport.New(base, options...)
+			},
+		},
+		subject{
+			name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms",
+			role: roleOwn, fleet: sharing(2 * time.Millisecond),
+		},
+		subject{
+			name: "fusebox-fleet-late", about: "the same with a delay of half a second",
+			role: roleOwn, apart: true, fleet: sharing(500 * time.Millisecond),
+		},
+		subject{
+			name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn,
+			new: func(base http.RoundTripper) http.RoundTripper {
+				return transport.New(base, withRandom(seeded()), transport.WithPolicy(classic))
+			},
+		},
 	)
 }
 

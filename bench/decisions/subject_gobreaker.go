@@ -13,10 +13,16 @@ import (
 
 func init() {
 	register(
-		subject{name: "gobreaker", about: "sony/gobreaker v2: more than 5 in a row, 60 s, 1 probe", new: func(base http.RoundTripper) http.RoundTripper {
-			return newGobreaker(base, gobreaker.Settings{})
-		}},
-		subject{name: "gobreaker-tuned", about: "sony/gobreaker v2: 50 % of 10 in 10 s, 5 s, 3 probes", new: newTunedGobreaker},
+		subject{
+			name: "gobreaker", about: "sony/gobreaker v2: more than 5 in a row, 60 s, 1 probe",
+			new: func(base http.RoundTripper) http.RoundTripper {
+				return newGobreaker(base, gobreaker.Settings{})
+			},
+		},
+		subject{
+			name: "gobreaker-tuned", about: "sony/gobreaker v2: 50 % of 10 in 10 s, 5 s, 3 probes",
+			new: newTunedGobreaker,
+		},
 	)
 }
 

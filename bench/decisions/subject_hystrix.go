@@ -14,14 +14,23 @@ import (
 
 func init() {
 	register(
-		subject{name: "hystrix", about: "afex/hystrix-go: 50 % of 20 in 10 s, 5 s; 1 s timeout, 10 at a time", leaks: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newHystrix(base, hystrix.CommandConfig{})
-		}},
-		subject{name: "hystrix-tuned", about: "afex/hystrix-go: 50 % of 10 in 10 s, 2 s; 90 s timeout, longer than callers wait, 1000 at a time", leaks: true, new: func(base http.RoundTripper) http.RoundTripper {
-			return newHystrix(base, hystrix.CommandConfig{
-				Timeout: 90_000, MaxConcurrentRequests: 1000, RequestVolumeThreshold: 10, SleepWindow: 2000,
-			})
-		}},
+		subject{
+			name: "hystrix", about: "afex/hystrix-go: 50 % of 20 in 10 s, 5 s; 1 s timeout, 10 at a time", leaks: true,
+			new: func(base http.RoundTripper) http.RoundTripper {
+				return newHystrix(base, hystrix.CommandConfig{})
+			},
+		},
+		subject{
+			name: "hystrix-tuned",
+			about: "afex/hystrix-go: 50 % of 10 in 10 s, 2 s; 90 s timeout, longer than callers wait, " +
+				"1000 at a time",
+			leaks: true,
+			new: func(base http.RoundTripper) http.RoundTripper {
+				return newHystrix(base, hystrix.CommandConfig{
+					Timeout: 90_000, MaxConcurrentRequests: 1000, RequestVolumeThreshold: 10, SleepWindow: 2000,
+				})
+			},
+		},
 	)
 }
 

@@ -123,7 +123,10 @@ func (tb *table) ranking() []int {
 func (tb *table) bestPeer(row, except int) int {
 	best := -1
 	for i, s := range tb.subjects {
-		if s.role == rolePeer && i != except && (best < 0 || tb.cells[row][i].mean.Regret < tb.cells[row][best].mean.Regret) {
+		if s.role != rolePeer || i == except {
+			continue
+		}
+		if best < 0 || tb.cells[row][i].mean.Regret < tb.cells[row][best].mean.Regret {
 			best = i
 		}
 	}
@@ -174,8 +177,9 @@ func mean(ms []measure) measure {
 		}
 	}
 	n := float64(max(1, len(ms)))
-	sum.Regret, sum.Lost, sum.Wasted, sum.Good, sum.Refused = sum.Regret/n, sum.Lost/n, sum.Wasted/n, sum.Good/n, sum.Refused/n
-	sum.Wrongly, sum.Burst, sum.Held = sum.Wrongly/n, sum.Burst/n, sum.Held/n
+	sum.Regret, sum.Lost, sum.Wasted = sum.Regret/n, sum.Lost/n, sum.Wasted/n
+	sum.Good, sum.Refused, sum.Wrongly = sum.Good/n, sum.Refused/n, sum.Wrongly/n
+	sum.Burst, sum.Held = sum.Burst/n, sum.Held/n
 	if sum.Recover > 0 {
 		sum.Recover /= n
 	}

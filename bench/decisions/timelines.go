@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-const timelineStyle = `.title{font-weight:600}.page{fill:#fff}text{fill:#1f2328}.axis{stroke:#8c959f;fill:none}.trouble{fill:#1f2328;opacity:.06}` +
+const timelineStyle = `.title{font-weight:600}.page{fill:#fff}text{fill:#1f2328}` +
+	`.axis{stroke:#8c959f;fill:none}.trouble{fill:#1f2328;opacity:.06}` +
 	`.good{fill:#2da44e}.refused{fill:#a8b1bb}.failed{fill:#cf222e}.wasted{fill:#8250df}` +
-	`@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}.axis{stroke:#6e7681}.trouble{fill:#fff;opacity:.08}` +
+	`@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}` +
+	`.axis{stroke:#6e7681}.trouble{fill:#fff;opacity:.08}` +
 	`.good{fill:#3fb950}.refused{fill:#59636e}.failed{fill:#f85149}.wasted{fill:#a371f7}}`
 
 // timelines draws the first run of a scenario for the oracle, Fusebox if it is in the table, and the best peer:
@@ -61,14 +63,18 @@ func (s *svg) timeline(tl *timeline, left, top, width, height float64, tallest i
 	unit := height / float64(tallest)
 	axis := top + height - float64(slices.Max(tl.wasted))*unit
 	at := func(t time.Duration) float64 { return left + width*float64(t)/float64(tl.over) }
-	fmt.Fprintf(s, "<rect class=\"trouble\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n", at(tl.begin), top, at(tl.end)-at(tl.begin), height)
+	fmt.Fprintf(s, "<rect class=\"trouble\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n",
+		at(tl.begin), top, at(tl.end)-at(tl.begin), height)
 
 	base := make([]int, timelineBins)
 	for _, series := range []struct {
 		class  string
 		counts []int
 		unit   float64
-	}{{"good", tl.good, unit}, {"failed", tl.failed, unit}, {"refused", tl.refused, unit}, {"wasted", tl.wasted, -unit}} {
+	}{
+		{"good", tl.good, unit}, {"failed", tl.failed, unit}, {"refused", tl.refused, unit},
+		{"wasted", tl.wasted, -unit},
+	} {
 		if series.class == "wasted" {
 			clear(base)
 		}

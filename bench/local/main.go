@@ -3,11 +3,11 @@
 //
 //	go run ./local
 //
-// Twenty hosts, called 0.2 to 20 times a second, fail together, by an error at once or by silence that callers
-// bear for two seconds; and in two controls three of them fail, or twelve, each by itself and for a time of its own. Three
-// rules meet the same arrivals: each circuit by itself; LocalTrouble as the transport has it; and a bound, by
-// which no circuit opens while half of those in use are open. Printed is the regret: good answers lost, and half of the
-// calls that failed, in percent of the requests. The seeds are flags.
+// Twenty hosts, called 0.2 to 20 times a second, fail together, by an error at once or by silence that callers bear for
+// two seconds; and in two controls three of them fail, or twelve, each by itself and for a time of its own. Three rules
+// meet the same arrivals: each circuit by itself; LocalTrouble as the transport has it; and a bound, by which no
+// circuit opens while half of those in use are open. Printed is the regret: good answers lost, and half of the calls
+// that failed, in percent of the requests. The seeds are flags.
 package main
 
 import (

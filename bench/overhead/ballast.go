@@ -1,7 +1,7 @@
 package main
 
-// ballast is live memory, as a real program has it: in an almost empty heap, garbage collection would be most of what is
-// measured.
+// ballast is live memory, as a real program has it: in an almost empty heap, garbage collection would be most of what
+// is measured.
 var ballast []byte
 
 const ballastSize = 64 << 20

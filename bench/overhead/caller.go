@@ -8,8 +8,8 @@ import (
 	"net/url"
 )
 
-// A caller is one goroutine's request, used again and again, and room for what comes back. It can be cancelled, as those
-// of servers and of clients with a timeout can.
+// A caller is one goroutine's request, used again and again, and room for what comes back. It can be cancelled, as
+// those of servers and of clients with a timeout can.
 type caller struct {
 	req    *http.Request
 	buf    []byte

@@ -41,7 +41,8 @@ func cases() []testCase {
 		{name: "parallel", about: "closed, all processors call one host, no body", prepare: over(empty, parallel)},
 		{name: "body", about: "closed, one caller, body read to its end", prepare: over(full, reading)},
 		{name: "refusal", about: "open, one caller", whole: true, prepare: tripped},
-		{name: "loopback", about: "closed, one caller, a real server and http.Transport, body read to its end", whole: true, prepare: overLoopback},
+		{name: "loopback", about: "closed, one caller, a real server and http.Transport, body read to its end",
+			whole: true, prepare: overLoopback},
 		{name: "hosts-1000", about: "closed, one hot host among 1,000", apart: true, prepare: amongHosts(1000)},
 		{name: "hosts-100000", about: "closed, one hot host among 100,000", apart: true, prepare: amongHosts(100_000)},
 	}

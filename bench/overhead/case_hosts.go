@@ -22,7 +22,8 @@ func amongHosts(n int) func(subject) *rig {
 			panic(fmt.Sprintf("%s: %v", s.name, err))
 		}
 		bytes := float64(kept()-before) / float64(n)
-		return &rig{rt: rt, bytesPerHost: max(0, bytes), bench: func(b *testing.B) error { return serial(b, rt, upstream) }}
+		bench := func(b *testing.B) error { return serial(b, rt, upstream) }
+		return &rig{rt: rt, bytesPerHost: max(0, bytes), bench: bench}
 	}
 }
 

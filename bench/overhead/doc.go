@@ -1,5 +1,5 @@
-// Command overhead measures what a circuit breaker costs a call that goes well, and a refusal: Fusebox and its peers side
-// by side in one process, over the same base, through their public APIs.
+// Command overhead measures what a circuit breaker costs a call that goes well, and a refusal: Fusebox and its peers
+// side by side in one process, over the same base, through their public APIs.
 //
 //	go run ./overhead                        # the table; some three minutes
 //	go run ./overhead -case serial -rounds 9

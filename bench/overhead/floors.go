@@ -24,7 +24,9 @@ var sink struct {
 
 func floors() []floor {
 	return []floor{
-		{"sync.Map load, string, 1,000 keys", loads(func(i int) string { return fmt.Sprintf("host-%06d.example.com", i) })},
+		{"sync.Map load, string, 1,000 keys", loads(func(i int) string {
+			return fmt.Sprintf("host-%06d.example.com", i)
+		})},
 		{"sync.Map load, struct of 3 strings, 1,000 keys", loads(func(i int) [3]string {
 			return [3]string{"https", fmt.Sprintf("host-%06d.example.com", i), ""}
 		})},

@@ -18,10 +18,14 @@ type subject struct {
 }
 
 // bare is no breaker at all: what the others are measured against.
-var bare = subject{name: "base", about: "no breaker", new: func(base http.RoundTripper) http.RoundTripper { return base }}
+var bare = subject{
+	name: "base", about: "no breaker",
+	new: func(base http.RoundTripper) http.RoundTripper { return base },
+}
 
 // subjects returns all of them but bare. Those that start goroutines which never end come last, hystrix-go at the very
 // end: after 100,000 hosts whoever is measured next would pay for them.
 func subjects() []subject {
-	return append(fuseboxes(), gobreakerSingle, gobreakerPerHost, failsafePerHost, rubyist, aegis, gozero, handy, hystrixGo)
+	return append(fuseboxes(),
+		gobreakerSingle, gobreakerPerHost, failsafePerHost, rubyist, aegis, gozero, handy, hystrixGo)
 }

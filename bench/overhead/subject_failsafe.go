@@ -9,8 +9,12 @@ import (
 	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
-var failsafePerHost = subject{name: "failsafe", about: "failsafe-go's failsafehttp", perHost: true, new: func(base http.RoundTripper) http.RoundTripper {
-	return perHost(func() http.RoundTripper {
-		return failsafehttp.NewRoundTripper(base, circuitbreaker.NewBuilder[*http.Response]().HandleIf(peer.Failed).Build())
-	})
-}}
+var failsafePerHost = subject{
+	name: "failsafe", about: "failsafe-go's failsafehttp", perHost: true,
+	new: func(base http.RoundTripper) http.RoundTripper {
+		return perHost(func() http.RoundTripper {
+			breaker := circuitbreaker.NewBuilder[*http.Response]().HandleIf(peer.Failed).Build()
+			return failsafehttp.NewRoundTripper(base, breaker)
+		})
+	},
+}

@@ -14,26 +14,36 @@ import (
 )
 
 func fuseboxes() []subject {
+	healthy := []string{"serial", "parallel", "body"}
+	limits := policy.Adaptive{Limits: policy.Limits{InFlight: 1000, Timeout: time.Minute}}
 	return []subject{
 		fusebox("fusebox", "Fusebox with no options", nil),
 		fusebox("fusebox-classic", "Fusebox with policy.Classic", nil, transport.WithPolicy(policy.Classic{})),
-		fusebox("fusebox-observer", "Fusebox with an observer of everything, which does nothing", nil, transport.WithObserver(observer)),
-		watched("fusebox-logs", "Fusebox with logs.Observer", func(t *transport.Transport) { t.Observe(logs.Observer(slog.New(slog.DiscardHandler))) }),
-		watched("fusebox-prometheus", "Fusebox with the Collector of module fuseboxprom", func(t *transport.Transport) { fuseboxprom.NewCollector(t) }),
-		watched("fusebox-dashboard", "Fusebox with dashboard.Handler, which counts good calls, too", func(t *transport.Transport) { dashboard.Handler(t) }),
-		fusebox("fusebox-fleet", "Fusebox with WithFleet, and another member", []string{"serial", "parallel", "body"}, transport.WithFleet(busOfTwo())),
-		fusebox("fusebox-limits", "Fusebox with Limits of 1000 calls in flight and a minute", []string{"serial", "parallel", "body"},
-			transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 1000, Timeout: time.Minute}})),
+		fusebox("fusebox-observer", "Fusebox with an observer of everything, which does nothing", nil,
+			transport.WithObserver(observer)),
+		watched("fusebox-logs", "Fusebox with logs.Observer",
+			func(t *transport.Transport) { t.Observe(logs.Observer(slog.New(slog.DiscardHandler))) }),
+		watched("fusebox-prometheus", "Fusebox with the Collector of module fuseboxprom",
+			func(t *transport.Transport) { fuseboxprom.NewCollector(t) }),
+		watched("fusebox-dashboard", "Fusebox with dashboard.Handler, which counts good calls, too",
+			func(t *transport.Transport) { dashboard.Handler(t) }),
+		fusebox("fusebox-fleet", "Fusebox with WithFleet, and another member", healthy,
+			transport.WithFleet(busOfTwo())),
+		fusebox("fusebox-limits", "Fusebox with Limits of 1000 calls in flight and a minute", healthy,
+			transport.WithPolicy(limits)),
 		fusebox("fusebox-error", "Fusebox with WithRefusalError", []string{"refusal"}, transport.WithRefusalError()),
-		fusebox("fusebox-unbounded", "Fusebox with WithMaxCircuits(1 << 20), as the peers forget no host", []string{"hosts-100000"},
-			transport.WithMaxCircuits(1<<20)),
+		fusebox("fusebox-unbounded", "Fusebox with WithMaxCircuits(1 << 20), as the peers forget no host",
+			[]string{"hosts-100000"}, transport.WithMaxCircuits(1<<20)),
 	}
 }
 
 func fusebox(name, about string, only []string, opts ...transport.Option) subject {
-	return subject{name: name, about: about, own: true, perHost: true, native: true, only: only, new: func(base http.RoundTripper) http.RoundTripper {
-		return transport.New(base, opts...)
-	}}
+	return subject{
+		name: name, about: about, own: true, perHost: true, native: true, only: only,
+		new: func(base http.RoundTripper) http.RoundTripper {
+			return transport.New(base, opts...)
+		},
+	}
 }
 
 func watched(name, about string, watch func(*transport.Transport)) subject {

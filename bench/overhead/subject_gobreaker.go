@@ -10,11 +10,15 @@ import (
 	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
-var gobreakerSingle = subject{name: "gobreaker-single", about: "sony/gobreaker v2, one circuit for all hosts", new: newGobreaker}
+var gobreakerSingle = subject{name: "gobreaker-single", about: "sony/gobreaker v2, one circuit for all hosts",
+	new: newGobreaker}
 
-var gobreakerPerHost = subject{name: "gobreaker", about: "sony/gobreaker v2", perHost: true, new: func(base http.RoundTripper) http.RoundTripper {
-	return perHost(func() http.RoundTripper { return newGobreaker(base) })
-}}
+var gobreakerPerHost = subject{
+	name: "gobreaker", about: "sony/gobreaker v2", perHost: true,
+	new: func(base http.RoundTripper) http.RoundTripper {
+		return perHost(func() http.RoundTripper { return newGobreaker(base) })
+	},
+}
 
 func newGobreaker(base http.RoundTripper) http.RoundTripper {
 	cb := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{

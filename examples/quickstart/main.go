@@ -51,7 +51,8 @@ func run(out io.Writer, colour bool, s script) error {
 	fmt.Fprintf(
 		out, "A server on loopback works, fails, hangs and recovers. Every %v it is called through Fusebox.\n", s.every,
 	)
-	fmt.Fprintf(out, "%d failures in a row open the circuit for %v; then %d probes decide. Callers wait %v at most.\n\n",
+	fmt.Fprintf(out,
+		"%d failures in a row open the circuit for %v; then %d probes decide. Callers wait %v at most.\n\n",
 		s.policy.Failures, s.policy.OpenFor, s.policy.Probes, s.timeout)
 	line := newTimeline(out, colour)
 

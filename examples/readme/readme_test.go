@@ -293,6 +293,31 @@ func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestAlertsLinkToWhatThereIsToDo reads the rules as text: the module rulecheck reads them as Prometheus does.
+func TestAlertsLinkToWhatThereIsToDo(t *testing.T) {
+	rules := strings.Split(readFile(t, "fuseboxprom/alerts.yml"), "- alert: ")[1:]
+	page := readFile(t, "docs/operations.md")
+	if len(rules) < 5 {
+		t.Errorf("there are %d rules", len(rules))
+	}
+	runbook := regexp.MustCompile(`(?m)runbook_url: https://github.com/fusebox-go/fusebox/blob/main/(\S+)#(\S+)$`)
+	for _, rule := range rules {
+		name, _, _ := strings.Cut(rule, "\n")
+		found := runbook.FindStringSubmatch(rule)
+		if found == nil {
+			t.Errorf("%s has no runbook_url to a heading", name)
+		} else if !slices.Contains(anchors(readFile(t, found[1])), found[2]) {
+			t.Errorf("%s links to %s, which has no heading %s", name, found[1], found[2])
+		}
+		if !strings.Contains(page, "| `"+name+"` |") {
+			t.Errorf("docs/operations.md does not say what to do about %s", name)
+		}
+	}
+	if n := strings.Count(page, "| `Fusebox"); n != len(rules) {
+		t.Errorf("docs/operations.md has %d alerts, and there are %d", n, len(rules))
+	}
+}
+
 func TestReadmeLinksToEveryPageInDocs(t *testing.T) {
 	readme := readFile(t, "README.md")
 	for _, p := range pages(t) {

@@ -5,8 +5,8 @@
 // Inside, the circuit sees every attempt, opens after as many as its policy says, and the attempts left are refused
 // without the upstream. A refusal is final: CheckRetry says so, or the retries would wait for the Retry-After of the
 // refusal, which is the time to the next probe. The Retry-After of an upstream's own 429 or 503 they wait for all the
-// same, as without Fusebox; docs/recipes.md bounds that. The other way round, the circuit sees one failure where the upstream
-// got four requests, and opens four times as late.
+// same, as without Fusebox; docs/recipes.md bounds that. The other way round, the circuit sees one failure where the
+// upstream got four requests, and opens four times as late.
 package main
 
 import (

@@ -102,7 +102,6 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	}
 	m.known = m.known || known
 	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
-	m.trouble.cause = m.failures.cause
 	return true
 }
 

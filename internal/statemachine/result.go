@@ -151,6 +151,9 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 		m.hints.sum = 0
 	}
 	if m.trip.Record(now, r) {
+		if r.Outcome == policy.Success { // and took too long
+			m.failed(now, slow(r))
+		}
 		m.change(policy.Open, now, policy.ChangeTripped, r)
 		return true
 	}
@@ -172,7 +175,8 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	}
 	r = m.learn(now, p, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		r, p.slow = slow(r), true
+		m.counts.Failures++
 		m.failed(now, r)
 	}
 	switch {
@@ -185,6 +189,12 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	m.probe.Fail(now, r, m.config.Random())
 	m.peers.ProbeFailed()
 	return false
+}
+
+// slow makes a failure of a success that a rule of the trip holds against the upstream.
+func slow(r policy.Result) policy.Result {
+	r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	return r
 }
 
 // learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery

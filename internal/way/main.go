@@ -42,7 +42,7 @@ var ways = []way{
 	{"healthy", 12, func(s *scene) { s.warm() }},
 	{"healthy-body", 24, func(s *scene) { s.body = "hello"; s.warm() }},
 	{"refused", 57, func(s *scene) { s.open(); s.call() }},
-	{"probe", 98, func(s *scene) { s.open(); time.Sleep(wait) }},
+	{"probe", 99, func(s *scene) { s.open(); time.Sleep(wait) }},
 }
 
 // wait is longer than it takes until a circuit is due for its first probe.
