@@ -58,6 +58,11 @@
 // low rates, so that a draw has 250 to some thousands of requests. A slow answer that comes after its caller's
 // deadline is a failure that the oracle knows the chance of.
 //
+// Where a little more than two of three calls fail, each call counts as wasted, also one that succeeds, and what it
+// brought beyond the oracle's good answers counts nothing: a step in the regret, from 0 to half of all calls, which
+// draws meet more often than scripts. The column net has no step: what the oracle is worth more, good answers less half
+// of the wasted calls that failed.
+//
 // Refusals are wrong if the call would have paid at that moment; the column says how many requests ended in one. In
 // the families paths and urls these are the false alarms of whoever tells parts of an upstream apart.
 //

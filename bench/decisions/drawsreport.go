@@ -34,14 +34,14 @@ func (ds *draws) report(w io.Writer, write func(grid, io.Writer)) {
 }
 
 func (ds *draws) summary(order []int) grid {
-	g := grid{{"subject", "#", "regret", "of 90 %", "lost", "wasted/2", "of the best peer", "of 90 %"}}
+	g := grid{{"subject", "#", "regret", "of 90 %", "lost", "wasted/2", "of the best peer", "of 90 %", "net"}}
 	best := ds.bestPeer(-1)
 	for n, i := range order {
 		m := mean(ds.column(i))
 		in := ds.spread(i, i, first)
 		cells := []string{
 			ds.subjects[i].name, fmt.Sprint(n + 1), fmt.Sprintf("%.2f", m.Regret), in.String(),
-			fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2), "", "",
+			fmt.Sprintf("%.2f", m.Lost), fmt.Sprintf("%.2f", m.Wasted/2), "", "", fmt.Sprintf("%.2f", m.Net),
 		}
 		if best >= 0 && ds.subjects[i].role == roleOwn {
 			cells[6] = fmt.Sprintf("%.2f", m.Regret/mean(ds.column(best)).Regret)

@@ -248,6 +248,19 @@ func TestAStreamLastsUntilItsEndOrItsCallers(t *testing.T) {
 	})
 }
 
+func TestNetHasNoStepWhereTwoOfThreeFail(t *testing.T) {
+	for _, share := range []float64{0.64, 0.69} {
+		sc := scenario{name: "net", clients: 1, rate: 50, lead: time.Second, trouble: time.Minute, tail: time.Second, patience: patience}
+		sc.upstream = failing(latencies{}, background, fault503, steadily(share))
+		r := run{draw: draw{"net", 1, sc}}
+		r.play(t, subjects()[:2])
+		none := r.measures[1]
+		if step := none.Regret > 40; step != (share > 2.0/3) || none.Net > 6 {
+			t.Errorf("at %.0f %%: regret %.1f, net %.1f", 100*share, none.Regret, none.Net)
+		}
+	}
+}
+
 // The oracle knows shares and not what they come to, and plans nothing before a queue. More than that nobody should find.
 func TestInNoFamilyIsTheOracleBeatenByMuch(t *testing.T) {
 	const noise = 2

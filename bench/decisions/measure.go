@@ -5,6 +5,7 @@ import "time"
 // A measure is what the table says of one subject in one world. Shares are in percent of the requests offered.
 type measure struct {
 	Regret  float64 `json:"regret"`  // Lost + Wasted/2
+	Net     float64 `json:"net"`     // what the oracle is worth more: good answers, less half of the wasted that failed
 	Lost    float64 `json:"lost"`    // good answers that the oracle got and the subject did not
 	Wasted  float64 `json:"wasted"`  // calls to an upstream in no state to serve; retries can bring it beyond 100
 	Good    float64 `json:"good"`    // good answers
@@ -27,6 +28,8 @@ func (w world) measure(tr, oracle *trace) measure {
 	m.Lost = percent(max(0, oracle.count(outcomeGood)-good))
 	m.Wasted = percent(tr.calls.wasted())
 	m.Regret = m.Lost + m.Wasted/2
+	worth := func(tr *trace) float64 { return percent(tr.count(outcomeGood)) - percent(tr.calls.vain())/2 }
+	m.Net = max(0, worth(oracle)-worth(tr))
 	m.Refused = percent(tr.count(outcomeRefused))
 	for _, r := range tr.results {
 		if r.wrongly {

@@ -159,6 +159,7 @@ func mean(ms []measure) measure {
 	opened := 0
 	for _, m := range ms {
 		sum.Regret += m.Regret
+		sum.Net += m.Net
 		sum.Lost += m.Lost
 		sum.Wasted += m.Wasted
 		sum.Good += m.Good
@@ -177,7 +178,7 @@ func mean(ms []measure) measure {
 		}
 	}
 	n := float64(max(1, len(ms)))
-	sum.Regret, sum.Lost, sum.Wasted = sum.Regret/n, sum.Lost/n, sum.Wasted/n
+	sum.Regret, sum.Net, sum.Lost, sum.Wasted = sum.Regret/n, sum.Net/n, sum.Lost/n, sum.Wasted/n
 	sum.Good, sum.Refused, sum.Wrongly = sum.Good/n, sum.Refused/n, sum.Wrongly/n
 	sum.Burst, sum.Held = sum.Burst/n, sum.Held/n
 	if sum.Recover > 0 {

@@ -63,7 +63,8 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if try.takes > 0 && (fate.fault == faultNone || fate.fault == faultBody) {
 		fate.after = try.takes
 	}
-	defer w.log.add(now, fate.hopeless, w.clock)
+	failed := true
+	defer func() { w.log.add(now, fate.hopeless, failed, w.clock) }()
 
 	timer := time.NewTimer(fate.after)
 	defer timer.Stop()
@@ -75,6 +76,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		time.Sleep(time.Duration(try.coin.uniform(drawReset) * float64(time.Millisecond)))
 		return answer(req, faultReset, 0, 0)
 	case <-timer.C:
+		failed = fate.fault != faultNone
 		return answer(req, fate.fault, fate.retryAfter, try.lasts)
 	}
 }
