@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -266,6 +267,27 @@ func TestTheModelOfAdaptiveConcurrencyFollowsLatency(t *testing.T) {
 		w.calls(t, 2, 0, call)
 		if !g.measuring || g.limit != gradientLeast {
 			t.Errorf("after a minute it does not measure the minimum: limit %d", g.limit)
+		}
+	})
+}
+
+func TestALimitLetsThatManyThroughAtATime(t *testing.T) {
+	bubble(t, false, func() {
+		w := &wire{upstream: &answering{takes: time.Second}, clock: &clock{time.Now()}, log: &callLog{}}
+		rt := limited(w, 3)
+		var calls sync.WaitGroup
+		for range 5 {
+			calls.Go(func() {
+				world{}.try(context.Background(), &try{route: front, reached: make(chan struct{}, 1)}, rt)
+			})
+		}
+		calls.Wait()
+		if n := len(w.log.calls); n != 3 {
+			t.Errorf("%d of 5 calls at once came through a limit of 3", n)
+		}
+		call := func(try *try) bool { return world{}.try(context.Background(), try, rt) }
+		if n := w.calls(t, 2, 0, call); n != 2 {
+			t.Errorf("%d of 2 calls one after the other came through", n)
 		}
 	})
 }
