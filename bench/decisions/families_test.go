@@ -47,8 +47,12 @@ func TestADrawIsItsSeed(t *testing.T) {
 }
 
 func TestADrawIsNeitherSoSmallThatOneRequestTellsNorSoLargeThatItTakesLong(t *testing.T) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 5
+	}
 	for _, f := range families() {
-		for seed := range uint64(20) {
+		for seed := range seeds {
 			d := f.drawn(seed)
 			w, arrivals := d.play()
 			if n := len(arrivals); n < 80 || n > 12_000 {
@@ -271,8 +275,12 @@ func TestInNoFamilyIsTheOracleBeatenByMuch(t *testing.T) {
 		}
 	}
 	worth := func(m measure) float64 { return m.Good - m.Wasted/2 }
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
 	for _, f := range families() {
-		for seed := range uint64(2) {
+		for seed := range seeds {
 			r := run{draw: f.drawn(seed)}
 			r.play(t, some)
 			for i, m := range r.measures {
