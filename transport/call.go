@@ -288,7 +288,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 	end := CallEnd{
 		Key: k.c.key, Request: k.req, Probe: k.permit.Probing(), Shadow: k.shadow,
-		Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
+		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {
 		if o.OnOutcome != nil {

@@ -115,6 +115,7 @@ type CallEnd struct {
 	// slowly for a rule of the policy.
 	Outcome policy.Outcome
 	Cause   policy.Cause
+	Started time.Time     // before the base was called; zero if nobody asks for the time
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
 	// id of the trace of a call that failed, or that a rule of slowness looked at, if it is known
 	Trace string

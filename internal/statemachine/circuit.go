@@ -60,6 +60,7 @@ type Circuit struct {
 	events   events
 	timer    *time.Timer // nil if none was ever wanted
 	timerFor moment      // what it is set to; 0 if it is not
+	stepped  bool        // there is no timer, and no clock (Stepped)
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -103,6 +104,7 @@ func (c *Circuit) settle() {
 	if at := c.machine.canary.wake; at != c.timerFor {
 		c.timerFor = at
 		switch {
+		case c.stepped:
 		case c.timer == nil:
 			c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
 		case at == 0:
@@ -128,10 +130,11 @@ func (c *Circuit) AcquireClosed() (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
-	return c.acquireClosed(word)
+	return c.acquireClosed(word, time.Time{})
 }
 
-func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
+// acquireClosed reads the clock itself if now is zero and the time matters.
+func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 	if word&touchedBit == 0 {
 		c.word.Or(touchedBit)
 	}
@@ -140,10 +143,13 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 	}
 	permit := Permit{circuit: c, generation: word >> generation, timed: word&failingBit != 0}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
+		if now.IsZero() {
+			now = time.Now()
+		}
 		// Not the first call, so that a host that is called once has no timer.
 		c.mu.Lock()
 		defer c.unlock()
-		permit.watched = c.machine.takeCanary(time.Now(), permit.generation)
+		permit.watched = c.machine.takeCanary(now, permit.generation)
 	}
 	return permit, true
 }

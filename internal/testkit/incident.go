@@ -8,8 +8,8 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Incident is the one of docs/operations.md: an upstream that is down, then slow, then limits its callers, and gets over
-// each. It is the base of the Transport that meets it.
+// Incident is the one of docs/operations.md: an upstream that is down, then slow, then limits its callers, and gets
+// over each. It is the base of the Transport that meets it.
 type Incident struct {
 	// Speed is how many times as fast it is as on that page, but for Retry-After, which is in whole seconds.
 	Speed  time.Duration
