@@ -61,7 +61,7 @@ const (
 	lateShare   = 0.35        // of the time that a caller waits
 	lateAnswers = 8           // in a row are a queue
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
-	queueGrowth = 2           // times as slow as before or at first is a queue
+	queueGrowth = 2           // times as slow as at first is a queue, in a recovery
 	calmAfter   = 30 * time.Second
 	smoothOf    = 8 // answers in the mean of how long they take
 	leastRound  = time.Second / 10
