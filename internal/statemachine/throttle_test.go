@@ -220,3 +220,26 @@ func TestAfterAQueueTheProbeClosesAtALimitOfOne(t *testing.T) {
 		require.Equal(t, policy.RefusedThrottled, refusal.Reason)
 	}
 }
+
+// BenchmarkAThrottledCall is what a call costs while there is a limit: a lock, and memory to know it by.
+func BenchmarkAThrottledCall(b *testing.B) {
+	r := newRig(policy.Adaptive{}.Rules())
+	out := make([]Permit, 64)
+	first, _ := r.Acquire(epoch, time.Time{}, ToProbe)
+	first.Done(epoch, away) // and from now on calls are counted
+	for i := range out {
+		out[i], _ = r.Acquire(epoch, time.Time{}, ToProbe)
+	}
+	for i, p := range out {
+		p.Done(epoch.Add(time.Millisecond), []policy.Result{away, fine}[i%2])
+	}
+	require.NotZero(b, lookAt(r, epoch).Throttle)
+	b.ReportAllocs()
+	for b.Loop() {
+		p, refusal := r.Acquire(epoch.Add(2*time.Millisecond), time.Time{}, ToProbe)
+		if refusal.Reason != policy.NotRefused {
+			b.Fatal(refusal.Reason)
+		}
+		p.Done(epoch.Add(3*time.Millisecond), fine)
+	}
+}
