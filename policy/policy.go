@@ -247,6 +247,17 @@ type Countdown interface {
 	Countdown() (requests int, latest time.Time)
 }
 
+// InVain is what a Probe or a Recover can have beside its methods, so that the requests that it would not let through
+// are refused without asking it about each, and without a lock: it is told of them later, many at a time. Those that it
+// would let through it is always asked about, and one that is no InVain is asked about all.
+type InVain interface {
+	// InVain takes n requests. For a Probe it is Ask for each of them, which would have said no: they came before Due,
+	// or fewer than the requests of Countdown and before its latest. With each of them Countdown says one less, but no
+	// less than 1. For a Recover it is Admit for each, with as many calls in flight as Admit was last asked with, which
+	// were no fewer than Limit.
+	InVain(n int)
+}
+
 // share reports whether part is at least percent of whole: in integers, since in floats 57 of 100 is less
 // than 57 %. An int can have 32 bits, and a window can have more calls in view than a hundredth of that.
 func share(part, whole, percent int) bool { return int64(part)*100 >= int64(whole)*int64(percent) }

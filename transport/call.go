@@ -114,7 +114,7 @@ func (k *call) start() {
 	t := k.t
 	if t.observers.timed.Load() ||
 		k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
-		k.started = time.Now()
+		k.started = k.now()
 	}
 	for _, o := range t.observers.all() {
 		if o.OnCall != nil {
@@ -124,6 +124,14 @@ func (k *call) start() {
 	sent, bodyErr := watchBody(k.req)
 	k.bodyErr = bodyErr
 	k.sent = k.overNew(k.attempt.start(sent))
+}
+
+// now is the time for k.started and k.ended, which nobody sees by themselves but a classifier.
+func (k *call) now() time.Time {
+	if k.c.classify.Load() != nil {
+		return time.Now()
+	}
+	return ticks()
 }
 
 // finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
@@ -142,7 +150,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		resp.Request = k.req
 	}
 	if err != nil || !k.started.IsZero() {
-		k.ended = time.Now()
+		k.ended = k.now()
 	}
 	outcome, cause := k.judge(resp, err, nil)
 	lasts := outcome == policy.Success && k.lasts(resp)
@@ -165,7 +173,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return resp, nil
 	}
 	if b != nil {
-		b.over.Store(true) // but for the attempt
+		b.ends(0) // but for the attempt
 	}
 	if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
 		return k.refuseTripping(resp)
@@ -263,7 +271,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	}
 	switch {
 	case k.shadow:
-		k.c.shadowed.count(outcome)
+		k.c.also().shadowed.count(outcome)
 	case outcome != policy.Success || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}

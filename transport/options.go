@@ -91,15 +91,17 @@ func mustNotBeNil(option string, isNil bool) {
 
 // WithRefusal sets what answers a request that is refused: Response for a fixed status, header and body, or a function.
 // The default is a 503 with Retry-After and a line of text, which names the upstream and what failed last: where
-// responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out.
+// responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out. The lists of
+// values in its header are shared by responses: they can be replaced, as Set and Add do, and not changed in place.
 func WithRefusal(refusal RefusalFunc) Option {
 	mustNotBeNil("WithRefusal", refusal == nil)
-	return func(t *Transport) { t.refusal = refusal }
+	return func(t *Transport) { t.refusal, t.refuseByError = refusal, false }
 }
 
-// WithRefusalError makes RoundTrip refuse by an error, an *RefusedError that is ErrOpen, and not by a response.
+// WithRefusalError makes RoundTrip refuse by an error, and not by a response: one that is ErrOpen by errors.Is, and in
+// which errors.As finds an *RefusedError.
 func WithRefusalError() Option {
-	return func(t *Transport) { t.refusal = refuseByError }
+	return func(t *Transport) { t.refusal, t.refuseByError = nil, true }
 }
 
 // WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal,

@@ -237,7 +237,7 @@ func (t *Transport) Reset(pattern string) (matched int, err error) {
 		if p.matches(c.text()) {
 			matched++
 			if c.Reset(now) {
-				c.shadowed.reset()
+				c.also().shadowed.reset()
 			}
 		}
 	}

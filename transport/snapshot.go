@@ -125,9 +125,10 @@ func (c *circuit) policyName() string {
 
 func (c *circuit) snapshot(now time.Time) Snapshot {
 	s := c.Snapshot(now)
-	shadow := &Shadow{
-		On: c.shadow.Load(), Refused: c.shadowed.refused.Load(),
-		Succeeded: c.shadowed.succeeded.Load(), Failed: c.shadowed.failed.Load(),
+	shadow := &Shadow{On: c.shadow.Load()}
+	if some := c.some.Load(); some != nil {
+		of := &some.shadowed
+		shadow.Refused, shadow.Succeeded, shadow.Failed = of.refused.Load(), of.succeeded.Load(), of.failed.Load()
 	}
 	if *shadow == (Shadow{}) {
 		shadow = nil

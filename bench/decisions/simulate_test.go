@@ -163,6 +163,9 @@ func TestNoSubjectOpensOnAHealthyUpstreamButByItsDefaults(t *testing.T) {
 	twitchy := []string{
 		"failsafe", // opens at one failure
 		"hystrix",  // allows ten calls at a time
+		"limit-10",
+		"envoy-adaptive", // allows three at a time to measure
+		"vegas",          // takes the spread of latencies for a queue
 	}
 	for _, s := range subjects() {
 		if slices.Contains(twitchy, s.name) {

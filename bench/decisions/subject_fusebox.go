@@ -58,14 +58,11 @@ func init() {
 		},
 		subject{
 			name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms",
-			role: roleOwn,
-			fleet: func() func(http.RoundTripper) http.RoundTripper {
-				bus := &fleet.Memory{Delay: 2 * time.Millisecond}
-				return func(base http.RoundTripper) http.RoundTripper {
-					return transport.New(base,
-						withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
-				}
-			},
+			role: roleOwn, fleet: sharing(2 * time.Millisecond),
+		},
+		subject{
+			name: "fusebox-fleet-late", about: "the same with a delay of half a second",
+			role: roleOwn, apart: true, fleet: sharing(500 * time.Millisecond),
 		},
 		subject{
 			name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn,
@@ -74,6 +71,16 @@ func init() {
 			},
 		},
 	)
+}
+
+// sharing returns clients in a fleet whose messages come with a delay.
+func sharing(delay time.Duration) func() func(http.RoundTripper) http.RoundTripper {
+	return func() func(http.RoundTripper) http.RoundTripper {
+		bus := &fleet.Memory{Delay: delay}
+		return func(base http.RoundTripper) http.RoundTripper {
+			return transport.New(base, withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
+		}
+	}
 }
 
 // withRandom sets the source of the jitter of waits.

@@ -25,6 +25,7 @@ type Change struct {
 
 // change is the one place where a state changes.
 func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
+	m.remember()
 	at := now
 	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
 		at = m.since
@@ -82,7 +83,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	}
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
-	m.events.later(func() { m.events.observer.Changed(change) })
+	m.later(func() { m.observer.Changed(change) })
 }
 
 // because returns what there is to say of why the state changes.
@@ -98,7 +99,7 @@ func (m *machine) because(reason policy.ChangeReason, r policy.Result) (cause po
 	var by any
 	switch reason {
 	case policy.ChangeTripped:
-		by = m.trip
+		by = m.seenTrip()
 	case policy.ChangeRecoveryFailed:
 		by = m.recover
 	}
@@ -116,7 +117,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
 		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, 0
 	}
-	m.trip.Start(now, m.failedProbes)
+	m.tripRule().Start(now, m.failedProbes)
 	m.trouble = nil
 }
 
@@ -142,7 +143,7 @@ func (m *machine) open(now time.Time, reason policy.ChangeReason, r policy.Resul
 func (m *machine) inView() (failures, successes int) {
 	switch m.state {
 	case policy.Closed:
-		return m.trip.Counts()
+		return m.seenTrip().Counts()
 	case policy.HalfOpen:
 		return m.recover.Counts()
 	}

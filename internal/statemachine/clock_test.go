@@ -257,9 +257,9 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 	}
 }
 
-// The generation has 55 bits. Behind the last one comes 0, and nothing else changes.
+// The generation has 54 bits. Behind the last one comes 0, and nothing else changes.
 func TestTheGenerationWrapsAround(t *testing.T) {
-	const last = 1<<55 - 1
+	const last = 1<<54 - 1
 	r := newRig(classic)
 	r.machine.generation = last - 1
 	r.publish()
@@ -287,6 +287,7 @@ func TestCountsThatWrapAroundChangeNothing(t *testing.T) {
 	const most = math.MaxUint64
 	for _, rules := range []policy.Rules{classic, probing} {
 		c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
+		c.machine.remember()
 		c.machine.counts = Counts{most, most, most, most, most, most}
 		c.machine.opened = most
 		call(c, epoch, failed)

@@ -152,6 +152,7 @@ func (m *machine) weigh(now time.Time) *place {
 	if m.state != policy.Closed || m.word()&quietBit != 0 || len(m.leases.places) >= maxWeighed {
 		return nil
 	}
+	m.remember()
 	p := &place{started: now, expiry: now.Add(bodyLease), weighed: true, headers: true}
 	if m.leases.hollow.after(now) {
 		p.expiry = now.Add(forEver) // until bytes come

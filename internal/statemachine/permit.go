@@ -13,12 +13,13 @@ type Permit struct {
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
 	timed      bool     // the circuit has to know how long the call takes
+	attended   bool     // somebody looks at the call (Config.Attended)
 }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed
+	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed && !p.attended
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
@@ -55,24 +56,31 @@ func (p Permit) Stale() bool {
 
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
-	word := p.circuit.word.Load()
+	return p.watched == nil && p.place == nil && p.circuit.Quiet(p.generation)
+}
+
+// Quiet is Permit.Quiet of a permit of which only the generation was kept (Permit.Plain).
+func (c *Circuit) Quiet(of uint64) bool {
+	word := c.word.Load()
 	return word&(stateBits|quietBit|goneBit|watchBit|knownBit) == uint64(policy.Closed)|quietBit|knownBit &&
-		word>>generation == p.generation && p.watched == nil && p.place == nil
+		word>>generation == of
 }
 
 // WantsHeaders reports whether Headers would do anything. It takes no lock.
 func (p Permit) WantsHeaders() bool {
-	if p.place != nil || p.watched != nil {
-		return true
-	}
-	word := p.circuit.word.Load()
+	return p.place != nil || p.watched != nil || p.circuit.WantsHeaders()
+}
+
+// WantsHeaders is that of a permit that is plain (Permit.Plain).
+func (c *Circuit) WantsHeaders() bool {
+	word := c.word.Load()
 	return word&watchBit != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
 // settle the call, and the failure of a later Done counts as one more.
 func (p *Permit) Headers(now time.Time) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.headersCame(now, p)
 }
@@ -83,7 +91,7 @@ const BytesAfter = bodyLease
 // Bytes says that bytes of the body came, no less than BytesAfter after Headers. It returns in how long those that come
 // then are worth another call; 0 if none are.
 func (p *Permit) Bytes(now time.Time) (again time.Duration) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	return p.circuit.machine.bytesCame(now, p)
 }
@@ -93,14 +101,14 @@ func (p *Permit) Bytes(now time.Time) (again time.Duration) {
 // again while the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no
 // notice.
 func (p Permit) Reused(now time.Time, reused bool, since time.Time, most int) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.reuses(now, &p, reused, since, most)
 }
 
 // Return gives the permit back as if it had not been asked for: no call was made with it.
 func (p Permit) Return(now time.Time) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.returned(now, &p)
 }
@@ -123,7 +131,7 @@ func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
 }
 
 func (p *Permit) done(now time.Time, r policy.Result, again bool) (opened, gone bool) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	if p.circuit.machine.gone {
 		return false, true

@@ -11,9 +11,11 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 	m.answered(r)
 	switch r.Outcome {
 	case policy.Failure:
+		m.remember()
 		m.counts.Failures++
 		m.failed(now, r)
 	case policy.Ignored:
+		m.remember()
 		m.counts.Ignored++
 	}
 	if m.state == policy.Closed {
@@ -117,6 +119,7 @@ func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
 		return false
 	}
 	m.answered(r)
+	m.remember()
 	m.counts.Failures++
 	m.failed(now, r)
 	return m.state == policy.Closed && m.record(now, r)
@@ -147,10 +150,14 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored || m.forced {
 		return false
 	}
+	if m.past == &unharmed && m.innocent && r.Outcome == policy.Success {
+		return false // which the rule need not know, since it would be quiet
+	}
+	m.remember()
 	if m.hints.failing = r.Outcome == policy.Failure; !m.hints.failing {
 		m.hints.sum = 0
 	}
-	if m.trip.Record(now, r) {
+	if m.tripRule().Record(now, r) {
 		if r.Outcome == policy.Success { // and took too long
 			m.failed(now, slow(r))
 		}
@@ -174,7 +181,7 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 		m.hints.sum = 0
 	}
 	r = m.learn(now, p, r)
-	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
+	if judge, ok := m.seenTrip().(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
 		r, p.slow = slow(r), true
 		m.counts.Failures++
 		m.failed(now, r)

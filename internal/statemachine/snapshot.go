@@ -42,7 +42,7 @@ type Snapshot struct {
 
 // Snapshot returns the circuit as it is now. It changes nothing and tells observers nothing.
 func (c *Circuit) Snapshot(now time.Time) Snapshot {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	return c.machine.snapshot(now)
 }
@@ -58,7 +58,7 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 	s.Failures, s.Successes = m.inView()
 	switch m.state {
 	case policy.Closed:
-		if gauge, ok := m.trip.(policy.Gauge); ok {
+		if gauge, ok := m.seenTrip().(policy.Gauge); ok {
 			s.Gauge, s.Trips = gauge.Gauge(now)
 		}
 		return s

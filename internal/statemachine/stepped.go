@@ -22,11 +22,14 @@ func (c *Circuit) AcquireClosedAt(now time.Time) (Permit, bool) {
 }
 
 // WakeAt is when a circuit that is Stepped wants to be woken; false if it does not.
-func (c *Circuit) WakeAt() (at time.Time, wants bool) { return c.timerFor.time(), c.timerFor != 0 }
+func (c *Circuit) WakeAt() (at time.Time, wants bool) {
+	wake := c.machine.canary.wake
+	return wake.time(), wake != 0
+}
 
 // Wake does what is due by now. For a circuit that is not Stepped a timer does.
 func (c *Circuit) Wake(now time.Time) {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	c.machine.wake(now)
 }
@@ -41,13 +44,13 @@ func (c *Circuit) AtRest() bool {
 // fork's.
 func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer Observer) *Circuit {
 	fork := Stepped(config, observer)
-	m := c.machine
-	m.config, m.recoverOf, m.recover = config, nil, nil
-	m.trip = copied(c.machine.trip, config.Rules.Trip.NewTrip)
+	m, memory := c.machine, *c.machine.past
+	m.config, m.observer, m.delivering, m.past = config, observer, false, &memory
+	m.trip = copied(c.machine.seenTrip(), config.Rules.Trip.NewTrip)
 	m.probe = config.Rules.Probe.NewProbe()
 	m.probe.Trip(now, r, config.Random())
 	trouble := *c.machine.trouble
-	m.trouble, m.events = &trouble, &fork.events
+	m.trouble, m.waiting, m.recover, m.recoverOf = &trouble, nil, nil, nil
 	m.failures.samples = samples{}
 	fork.machine = m
 	fork.publish()
