@@ -57,6 +57,8 @@ type step struct {
 	ends   string
 	// the first 8 bytes of ends as they lie in memory, which bits of them it has, and its first byte 8 times
 	word, mask, firsts uint64
+	is1                bool // ends is one byte, and no quote
+	quoted             bool // it begins with a quote
 }
 
 // ones has the lowest bit of each byte.
@@ -70,37 +72,41 @@ func (s *step) compile() {
 	}
 	s.word, s.mask = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(has[:])
 	s.firsts = s.word & 0xff * ones
+	s.quoted = strings.HasPrefix(s.ends, `"`)
+	s.is1 = len(s.ends) == 1 && !s.quoted
 }
 
-// find is where the part ends that b begins with, -1 if nothing ends it. A quote after a backslash does not.
-func (s *step) find(b []byte) int {
-	first := s.ends[0]
-	from := 0
-	// Most parts are short, so that a few words at a time are looked at here, without a call.
-	for from+8 <= len(b) && from < 24 {
-		same := binary.LittleEndian.Uint64(b[from:]) ^ s.firsts
+// find is where the part ends that begins at b[at], -1 if nothing ends it. A quote after a backslash does not.
+func (s *step) find(b []byte, at int) int {
+	// Most parts are short, so that a few words are looked at here, without a call.
+	for most := at + 24; at < most && at+8 <= len(b); {
+		same := binary.LittleEndian.Uint64(b[at:at+8]) ^ s.firsts
 		same = (same - ones) &^ same & (ones << 7) // the lowest bit is in the first byte that is the same
 		if same == 0 {
-			from += 8
+			at += 8
 			continue
 		}
-		i := from + bits.TrailingZeros64(same)>>3
-		if s.at(b[i:]) && (first != '"' || i == 0 || b[i-1] != '\\' || !escaped(b, i)) {
-			return i
+		at += bits.TrailingZeros64(same) >> 3
+		if s.is1 || s.at(b[at:]) && !s.escaped(b, at) {
+			return at
 		}
-		from = i + 1
+		at++
 	}
 	for {
-		i := bytes.IndexByte(b[from:], first)
+		i := bytes.IndexByte(b[at:], s.ends[0])
 		if i < 0 {
 			return -1
 		}
-		i += from
-		if s.at(b[i:]) && (first != '"' || i == 0 || b[i-1] != '\\' || !escaped(b, i)) {
-			return i
+		if at += i; s.is1 || s.at(b[at:]) && !s.escaped(b, at) {
+			return at
 		}
-		from = i + 1
+		at++
 	}
+}
+
+// escaped reports whether a quote is not the end.
+func (s *step) escaped(b []byte, at int) bool {
+	return s.quoted && at > 0 && b[at-1] == '\\' && escaped(b, at)
 }
 
 // at reports whether b begins with what ends the part.
@@ -155,25 +161,24 @@ func (f *textFormat) split(b []byte, parts *[maxParts][]byte) bool {
 	if len(b) < len(f.before) || string(b[:len(f.before)]) != f.before {
 		return false
 	}
-	b = b[len(f.before):]
+	at := len(f.before)
 	for i := range f.steps {
-		s := &f.steps[i]
-		n := len(b)
+		s, end := &f.steps[i], len(b)
 		if s.ends != "" {
 			if s.listed {
-				if n = endOfList(b); !s.at(b[n:]) {
+				if end = at + endOfList(b[at:]); !s.at(b[end:]) {
 					return false
 				}
-			} else if n = s.find(b); n < 0 {
+			} else if end = s.find(b, at); end < 0 {
 				return false
 			}
 		}
 		if s.is != none {
-			parts[s.is] = b[:n]
+			parts[s.is] = b[at:end]
 		}
-		b = b[n+len(s.ends):]
+		at = end + len(s.ends)
 	}
-	return len(b) == 0
+	return at == len(b)
 }
 
 // index finds where the text begins that ends a part. A quote after a backslash is not one.
