@@ -17,6 +17,7 @@ type Adaptive struct {
 	Hold     Hold
 	Parts    Contrast
 	Limits   Limits
+	Throttle Throttle
 	SafeWait time.Duration // as Rules.SafeWait
 }
 
@@ -25,6 +26,7 @@ func (a Adaptive) Rules() Rules {
 	hold, parts := a.Hold.Validated(), a.Parts.Validated()
 	return Rules{
 		Trip: a.Trip, Probe: a.Probe, Recover: a.Recover, Hold: &hold, Parts: &parts, Limits: a.Limits,
+		Throttle: &a.Throttle,
 		SafeWait: a.SafeWait,
 	}
 }

@@ -64,5 +64,6 @@ func (o *openTime) Resume(now, due time.Time) {
 }
 
 func (o *openTime) Ask(now time.Time) bool { return !now.Before(o.due) }
+func (o *openTime) InVain(int)             {} // only time counts
 func (o *openTime) Due() time.Time         { return o.due }
 func (o *openTime) Lease() time.Duration   { return o.rule.Lease }

@@ -101,6 +101,8 @@ type Rules struct {
 	Parts  *Contrast
 	Limits Limits
 
+	Throttle *Throttle // nil throttles nothing; &Throttle{} throttles as Adaptive does. Not to be changed
+
 	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits
 	// for one that can be; after that any request is the probe. 0 means a minute. It only matters with
 	// transport.WithSafeProbes.
@@ -254,6 +256,17 @@ type Countdown interface {
 	// Countdown returns how many requests are to come until one is a probe, itself among them, and the time from which
 	// on a request is one whatever its number. Neither is before Due.
 	Countdown() (requests int, latest time.Time)
+}
+
+// InVain is what a Probe or a Recover can have beside its methods, so that the requests that it would not let through
+// are refused without asking it about each, and without a lock: it is told of them later, many at a time. Those that it
+// would let through it is always asked about, and one that is no InVain is asked about all.
+type InVain interface {
+	// InVain takes n requests. For a Probe it is Ask for each of them, which would have said no: they came before Due,
+	// or fewer than the requests of Countdown and before its latest. With each of them Countdown says one less, but no
+	// less than 1. For a Recover it is Admit for each, with as many calls in flight as Admit was last asked with, which
+	// were no fewer than Limit.
+	InVain(n int)
 }
 
 // share reports whether part is at least percent of whole: in integers, since in floats 57 of 100 is less

@@ -106,6 +106,9 @@ func (p *ramp) Admit(inFlight int) (int, bool) {
 	return p.round, true
 }
 
+// InVain makes p an InVain: what else Admit does, more of the same do not do again.
+func (p *ramp) InVain(n int) { p.asked += n }
+
 func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	if mark < p.counted {
 		return VerdictStay

@@ -96,6 +96,9 @@ func (s *squares) Ask(now time.Time) bool {
 	return (s.came >= s.number() || !now.Before(s.overdue)) && !now.Before(s.due)
 }
 
+// InVain makes s an InVain.
+func (s *squares) InVain(n int) { s.came += float64(n) }
+
 // number is that of the next probe among the requests since the trip.
 func (s *squares) number() float64 { return s.rule.Spacing * ((s.probe+1)*(s.probe+1) - 3) }
 

@@ -40,6 +40,9 @@ func (t *trial) Limit() int {
 
 func (t *trial) Admit(inFlight int) (int, bool) { return 0, inFlight < t.Limit() }
 
+// InVain makes t an InVain, which remembers no request.
+func (t *trial) InVain(int) {}
+
 func (t *trial) Record(_ time.Time, _ int, r Result) Verdict {
 	if r.Outcome == Failure {
 		t.failures++

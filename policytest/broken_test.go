@@ -170,6 +170,7 @@ func (p *third) Resume(now, due time.Time)                        { p.came, p.du
 func (p *third) Due() time.Time                                   { return p.due }
 func (p *third) Lease() time.Duration                             { return time.Second }
 func (p *third) Countdown() (int, time.Time)                      { return max(1, 3-p.came), p.due.Add(time.Hour) }
+func (p *third) InVain(n int)                                     { p.came += n }
 func (p *third) Ask(now time.Time) bool {
 	p.came++
 	return !now.Before(p.due) && p.came >= 3 || now.Sub(p.due) >= time.Hour
@@ -192,7 +193,10 @@ type (
 		last *time.Time
 	}
 	doublesRetryAfter struct{ *third }
+	losesThem         struct{ *third }
 )
+
+func (losesThem) InVain(int) {}
 
 func (p putsOff) Due() time.Time   { p.came = 0; return p.due }
 func (p hasty) Ask(time.Time) bool { p.came++; return p.came >= 3 }
@@ -248,6 +252,7 @@ func TestEachCheckOfAProbeRuleFailsABrokenOne(t *testing.T) {
 			probeRule(func() policy.Probe { return countsOneLess{&third{}} }), probeRule(func() policy.Probe { return countsZero{&third{}} }),
 			probeRule(func() policy.Probe { return promisesSooner{&third{}} }),
 		},
+		"RequestsInVainAreAsIfItWasAskedAboutEach": {probeRule(func() policy.Probe { return losesThem{&third{}} })},
 		"NoTimeAndNoNumberDoesHarm": {
 			probeRule(func() policy.Probe { return wantsAllTheTime{&third{}, new(time.Time)} }),
 			probeRule(func() policy.Probe { return doublesRetryAfter{&third{}} }),
@@ -349,6 +354,11 @@ func (r ofOtherVerdicts) Record(now time.Time, mark int, result policy.Result) p
 	return r.three.Record(now, mark, result) + 3
 }
 
+// growsByThem allows more the more are refused, if it is told of many at a time.
+type growsByThem struct{ *three }
+
+func (r growsByThem) InVain(n int) { r.more += n }
+
 func TestEachCheckOfARecoverRuleFailsABrokenOne(t *testing.T) {
 	one := newThree()
 	eachFails(t, recoverChecks, policy.RecoverRule(recoverRule(newThree)), map[string][]policy.RecoverRule{
@@ -363,9 +373,10 @@ func TestEachCheckOfARecoverRuleFailsABrokenOne(t *testing.T) {
 		"FailuresReopen": {
 			recoverRule(func() policy.Recover { return neverReopens{&three{}} }), recoverRule(func() policy.Recover { return ofOtherVerdicts{&three{}} }),
 		},
-		"ACallMayCountTwiceAndWithoutAMark": {recoverRule(func() policy.Recover { return knowsItsMarks{&three{}, make(map[int]int)} })},
-		"CountsAreOfCallsSinceStart":        {recoverRule(func() policy.Recover { return countsAll{&three{}, new(int)} })},
-		"ALeaseIsPositive":                  {recoverRule(func() policy.Recover { return leaseRunsOut{&three{}} })},
+		"ACallMayCountTwiceAndWithoutAMark":        {recoverRule(func() policy.Recover { return knowsItsMarks{&three{}, make(map[int]int)} })},
+		"CountsAreOfCallsSinceStart":               {recoverRule(func() policy.Recover { return countsAll{&three{}, new(int)} })},
+		"ALeaseIsPositive":                         {recoverRule(func() policy.Recover { return leaseRunsOut{&three{}} })},
+		"RequestsInVainAreAsIfItWasAskedAboutEach": {recoverRule(func() policy.Recover { return growsByThem{&three{}} })},
 		"NoTimeAndNoNumberDoesHarm": {
 			recoverRule(func() policy.Recover { return trustsOthers{&three{}} }), recoverRule(func() policy.Recover { return ofOtherVerdicts{&three{}} }),
 		},

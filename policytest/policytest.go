@@ -1,6 +1,6 @@
 // Package policytest is the conformance suite for rules of one's own: what package policy says of a TripRule, a
 // ProbeRule and a RecoverRule, of the memories that they make, and of what these can have beside their methods
-// (policy.Gauge, Judge, Countdown and Joint).
+// (policy.Gauge, Judge, Countdown, InVain and Joint).
 //
 // It goes by random histories, the same in each run: calls that succeed and fail in phases, requests in bursts and
 // years apart, clocks that stand still and jump, numbers as large as there are. Two memories that are told the same

@@ -18,6 +18,7 @@ var probeChecks = []check[policy.ProbeRule]{
 	{"AYearIsNotWaitedBecauseAnUpstreamSaysSo", noYearIsWaited},
 	{"ALeaseIsPositive", probeLeaseIsPositive},
 	{"ACountdownComesTrue", countdownComesTrue},
+	{"RequestsInVainAreAsIfItWasAskedAboutEach", probeIsToldOfMany},
 	{"NoTimeAndNoNumberDoesHarm", probeTakesAnything},
 }
 
@@ -275,6 +276,46 @@ func countdownComesTrue(t testing.TB, rule policy.ProbeRule) {
 			}
 		}
 	}
+}
+
+// A probe that is an InVain is the same, whether it is asked about requests that are not let through or told of them.
+func probeIsToldOfMany(t testing.TB, rule policy.ProbeRule) {
+	for seed := range uint64(seeds) {
+		a, b := rule.NewProbe(), rule.NewProbe()
+		told, ok := b.(policy.InVain)
+		if !ok {
+			return
+		}
+		for i, s := range probeSteps(seed, false) {
+			s.take(a)
+			s.take(b)
+			n := inVain(a, s.now, 1+i%7)
+			for range n {
+				if a.Ask(s.now) {
+					t.Fatalf("step %d: a request is let through before Due, or before its turn by Countdown", i)
+				}
+			}
+			if n > 0 {
+				told.InVain(n)
+			}
+			if want, got := seeProbe(a), seeProbe(b); got != want {
+				t.Fatalf("step %d: %v, and %v where InVain(%d) was called", i, want, got, n)
+			}
+		}
+	}
+}
+
+// inVain is how many requests of some are not let through now.
+func inVain(m policy.Probe, now time.Time, some int) int {
+	if now.Before(m.Due()) {
+		return some
+	}
+	if countdown, ok := m.(policy.Countdown); ok {
+		if requests, latest := countdown.Countdown(); now.Before(latest) {
+			return min(some, requests-1)
+		}
+	}
+	return 0
 }
 
 func probeTakesAnything(t testing.TB, rule policy.ProbeRule) {

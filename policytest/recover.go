@@ -19,6 +19,7 @@ var recoverChecks = []check[policy.RecoverRule]{
 	{"ACallMayCountTwiceAndWithoutAMark", anyMarkIsTaken},
 	{"CountsAreOfCallsSinceStart", recoverCountsAreCounts},
 	{"ALeaseIsPositive", recoverLeaseIsPositive},
+	{"RequestsInVainAreAsIfItWasAskedAboutEach", recoverIsToldOfMany},
 	{"NoTimeAndNoNumberDoesHarm", recoverTakesAnything},
 }
 
@@ -290,6 +291,33 @@ func recoverLeaseIsPositive(t testing.TB, rule policy.RecoverRule) {
 			t.Fatalf("step %d: the lease of a call is %v", i, r.Lease())
 		}
 	})
+}
+
+// A recovery that is an InVain is the same, whether it is asked about calls that are too many or told of them.
+func recoverIsToldOfMany(t testing.TB, rule policy.RecoverRule) {
+	for seed := range uint64(seeds) {
+		a, b := newRecovery(rule, seed, false), newRecovery(rule, seed, false)
+		told, ok := b.Recover.(policy.InVain)
+		if !ok {
+			return
+		}
+		a.start()
+		b.start()
+		for i := range steps {
+			if n := 1 + i%7; len(a.out) >= a.Limit() {
+				for range n {
+					a.Admit(len(a.out))
+				}
+				b.Admit(len(b.out))
+				told.InVain(n - 1)
+			}
+			a.step()
+			b.step()
+			if want, got := a.see(), b.see(); got != want {
+				t.Fatalf("step %d: %+v, and %+v where InVain was called", i, want, got)
+			}
+		}
+	}
 }
 
 func recoverTakesAnything(t testing.TB, rule policy.RecoverRule) {

@@ -1,10 +1,13 @@
 package transport_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,13 +23,33 @@ type repeatedBody struct{ strings.Reader }
 
 func (b *repeatedBody) Close() error { b.Reset("hello"); return nil }
 
-// TestAllocations guards what a call costs in a way that does not depend on the machine.
+// selfWritingBody can write itself.
+type selfWritingBody struct{ bytes.Reader }
+
+func (*selfWritingBody) Close() error { return nil }
+
+// hiding is a body that shows nothing but that it can be read.
+type hiding struct{ io.ReadCloser }
+
+// TestAllocations guards what a call costs in a way that does not depend on the machine: allocations and their bytes, without those
+// of the base.
 func TestAllocations(t *testing.T) {
-	buffer := make([]byte, 64)
-	body := &repeatedBody{}
+	buffer, hello := make([]byte, 64), []byte("hello")
+	body, writing := &repeatedBody{}, &selfWritingBody{}
 	good := &http.Response{StatusCode: 200, Body: http.NoBody}
-	withBody := &http.Response{StatusCode: 200, ContentLength: 5, Body: body}
+	none := func() (*http.Response, error) { return good, nil }
+	with := func(body io.ReadCloser) stub {
+		answer := &http.Response{StatusCode: 200, ContentLength: 5}
+		return func() (*http.Response, error) {
+			answer.Body = body
+			return answer, nil
+		}
+	}
+	memory := strings.NewReader("")
+	inMemory := with(io.NopCloser(memory))
 	classic := transport.WithPolicy(policy.Classic{})
+	timeout := transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{Timeout: time.Hour}})
+	outcomes := transport.WithObserver(transport.Observer{OnOutcome: func(transport.CallEnd) {}})
 	for _, c := range []struct {
 		name        string
 		url, method string
@@ -34,19 +57,21 @@ func TestAllocations(t *testing.T) {
 		opts        []transport.Option
 		open, due   bool
 		most        float64
+		bytes       uint64
 	}{
-		{name: "healthy, no body", base: func() (*http.Response, error) { return good, nil }, most: 0},
-		{name: "healthy, by the classic policy", base: func() (*http.Response, error) { return good, nil }, opts: []transport.Option{classic}, most: 0},
-		{name: "healthy, a port in the URL", url: "https://upstream.test:8443/x", base: func() (*http.Response, error) { return good, nil }, most: 0},
-		{name: "body read to its end", base: func() (*http.Response, error) {
-			body.Reset("hello")
-			withBody.Body = body
-			return withBody, nil
-		}, most: 1},
-		{name: "refusal", open: true, most: 4},
-		{name: "refusal of what is better not lost", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes()}, most: 4},
-		{name: "the same by error", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes(), transport.WithRefusalError()}, most: 1},
-		{name: "refusal by error", open: true, opts: []transport.Option{transport.WithRefusalError()}, most: 1},
+		{name: "healthy, no body", base: none},
+		{name: "healthy, by the classic policy", base: none, opts: []transport.Option{classic}},
+		{name: "healthy, a port in the URL", url: "https://upstream.test:8443/x", base: none},
+		{name: "healthy, told of its outcome", base: none, opts: []transport.Option{outcomes}},
+		{name: "healthy, with a timeout", base: none, opts: []transport.Option{timeout}, most: 5, bytes: 768},
+		{name: "body read to its end", base: with(&hiding{body}), most: 1, bytes: 64},
+		{name: "body that can write itself", base: with(writing), most: 1, bytes: 64},
+		{name: "body in memory", base: inMemory},
+		{name: "body, with a timeout", base: with(&hiding{body}), opts: []transport.Option{timeout}, most: 6, bytes: 1152},
+		{name: "refusal", open: true, most: 3, bytes: 592},
+		{name: "refusal of what is better not lost", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes()}, most: 4, bytes: 896},
+		{name: "the same by error", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes(), transport.WithRefusalError()}, most: 1, bytes: 176},
+		{name: "refusal by error", open: true, opts: []transport.Option{transport.WithRefusalError()}, most: 1, bytes: 32},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rt := transport.New(c.base, append([]transport.Option{classic}, c.opts...)...)
@@ -61,19 +86,41 @@ func TestAllocations(t *testing.T) {
 			if c.due {
 				rt.SetPolicy(policy.Classic{OpenFor: 1})
 			}
-			got := testing.AllocsPerRun(1000, func() {
+			call := func() {
+				body.Reset("hello")
+				writing.Reset(hello)
+				memory.Reset("hello")
 				resp, err := rt.RoundTrip(req)
 				if err != nil {
 					return
 				}
-				for err == nil {
-					_, err = resp.Body.Read(buffer)
+				if body, ok := resp.Body.(io.WriterTo); ok {
+					_, err = body.WriteTo(io.Discard)
+				} else {
+					for err == nil {
+						_, err = resp.Body.Read(buffer)
+					}
 				}
-				if err != io.EOF {
+				if err != nil && err != io.EOF {
 					panic(err)
 				}
-			})
-			require.LessOrEqual(t, got, c.most)
+				resp.Body.Close()
+			}
+			require.LessOrEqual(t, testing.AllocsPerRun(1000, call), c.most)
+			require.LessOrEqual(t, bytesPerRun(1000, call), c.bytes)
 		})
 	}
+}
+
+// bytesPerRun is AllocsPerRun for their bytes.
+func bytesPerRun(runs uint64, f func()) uint64 {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	f()
+	runtime.ReadMemStats(&before)
+	for range runs {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	return (after.TotalAlloc - before.TotalAlloc) / runs
 }

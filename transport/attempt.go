@@ -18,9 +18,10 @@ type attempt struct {
 	ctx      context.Context         // of the request that was sent
 	cancel   context.CancelCauseFunc // nil if there is no deadline
 	timer    *time.Timer
-	unfollow func() bool // the end of ctx; nil if nothing waits for it
-	inBody   bool        // it lasts to the end of the body
-	left     atomic.Bool // its place
+	unfollow func() bool  // the end of ctx; nil if nothing waits for it
+	sent     http.Request // if there is a deadline
+	inBody   bool         // it lasts to the end of the body
+	left     atomic.Bool  // its place
 	over     atomic.Bool
 }
 
@@ -39,7 +40,7 @@ func (timeIsUp) Temporary() bool { return true }
 func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
 	ok = true
 	if limits.InFlight > 0 {
-		if ok = c.inFlight.Add(1) <= int64(limits.InFlight); ok {
+		if ok = int(c.inFlight.Add(1)) <= limits.InFlight; ok {
 			return &attempt{c: c, limits: limits}, true
 		}
 		c.inFlight.Add(-1)
@@ -60,7 +61,8 @@ func (a *attempt) start(req *http.Request) *http.Request {
 	}
 	a.ctx, a.cancel = context.WithCancelCause(a.ctx)
 	a.timer = time.AfterFunc(a.limits.Timeout, func() { a.cancel(timeIsUp{a}) })
-	return req.WithContext(a.ctx)
+	a.sent = *req.WithContext(a.ctx)
+	return &a.sent
 }
 
 // headers takes what the base returned and returns what the caller gets.
@@ -89,14 +91,22 @@ func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*h
 	case resp.Body == nil || resp.Body == http.NoBody:
 		a.end()
 	default:
-		body, end := resp.Body, a.release
-		if _, writable := body.(io.Writer); writable { // net/http would leave it to the caller
-			end = func() { a.release(); body.Close() }
-		}
-		a.unfollow = context.AfterFunc(a.ctx, end) // nobody may ever read or close it
+		a.follow(resp.Body)
 		a.inBody = true
 	}
 	return resp, nil
+}
+
+// follow has what the attempt holds of others given back at the end of its context: nobody may ever read or close the
+// body. Without a place it holds no more than a timer that ends by itself.
+func (a *attempt) follow(body io.ReadCloser) {
+	_, writable := body.(io.Writer)
+	switch {
+	case writable: // net/http would leave it to the caller
+		a.unfollow = context.AfterFunc(a.ctx, func() { a.release(); body.Close() })
+	case a.c != nil:
+		a.unfollow = context.AfterFunc(a.ctx, a.release)
+	}
 }
 
 // end ends the attempt if it has not ended.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/statemachine"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -20,9 +20,15 @@ type body struct {
 	req        *http.Request
 	resp       *http.Response
 	lasting    atomic.Pointer[lasting] // nil while the call is quiet
-	over       atomic.Bool
-	reads      atomic.Uint32 // how many, twice, and one more while one is under way
+	state      atomic.Uint32
 }
+
+// The state of a body: whether its call is over, and above that how often it was read, twice, and one more while a Read
+// is under way. They are one word, since each change of it takes as long as a fifth of all else.
+const (
+	over    = 1
+	reading = 2
+)
 
 // lasting is the call of a body that somebody looks at, or that lasts for a time.
 type lasting struct {
@@ -54,24 +60,28 @@ type writerToBody struct{ *body }
 
 // watch gives the response a body that ends the call.
 func (k *call) watch(resp *http.Response) *body {
-	b := &body{ReadCloser: resp.Body, c: k.c, req: k.req, resp: resp}
+	var b *body
 	if generation, plain := k.permit.Plain(); plain && k.quiet() {
-		b.generation = generation
+		b = &body{ReadCloser: resp.Body, c: k.c, generation: generation, req: k.req, resp: resp}
 	} else {
-		l := &lasting{call: *k}
+		made := &struct { // in one piece of memory
+			body
+			lasting
+		}{lasting: lasting{call: *k}}
+		b = &made.body
+		b.ReadCloser, b.c, b.req, b.resp = resp.Body, k.c, k.req, resp
 		if k.delivering {
-			l.flow.goesOn(time.Now().UnixNano())
+			made.flow.goesOn(time.Now().UnixNano())
 		}
-		b.lasting.Store(l)
+		b.lasting.Store(&made.lasting)
 	}
 	resp.Body = b.asBase()
 	return b
 }
 
 // watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
-func watchQuietly(c *circuit, permit statemachine.Permit, req *http.Request, resp *http.Response) bool {
-	generation, plain := permit.Plain()
-	if !plain || permit.WantsHeaders() {
+func watchQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
+	if c.WantsHeaders() {
 		return false
 	}
 	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}
@@ -119,27 +129,26 @@ func hasBody(req *http.Request, resp *http.Response) bool {
 	if _, writable := resp.Body.(io.Writer); writable {
 		return !duplex(req, resp) // whatever the length is said to be, and for HEAD, too
 	}
-	return resp.ContentLength != 0 && methodOf(req) != http.MethodHead
+	return resp.ContentLength != 0 && (req.Method == http.MethodGet || methodOf(req) != http.MethodHead)
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	b.wait()
-	n, err := b.ReadCloser.Read(p)
-	b.reads.Add(1)
-	if n > 0 {
-		b.came(p[:n])
-	}
-	if err != nil {
-		err = b.end(err)
-	}
-	return n, err
-}
-
-// wait takes notice that the reader waits for bytes from now on.
-func (b *body) wait() {
-	if b.reads.Add(1) > 2*fewWaits {
+	if b.state.Add(reading) > 2*fewWaits*reading {
 		b.last().flow.wait(b.c.t.clock.now())
 	}
+	n, err := b.ReadCloser.Read(p)
+	l := b.lasting.Load()
+	if err != nil && l == nil {
+		return n, b.end(err, reading)
+	}
+	b.state.Add(reading)
+	if l != nil && n > 0 {
+		b.came(l, p[:n])
+	}
+	if err != nil {
+		err = b.end(err, 0)
+	}
+	return n, err
 }
 
 func (f *flow) wait(now int64) {
@@ -176,11 +185,7 @@ func (f *flow) delivering() bool {
 }
 
 // came takes notice of bytes, if it makes a difference which, or when they came.
-func (b *body) came(p []byte) {
-	l := b.lasting.Load()
-	if l == nil {
-		return
-	}
+func (b *body) came(l *lasting, p []byte) {
 	if l.call.ending != nil {
 		l.call.ending.add(p)
 	}
@@ -197,16 +202,23 @@ func (b *body) came(p []byte) {
 	}
 }
 
-func (b *body) Close() (err error) {
+func (b *body) Close() error {
+	if b.lasting.Load() == nil && b.state.Load()&over != 0 { // it was read to its end, as mostly
+		return b.ReadCloser.Close()
+	}
+	return b.close()
+}
+
+func (b *body) close() (err error) {
 	defer func() { // an observer may panic
 		err = b.ReadCloser.Close()
 		if l := b.lasting.Load(); l != nil {
 			l.call.attempt.end()
 		}
 	}()
-	if reading := b.reads.Load()%2 == 1; reading {
+	if b.state.Load()&reading != 0 {
 		if err := b.timeUp(); err != nil {
-			if !b.over.Swap(true) {
+			if b.ends(0) {
 				b.conclude(b.last(), withoutTrailer(b.resp), err) // as if its reader had got that
 			}
 			return nil
@@ -216,8 +228,18 @@ func (b *body) Close() (err error) {
 			return nil
 		}
 	}
-	b.end(errClosed)
+	b.end(errClosed, 0)
 	return nil
+}
+
+// ends adds to the state that the call is over, and maybe that a Read is. It reports whether it was not over before.
+func (b *body) ends(read uint32) (first bool) {
+	for {
+		state := b.state.Load()
+		if b.state.CompareAndSwap(state, (state+read)|over) {
+			return state&over == 0
+		}
+	}
 }
 
 // timeUp returns the end of the call's context, if that is a timeout. Some clients close the body when it comes, and
@@ -249,7 +271,7 @@ func (b *body) inVain() bool {
 
 // gaveUp ends the call of a body that is closed while its reader waits in vain.
 func (b *body) gaveUp() {
-	if !b.over.Swap(true) {
+	if b.ends(0) {
 		b.last().call.done(policy.Ignored, policy.Cause{
 			Phase: policy.PhaseBody, Kind: policy.KindCanceled, Status: b.resp.StatusCode,
 		}, nil, nil)
@@ -257,15 +279,20 @@ func (b *body) gaveUp() {
 }
 
 func (b writerToBody) WriteTo(w io.Writer) (int64, error) {
-	sink := &sink{Writer: w, body: b.body}
-	b.wait()
-	n, err := b.ReadCloser.(io.WriterTo).WriteTo(sink)
-	b.reads.Add(1)
+	s := sinks.Get().(*sink)
+	*s = sink{Writer: w, body: b.body}
+	s.wait()
+	n, err := b.ReadCloser.(io.WriterTo).WriteTo(s)
+	failed := s.failed
+	*s = sink{}
+	sinks.Put(s)
 	switch {
 	case err == nil:
-		b.end(io.EOF)
-	case !sink.failed:
-		err = b.end(err)
+		b.end(io.EOF, reading)
+	case failed:
+		b.state.Add(reading)
+	default:
+		err = b.end(err, reading)
 	}
 	return n, err
 }
@@ -277,32 +304,44 @@ type sink struct {
 	failed bool
 }
 
+var sinks = sync.Pool{New: func() any { return new(sink) }}
+
 func (s *sink) Write(p []byte) (int, error) {
-	s.body.reads.Add(1)
-	s.body.came(p)
+	b := s.body
+	b.state.Add(reading)
+	if l := b.lasting.Load(); l != nil {
+		b.came(l, p)
+	}
 	n, err := s.Writer.Write(p)
 	s.failed = s.failed || err != nil
-	s.body.wait()
+	s.wait()
 	return n, err
+}
+
+// wait takes notice that bytes are waited for from now on.
+func (s *sink) wait() {
+	if b := s.body; b.state.Add(reading) > 2*fewWaits*reading {
+		b.last().flow.wait(b.c.t.clock.now())
+	}
 }
 
 // errClosed ends a body that its caller closes. Whoever closes a body early has seen enough of it, and nothing was
 // wrong with that much.
 var errClosed = errors.New("closed by the caller")
 
-// end ends the call, and returns what its caller gets in place of an error of the body.
-func (b *body) end(err error) error {
+// end ends the call, and maybe a Read, and returns what its caller gets in place of an error of the body.
+func (b *body) end(err error, read uint32) error {
 	well := err == io.EOF || err == errClosed
 	l := b.lasting.Load()
 	if l != nil && err != errClosed {
 		err = l.call.attempt.blame(err, true)
 		l.call.attempt.end()
 	}
-	if b.over.Swap(true) {
+	if !b.ends(read) {
 		return err
 	}
 	if l == nil {
-		if permit := b.c.Permit(b.generation); well && permit.Quiet() && b.c.t.indifferent(b.c) {
+		if well && b.c.Quiet(b.generation) && b.c.t.indifferent(b.c) {
 			return err // as most do
 		}
 		l = b.last()

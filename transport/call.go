@@ -126,7 +126,7 @@ func (k *call) start() {
 	t := k.t
 	if t.observers.timed.Load() ||
 		k.c.Config().Timed || k.permit.Watched() || k.probing() || k.c.classify.Load() != nil {
-		k.started = time.Now()
+		k.started = k.now()
 	}
 	for _, o := range t.observers.all() {
 		if o.OnCall != nil {
@@ -136,6 +136,14 @@ func (k *call) start() {
 	sent, bodyErr := watchBody(k.req)
 	k.bodyErr = bodyErr
 	k.sent = k.overNew(k.attempt.start(sent))
+}
+
+// now is the time for k.started and k.ended, which nobody sees by themselves but a classifier.
+func (k *call) now() time.Time {
+	if k.c.classify.Load() != nil {
+		return time.Now()
+	}
+	return ticks()
 }
 
 // finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
@@ -154,10 +162,11 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		resp.Request = k.req
 	}
 	if err != nil || !k.started.IsZero() {
-		k.ended = time.Now()
+		k.ended = k.now()
 	}
 	outcome, cause := k.judge(resp, err, nil)
-	lasts := outcome == policy.Success && k.lasts(resp)
+	away := cause.Status == http.StatusTooManyRequests && k.ending == nil // which its body adds nothing to
+	lasts := outcome == policy.Success && !away && k.lasts(resp)
 	if outcome == policy.Success && !lasts && k.ending != nil {
 		outcome, cause = k.judgeEnd(resp, false)
 	}
@@ -178,7 +187,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return resp, nil
 	}
 	if b != nil {
-		b.over.Store(true) // but for the attempt
+		b.ends(0) // but for the attempt
 	}
 	if k.done(outcome, cause, resp, err) && k.refusesTripper(outcome) {
 		return k.refuseTripping(resp)
@@ -187,9 +196,11 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
-// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy.
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429 is
+// no failure, but says that it is too much.
 func fine(resp *http.Response) bool {
-	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired &&
+		resp.StatusCode != http.StatusTooManyRequests
 }
 
 // judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of
@@ -276,11 +287,13 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	}
 	switch {
 	case k.shadow:
-		k.c.shadowed.count(outcome)
-	case outcome != policy.Success || k.part != nil || !k.permit.Quiet():
+		k.c.also().shadowed.count(outcome)
+	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || k.part != nil || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
-	if outcome == policy.Failure || k.probing() || k.t.observers.attend.Load() {
+	if k.c.Config().Timed && k.permit.Slow() {
+		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
+	} else if outcome == policy.Failure || k.probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
 	}
 	switch {
@@ -299,7 +312,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 	end := CallEnd{
 		Key: k.whose().key, Part: k.whose().of != nil, Request: k.req, Probe: k.probing(), Shadow: k.shadow,
-		Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
+		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {
 		if o.OnOutcome != nil {
@@ -317,6 +330,10 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	now := time.Now()
 	result := policy.Result{Outcome: outcome, Cause: cause, Trace: k.trace}
+	if outcome == policy.Success && k.c.Config().Timed { // and may be too slow for a rule
+		k.trace = k.t.traceOf(k.req)
+		result.Trace = k.trace
+	}
 	if k.check == nil { // how long a check takes says nothing of other calls
 		result.Elapsed = k.elapsed()
 	}

@@ -24,35 +24,51 @@ const (
 
 // circuit is a statemachine.Circuit with its key, and what is counted outside its lock.
 type circuit struct {
-	*statemachine.Circuit
-	t        *Transport
+	statemachine.Circuit
 	key      Key
-	of       *circuit                  // that of the upstream, if this is of a part that is cut out of it
-	cut      atomic.Pointer[[]cutPart] // of this upstream; nil if none is
-	keyText  atomic.Pointer[string]
-	by       atomic.Pointer[policies]
-	own      atomic.Pointer[Settings]          // of its key; not nil
+	of       *circuit                          // that of the upstream, if this is of a part that is cut out of it
+	cut      atomic.Pointer[[]cutPart]         // of this upstream; nil if none is
 	classify atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
-	inFlight atomic.Int64                      // calls, if their number is limited
-	http2    atomic.Bool                       // an answer came over it
+	own      atomic.Pointer[Settings]          // of its key; not nil
+	t        *Transport
+	by       atomic.Pointer[policies]
+	inFlight atomic.Int32 // calls, if their number is limited
+	http2    atomic.Bool  // an answer came over it
 	shadow   atomic.Bool
+	kept     bool                 // it can be found by others, or could; does not change from then on
+	some     atomic.Pointer[some] // nil if it has none of that
+}
+
+// some is what only some circuits have.
+type some struct {
+	keyText  atomic.Pointer[string]
 	shadowed shadowed
+	said     atomic.Pointer[said]  // in refusals at once; nil if nothing has been yet
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
-	kept     bool                  // it can be found by others, or could; does not change from then on
 	madeBy   *overrideSet          // what was forced when it was made, and is applied
+}
+
+// also returns what only some circuits have, of this one, too.
+func (c *circuit) also() *some {
+	if s := c.some.Load(); s != nil {
+		return s
+	}
+	c.some.CompareAndSwap(nil, new(some))
+	return c.some.Load()
 }
 
 // text returns the key as text, which is made when it is first asked for: most circuits are never in trouble.
 func (c *circuit) text() string {
-	if text := c.keyText.Load(); text != nil {
+	s := c.also()
+	if text := s.keyText.Load(); text != nil {
 		return *text
 	}
 	text := c.key.String()
-	c.keyText.Store(&text)
+	s.keyText.Store(&text)
 	return text
 }
 
-// circuits keeps at most max circuits. Finding one is a read of a map; the lock is for adding. What is forgotten to
+// circuits keeps at most max circuits. Finding one is a read of a table; the lock is for adding. What is forgotten to
 // make room is found by a clock hand (Corbató's approximation of least recently used): first a circuit whose upstream
 // has never answered, whatever its state, so that made-up hosts make room for each other; then a closed one with
 // nothing in view; then any closed one; and one in trouble only if nobody has asked for it for an hour.
@@ -62,11 +78,8 @@ type circuits struct {
 	idle  func(time.Time) // has circuits forgotten of what nobody asks for, but for those kept here
 	max   int
 
-	// Most keys are an upstream and nothing more, and are found by their host: a string is hashed in half the time
-	// that a Key takes.
-	http, https sync.Map                    // Key.Host -> *circuit
-	near        [64]atomic.Pointer[circuit] // some of them; few services call more hosts
-	others      sync.Map                    // Key -> *circuit
+	table table
+	near  [64]atomic.Pointer[circuit] // some of them; few services call more hosts
 
 	mu   sync.Mutex
 	ring []*circuit
@@ -78,34 +91,20 @@ func (cs *circuits) find(k Key) *circuit {
 	if !ok {
 		return nil
 	}
-	if k.Detail == "" {
-		if c := cs.findHost(k.Scheme, k.Host); c != nil {
-			return c
-		}
-	}
-	c, _ := cs.others.Load(k)
-	found, _ := c.(*circuit)
-	return found
+	return cs.table.find(&k)
 }
 
-// findHost finds the circuit of a key without a Detail, if its scheme is http or https.
+// findHost finds the circuit of a key without a Detail.
 func (cs *circuits) findHost(scheme, host string) *circuit {
 	near := cs.nearby(scheme, host)
-	if c := near.Load(); c != nil && c.key.Host == host && c.key.Scheme == scheme {
+	if c := near.Load(); c != nil && c.key.Host == host && c.key.Scheme == scheme && c.key.Detail == "" {
 		return c
 	}
-	var c any
-	switch scheme {
-	case "https":
-		c, _ = cs.https.Load(host)
-	case "http":
-		c, _ = cs.http.Load(host)
+	c := cs.table.find(&Key{Scheme: scheme, Host: host})
+	if c != nil && near.Load() == nil {
+		near.CompareAndSwap(nil, c)
 	}
-	found, _ := c.(*circuit)
-	if found != nil && near.Load() == nil {
-		near.CompareAndSwap(nil, found)
-	}
-	return found
+	return c
 }
 
 // nearby is where a host's circuit is found without a map, if no other was there first.
@@ -120,17 +119,6 @@ func (cs *circuits) nearby(scheme, host string) *atomic.Pointer[circuit] {
 // forgotten makes sure that a circuit is not found nearby any more.
 func (cs *circuits) forgotten(c *circuit) {
 	cs.nearby(c.key.Scheme, c.key.Host).CompareAndSwap(c, nil)
-}
-
-// place returns the map that a key is in, and what it is called there.
-func (cs *circuits) place(k Key) (in *sync.Map, name any) {
-	switch {
-	case k.Detail == "" && k.Scheme == "https":
-		return &cs.https, k.Host
-	case k.Detail == "" && k.Scheme == "http":
-		return &cs.http, k.Host
-	}
-	return &cs.others, k
 }
 
 // get finds the circuit of a key or adds it. It returns nil if there is no room because all circuits are in trouble, or
@@ -153,7 +141,7 @@ func (cs *circuits) add(k Key) *circuit {
 		return nil
 	}
 	// not the whole URL
-	k.Scheme, k.Host, k.Detail = strings.Clone(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail)
+	k.Scheme, k.Host, k.Detail = schemeOf(k.Scheme), strings.Clone(k.Host), strings.Clone(k.Detail)
 	// outside the lock: it asks functions of the user
 	made := cs.make(k)
 	c, added, forgotten := cs.insert(made)
@@ -166,12 +154,22 @@ func (cs *circuits) add(k Key) *circuit {
 	return c
 }
 
+// schemeOf is a copy of a scheme, which the common ones need not have.
+func schemeOf(scheme string) string {
+	switch scheme {
+	case "https":
+		return "https"
+	case "http":
+		return "http"
+	}
+	return strings.Clone(scheme)
+}
+
 func (cs *circuits) insert(made *circuit) (c *circuit, added bool, forgotten *circuit) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	in, name := cs.place(made.key)
-	if c, ok := in.Load(name); ok { // not nearby, where one that was forgotten can show up again
-		return c.(*circuit), false, nil
+	if c := cs.table.find(&made.key); c != nil { // not nearby, where one that was forgotten can show up again
+		return c, false, nil
 	}
 	if len(cs.ring) < cs.max {
 		cs.ring = append(cs.ring, made)
@@ -181,7 +179,7 @@ func (cs *circuits) insert(made *circuit) (c *circuit, added bool, forgotten *ci
 		return nil, false, nil
 	}
 	made.kept = true
-	in.Store(name, made)
+	cs.table.put(made)
 	return made, true, forgotten
 }
 
@@ -200,8 +198,7 @@ func (cs *circuits) forgetOne() (freed int) {
 				at := cs.hand
 				cs.hand = (cs.hand + 1) % len(cs.ring)
 				if cs.ring[at].inFlight.Load() == 0 && cs.ring[at].Forget(now, spare, idleTrouble) {
-					in, name := cs.place(cs.ring[at].key)
-					in.Delete(name)
+					cs.table.remove(cs.ring[at])
 					cs.forgotten(cs.ring[at])
 					return at
 				}
@@ -286,10 +283,10 @@ func (t *Transport) newCircuit(k Key) *circuit {
 	c.by.Store(by)
 	c.own.Store(own)
 	t.classifyLatest(c)
-	c.Circuit = statemachine.New(config, c, c.newPeers)
+	c.Init(config, c, c.newPeers)
 	c.Hush()
 	if t.overrides.now.Load() != nil {
-		c.madeBy = t.applyOverride(c) // before anybody can find it
+		c.also().madeBy = t.applyOverride(c) // before anybody can find it
 	}
 	return c
 }
@@ -299,7 +296,11 @@ func (t *Transport) newCircuit(k Key) *circuit {
 func (t *Transport) added(c *circuit) {
 	defer c.Tell()
 	defer func() {
-		if t.overrides.now.Load() != c.madeBy {
+		var by *overrideSet
+		if s := c.some.Load(); s != nil {
+			by = s.madeBy
+		}
+		if t.overrides.now.Load() != by {
 			t.applyOverride(c)
 		}
 	}()

@@ -27,12 +27,12 @@ func (c *circuit) again(err error, started, now time.Time) bool {
 		return false
 	}
 	err = innermost(err)
-	last := c.broken.Load()
+	last := c.also().broken.Load()
 	if last != nil && same(err, last.err) && now.Sub(last.at) < atOnce && started.Before(last.at) {
 		return true
 	}
 	// Of two that fail at once, the one that comes too late looks again.
-	if !c.broken.CompareAndSwap(last, &event{err, now}) {
+	if !c.also().broken.CompareAndSwap(last, &event{err, now}) {
 		return c.again(err, started, now)
 	}
 	return false

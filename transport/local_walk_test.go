@@ -49,7 +49,7 @@ func TestATripWritesToNoOtherCircuit(t *testing.T) {
 		all := rt.circuits.all()
 		require.Len(t, all, defaultMaxCircuits)
 		memory := func(c *circuit) []byte {
-			return unsafe.Slice((*byte)(unsafe.Pointer(c.Circuit)), unsafe.Sizeof(*c.Circuit))
+			return unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
 		}
 		before := make([][]byte, len(all))
 		for i, c := range all {

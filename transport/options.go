@@ -91,15 +91,17 @@ func mustNotBeNil(option string, isNil bool) {
 
 // WithRefusal sets what answers a request that is refused: Response for a fixed status, header and body, or a function.
 // The default is a 503 with Retry-After and a line of text, which names the upstream and what failed last: where
-// responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out.
+// responses are passed on to strangers, as by a reverse proxy, WithRefusal(Discreet) leaves that out. The lists of
+// values in its header are shared by responses: they can be replaced, as Set and Add do, and not changed in place.
 func WithRefusal(refusal RefusalFunc) Option {
 	mustNotBeNil("WithRefusal", refusal == nil)
-	return func(t *Transport) { t.refusal = refusal }
+	return func(t *Transport) { t.refusal, t.refuseByError = refusal, false }
 }
 
-// WithRefusalError makes RoundTrip refuse by an error, an *RefusedError that is ErrOpen, and not by a response.
+// WithRefusalError makes RoundTrip refuse by an error, and not by a response: one that is ErrOpen by errors.Is, and in
+// which errors.As finds an *RefusedError.
 func WithRefusalError() Option {
-	return func(t *Transport) { t.refusal = refuseByError }
+	return func(t *Transport) { t.refusal, t.refuseByError = nil, true }
 }
 
 // WithRefusalOnTrip makes the call whose failure opens a circuit, at a trip or when a recovery fails, get the refusal,
@@ -161,6 +163,7 @@ func WithoutLocalTrouble() Option {
 }
 
 // WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed.
+// It is asked when a call has failed and, where the policy has a rule of slowness, when one has ended.
 // The default is that of the traceparent header, which tracing outside the Transport has set. Of a long id the first
 // 128 bytes are kept, and what cannot be seen in it is escaped. It is called by many goroutines at once.
 func WithTraceID(traceOf func(*http.Request) string) Option {

@@ -189,7 +189,7 @@ func (t *Transport) newPart(of *circuit, name string) *circuit {
 	} else {
 		config = config.Part
 	}
-	p.Circuit = statemachine.New(config, p, nil)
+	p.Init(config, p, nil)
 	p.Hush()
 	t.applyOverride(p)
 	return p

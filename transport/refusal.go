@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -21,8 +23,8 @@ var (
 	ErrLimit = errors.New("fusebox: too many calls in flight") // refused by policy.Limits.InFlight
 )
 
-// RefusedError says why a request was refused. It is the error of RoundTrip under WithRefusalError, and what a
-// RefusalFunc gets.
+// RefusedError says why a request was refused. It is what errors.As finds in the error of RoundTrip under
+// WithRefusalError, and what a RefusalFunc gets.
 type RefusedError struct {
 	Key    Key
 	Reason policy.RefusalReason
@@ -46,9 +48,15 @@ type RefusedError struct {
 func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *RefusedError) append(b []byte, key string) []byte {
+	return e.appendCause(e.appendNext(e.appendWhat(b, key)))
+}
+
+func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 	switch e.Reason {
 	case policy.RefusedHeld:
 		b = append(b, "fusebox: calls held, no answer in time from "...)
+	case policy.RefusedThrottled:
+		b = append(b, "fusebox: calls throttled, more than what is carried by "...)
 	case policy.RefusedLimit:
 		b = append(b, "fusebox: too many calls in flight to "...)
 	case policy.RefusedForced:
@@ -56,18 +64,23 @@ func (e *RefusedError) append(b []byte, key string) []byte {
 	default:
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
-	b = append(b, key...)
-	if e.SafeWait == 0 {
-		with := append(b, ", "...)
-		if text := e.next().AppendText(with); len(text) > len(with) {
-			b = text
-		}
-	}
+	return append(b, key...)
+}
+
+func (e *RefusedError) appendNext(b []byte) []byte {
 	if e.SafeWait > 0 {
-		b = append(append(
+		return append(append(
 			b, ", waits for a request that can be lost, at most "...,
 		), e.SafeWait.Round(time.Millisecond).String()...)
 	}
+	with := append(b, ", "...)
+	if text := e.next().AppendText(with); len(text) > len(with) {
+		return text
+	}
+	return b
+}
+
+func (e *RefusedError) appendCause(b []byte) []byte {
 	if e.Cause != (policy.Cause{}) && e.Reason != policy.RefusedLimit && e.Reason != policy.RefusedForced {
 		b, _ = e.Cause.AppendText(append(b, ", last failure: "...))
 	}
@@ -100,11 +113,15 @@ func (e *RefusedError) header() string {
 	if e.Reason == policy.RefusedForced {
 		return ""
 	}
-	seconds := e.RetryAfter / time.Second
-	if e.RetryAfter%time.Second > 0 {
-		seconds++
+	return strconv.FormatInt(seconds(e.RetryAfter), 10)
+}
+
+func seconds(retryAfter time.Duration) int64 {
+	whole := retryAfter / time.Second
+	if retryAfter%time.Second > 0 {
+		whole++
 	}
-	return strconv.FormatInt(int64(max(1, seconds)), 10)
+	return int64(max(1, whole))
 }
 
 // RefusalFunc answers a request that is refused. It returns a new response for each request, or an error, which
@@ -118,7 +135,7 @@ type RefusalFunc func(*http.Request, *RefusedError) (*http.Response, error)
 // elsewhere. The string is made at run time, so that no constant can share its memory.
 const markName = "X-Fusebox"
 
-var marks = func() (marks [policy.RefusedForced + 1]string) {
+var marks = func() (marks [policy.RefusedThrottled + 1]string) {
 	for reason := range marks {
 		marks[reason] = strings.Clone(policy.RefusalReason(reason).String())
 	}
@@ -136,7 +153,7 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 		return policy.NotRefused
 	}
 	if values := resp.Header[markName]; len(values) == 1 {
-		for reason := policy.RefusedOpen; reason <= policy.RefusedForced; reason++ {
+		for reason := policy.RefusedOpen; reason <= policy.RefusedThrottled; reason++ {
 			if mark := marks[reason]; len(values[0]) == len(mark) &&
 				unsafe.StringData(values[0]) == unsafe.StringData(mark) {
 				return reason
@@ -166,15 +183,99 @@ func (t *Transport) refuse(req *http.Request, c *circuit, r statemachine.Refusal
 	if t.observers.refuse.Load() {
 		t.observers.tellRefuse(req, facts)
 	}
-	refusal := c.own.Load().Refusal
-	if refusal == nil {
-		refusal = t.refusal
+	switch refusal := c.own.Load().Refusal; {
+	case refusal != nil:
+		return refuseBy(refusal, req, facts)
+	case t.refuseByError:
+		return nil, &refusedWithFacts{facts}
+	case t.refusal != nil:
+		return refuseBy(t.refusal, req, facts)
 	}
-	if refusal == nil {
-		return serviceUnavailable(req, c, &facts), nil
-	}
-	return refuseBy(refusal, req, facts)
+	var buffer [refusalText]byte
+	text := string(facts.line(buffer[:0], c))
+	made := &struct {
+		http.Response
+		body   textBody
+		values refusalValues
+	}{}
+	made.body.Reset(text)
+	fillRefusal(&made.Response, req, facts.refusalHeader(&made.values), len(text), &made.body)
+	return &made.Response, nil
 }
+
+// refuseAtOnce is refuse for a circuit that has nothing to decide about a request, if nobody is to be told. It takes no
+// lock, and what there is to say is made when somebody reads it.
+func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Response, err error, ok bool) {
+	if t.observers.refuse.Load() || c.shadow.Load() || c.Config().Rules.Limits.InFlight > 0 {
+		return nil, nil, false
+	}
+	r, ok := c.RefuseAtOnce()
+	if !ok {
+		return nil, nil, false
+	}
+	closeBody(req)
+	by := refusedAtOnce{c, r}
+	switch refusal := c.own.Load().Refusal; {
+	case refusal != nil:
+		resp, err = refuseBy(refusal, req, by.facts())
+	case t.refuseByError:
+		err = &refusedAtOnce{c, r} // by itself would be elsewhere for all
+	case t.refusal != nil:
+		resp, err = refuseBy(t.refusal, req, by.facts())
+	default:
+		resp = by.serviceUnavailable(req)
+	}
+	return resp, err, true
+}
+
+// refusedAtOnce is a request that was refused at once, and the error of that: a RefusedError in a fifth of the memory,
+// which becomes one for who asks for it by errors.As.
+type refusedAtOnce struct {
+	c *circuit
+	r statemachine.Refused
+}
+
+// refusedWithFacts is the error of other requests. It hides that it is a RefusedError, so that whoever does not ask by
+// errors.As finds none, whatever became of the request.
+type refusedWithFacts struct{ facts RefusedError }
+
+func (e *refusedAtOnce) facts() RefusedError {
+	facts := RefusedError{
+		Key: e.c.key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, Cause: e.r.Cause, Samples: e.r.Samples,
+	}
+	facts.RetryAfter, facts.Requests, facts.Latest, facts.SafeWait = e.r.Next()
+	return facts
+}
+
+func (e *refusedAtOnce) Error() string {
+	facts := e.facts()
+	return string(facts.append(nil, e.c.text()))
+}
+
+func (e *refusedAtOnce) As(target any) bool {
+	to, ok := target.(**RefusedError)
+	if ok {
+		facts := e.facts()
+		*to = &facts
+	}
+	return ok
+}
+
+func (e *refusedAtOnce) Is(target error) bool { return target == ErrOpen } // of a limit, the circuit says nothing
+func (*refusedAtOnce) RetryableError() bool   { return false }
+
+func (e *refusedWithFacts) Error() string { return e.facts.Error() }
+
+func (e *refusedWithFacts) As(target any) bool {
+	to, ok := target.(**RefusedError)
+	if ok {
+		*to = &e.facts
+	}
+	return ok
+}
+
+func (e *refusedWithFacts) Is(target error) bool { return e.facts.Is(target) }
+func (*refusedWithFacts) RetryableError() bool   { return false }
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
 func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http.Response, error) {
@@ -198,41 +299,118 @@ func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http
 	return resp, nil
 }
 
-// The default refusal, in one piece of memory with what it points to; it is made as often as an upstream in trouble is
-// asked for.
-type defaultRefusal struct {
-	resp   http.Response
-	body   refusalBody
-	values [4]string // of the header
+// refusalText is more than the text of a refusal has, mostly.
+const refusalText = 256
+
+// line appends the text of the default refusal.
+func (e *RefusedError) line(b []byte, c *circuit) []byte { return append(e.append(b, c.text()), '\n') }
+
+// textBody is a text as a response's body.
+type textBody struct{ strings.Reader }
+
+func (*textBody) Close() error { return nil }
+
+// lateBody is the text of a refusal as a response's body, which is made anew by each Read: hardly any are read, and a
+// Read has mostly room for all of it.
+type lateBody struct {
+	of   refusedAtOnce
+	read int
 }
 
-type refusalBody struct{ strings.Reader }
+func (b *lateBody) Read(p []byte) (n int, err error) {
+	var buffer [refusalText]byte
+	facts := b.of.facts()
+	left := facts.line(buffer[:0], b.of.c)[b.read:]
+	if len(left) == 0 {
+		return 0, io.EOF
+	}
+	n = copy(p, left)
+	b.read += n
+	return n, nil
+}
 
-func (*refusalBody) Close() error { return nil }
+func (*lateBody) Close() error { return nil }
 
-func serviceUnavailable(req *http.Request, c *circuit, e *RefusedError) *http.Response {
-	var buffer [256]byte
-	text := string(append(e.append(buffer[:0], c.text()), '\n'))
-	r := &defaultRefusal{values: [...]string{
-		"text/plain; charset=utf-8", "nosniff", e.header(), marks[e.Reason],
-	}}
-	r.body.Reset(text)
-	r.resp = http.Response{
+// said is how many bytes of the text do not change, of a circuit's refusals at once. They are counted once an opening.
+type said struct {
+	by    *statemachine.Standing
+	fixed int
+}
+
+// fixed returns how many bytes of the text are the same for all requests that the Standing of e refuses.
+func (e *refusedAtOnce) fixed() int {
+	also := e.c.also()
+	if s := also.said.Load(); s != nil && s.by == e.r.Standing {
+		return s.fixed
+	}
+	var buffer [refusalText]byte
+	facts := e.facts()
+	s := &said{e.r.Standing, len(facts.appendCause(facts.appendWhat(buffer[:0], e.c.text()))) + len("\n")}
+	also.said.Store(s)
+	return s.fixed
+}
+
+// headers are those of the default refusal, by its reason and the seconds of Retry-After. They are made when they are
+// first asked for, and never changed.
+var headers [policy.RefusedForced + 1][maxSeconds + 1]atomic.Pointer[http.Header]
+
+// maxSeconds is of the longest Retry-After of which the header is kept.
+const maxSeconds = 60
+
+// header returns a header for one response, whose lists of values are shared with others.
+func (e *refusedAtOnce) header() http.Header {
+	retryAfter, _, _, _ := e.r.Next()
+	after := seconds(retryAfter)
+	if after > maxSeconds {
+		facts := e.facts()
+		return facts.refusalHeader(new(refusalValues))
+	}
+	kept := &headers[e.r.Reason][after]
+	if kept.Load() == nil {
+		facts := e.facts()
+		header := facts.refusalHeader(new(refusalValues))
+		kept.Store(&header)
+	}
+	return maps.Clone(*kept.Load())
+}
+
+// serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's
+// but for the lists of values.
+func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
+	made := &struct {
+		http.Response
+		body lateBody
+	}{body: lateBody{of: *e}}
+	var buffer [128]byte
+	var changing RefusedError
+	changing.RetryAfter, changing.Requests, changing.Latest, changing.SafeWait = e.r.Next()
+	length := e.fixed() + len(changing.appendNext(buffer[:0]))
+	fillRefusal(&made.Response, req, e.header(), length, &made.body)
+	return &made.Response
+}
+
+// refusalValues is the memory of the values of a header.
+type refusalValues [4]string
+
+func (e *RefusedError) refusalHeader(v *refusalValues) http.Header {
+	*v = refusalValues{"text/plain; charset=utf-8", "nosniff", marks[e.Reason], e.header()}
+	header := http.Header{"Content-Type": v[0:1:1], "X-Content-Type-Options": v[1:2:2], markName: v[2:3:3]}
+	if v[3] != "" {
+		header["Retry-After"] = v[3:4:4]
+	}
+	return header
+}
+
+// fillRefusal makes the default refusal, with a body of that many bytes.
+func fillRefusal(resp *http.Response, req *http.Request, header http.Header, length int, body io.ReadCloser) {
+	*resp = http.Response{
 		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{
-			"Content-Type": r.values[0:1:1], "X-Content-Type-Options": r.values[1:2:2],
-			"Retry-After": r.values[2:3:3], markName: r.values[3:4:4],
-		},
-		ContentLength: int64(len(text)), Body: &r.body, Request: req,
+		Header: header, ContentLength: int64(length), Body: body, Request: req,
 	}
-	if e.Reason == policy.RefusedForced {
-		delete(r.resp.Header, "Retry-After")
+	if req.Method != http.MethodGet && methodOf(req) == http.MethodHead {
+		resp.Body = http.NoBody
 	}
-	if methodOf(req) == http.MethodHead {
-		r.resp.Body = http.NoBody
-	}
-	return &r.resp
 }
 
 // refusalError is the error of a RefusalFunc, by which a Transport outside knows that it is a refusal. All else of it
@@ -266,9 +444,6 @@ func isRefusal(resp *http.Response, err error) bool {
 	}
 	return Refused(resp)
 }
-
-// refuseByError is the RefusalFunc of WithRefusalError.
-func refuseByError(_ *http.Request, e *RefusedError) (*http.Response, error) { return nil, e }
 
 // Response returns a RefusalFunc that answers with a status, a header and a body of the user's own. A header that
 // does not set them gets Retry-After, Content-Type "text/plain; charset=utf-8" and X-Content-Type-Options "nosniff".

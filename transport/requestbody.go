@@ -57,11 +57,12 @@ func (e *bodyErrors) get() error {
 // watchBody returns the request to send. It is the caller's own, unless it has a body that can fail to read in any way:
 // then it is a shallow copy with a body that remembers how.
 func watchBody(req *http.Request) (*http.Request, *bodyErrors) {
-	seen := new(bodyErrors)
-	switch bodyOf(req) {
-	case plain:
+	kind := bodyOf(req)
+	if kind == plain {
 		return req, nil
-	case misfit:
+	}
+	seen := new(bodyErrors)
+	if kind == misfit {
 		seen.first.Store(&errLength)
 		return req, seen
 	}
@@ -123,6 +124,19 @@ func bodyOf(req *http.Request) bodyKind {
 			return stream
 		}
 	}
+}
+
+// inMemory knows bodies of responses that are read without anybody having to wait, and cannot break.
+func inMemory(body io.ReadCloser) bool {
+	t := reflect.TypeOf(body)
+	if t != nopCloser && t != nopCloserWriterTo {
+		return false
+	}
+	switch reflect.ValueOf(body).Field(0).Interface().(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
 }
 
 func closeBody(req *http.Request) {

@@ -56,6 +56,6 @@ func (c *circuit) shadows(r statemachine.Refusal) bool {
 	if r.Reason == policy.RefusedForced || !c.shadow.Load() {
 		return false
 	}
-	c.shadowed.refused.Add(1)
+	c.also().shadowed.refused.Add(1)
 	return true
 }

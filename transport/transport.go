@@ -37,7 +37,7 @@ type Transport struct {
 	parts       parts
 	keyOf       KeyFunc                           // nil for Upstream
 	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
-	refusal     RefusalFunc                       // nil for the 503
+	refusal     RefusalFunc                       // nil for the 503, or an error
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
 	storage     Storage
@@ -53,6 +53,7 @@ type Transport struct {
 	bus         fleet.Bus // nil without a fleet, and seat too
 	seat        *seat
 
+	refuseByError bool // in place of the 503
 	refuseTripper bool // the call that trips gets the refusal
 	safeProbes    bool // only requests that can be lost are probes, as long as there are some
 
@@ -67,10 +68,10 @@ type initial struct {
 
 // RoundTrip makes the call by the base RoundTripper if the request's circuit lets it, and otherwise answers with the
 // refusal. The request, the response and the error are otherwise the base's own. A response body is the base's but for
-// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are an
-// *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says so; and the cause of the
-// end of the request's context, if that ended while a health check was waited for. A request without a URL has no
-// circuit, and is the base's to answer.
+// being watched: what it reads, and whether it breaks, belongs to the call's outcome. Errors of its own are one in
+// which errors.As finds an *RefusedError, if refusals are to be errors; a *policy.TimeoutError, if policy.Limits says
+// so; and the cause of the end of the request's context, if that ended while a health check was waited for. A request
+// without a URL has no circuit, and is the base's to answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		return t.base.RoundTrip(req) // there is no upstream, and the base has an error for it
@@ -81,15 +82,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.base.RoundTrip(req)
 	}
 	permit, closed := c.AcquireClosed()
-	if closed && !t.attends(c, permit) && bodyOf(req) == plain {
+	if !closed {
+		if resp, err, refused := t.refuseAtOnce(req, c); refused {
+			return resp, err
+		}
+		return t.attend(req, c, permit)
+	}
+	watched := t.observers.attend.Load() || c.classify.Load() != nil || t.local.ailing.Load() == c
+	generation, alone := permit.Plain()
+	if !watched && alone && (req.Body == nil || bodyOf(req) == plain) {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
 		quiet := err == nil && resp != nil && fine(resp)
-		switch {
-		case quiet && hasBody(req, resp):
-			quiet = watchQuietly(c, permit, req, resp)
-		case quiet:
-			quiet = permit.Quiet()
+		if quiet && hasBody(req, resp) && !inMemory(resp.Body) {
+			quiet = watchQuietly(c, generation, req, resp)
+		} else if quiet {
+			quiet = c.Quiet(generation)
 		}
 		if quiet {
 			if resp.ProtoMajor > 1 {
@@ -109,12 +117,6 @@ func (t *Transport) conclude(
 	k := call{t: t, c: c, req: req, sent: req, permit: permit}
 	defer k.abandon()
 	return k.finish(resp, err)
-}
-
-// attends reports whether somebody looks at calls that are good, too.
-func (t *Transport) attends(c *circuit, permit statemachine.Permit) bool {
-	return t.observers.attend.Load() || c.Config().Attended || permit.Attended() || c.classify.Load() != nil ||
-		t.local.ailing.Load() == c
 }
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.

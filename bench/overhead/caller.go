@@ -75,6 +75,18 @@ func (c *caller) read(rt http.RoundTripper) error {
 	}
 }
 
+// copy is read for a body that may write itself.
+func (c *caller) copy(rt http.RoundTripper) error {
+	resp, err := rt.RoundTrip(c.req)
+	if err != nil {
+		return err
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n == 0 {
+		return fmt.Errorf("%d bytes and %w", n, err)
+	}
+	return resp.Body.Close()
+}
+
 // ask makes a call that goes as it goes.
 func (c *caller) ask(rt http.RoundTripper) {
 	if resp, err := rt.RoundTrip(c.req); err == nil {

@@ -38,6 +38,19 @@ func reading(b *testing.B, rt http.RoundTripper, url string) error {
 	return nil
 }
 
+// copying is reading by io.Copy.
+func copying(b *testing.B, rt http.RoundTripper, url string) error {
+	c := newCaller(url)
+	defer c.cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.copy(rt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func parallel(b *testing.B, rt http.RoundTripper, url string) error {
 	var failed atomic.Pointer[error]
 	b.ReportAllocs()

@@ -1,7 +1,7 @@
 // Command overhead measures what a circuit breaker costs a call that goes well, and a refusal: Fusebox and its peers
 // side by side in one process, over the same base, through their public APIs.
 //
-//	go run ./overhead                        # the table; some three minutes
+//	go run ./overhead                        # the table; some six minutes
 //	go run ./overhead -case serial -rounds 9
 //	go test -bench . ./overhead              # the same measurements for benchstat; add -run '^$' -count 10
 //

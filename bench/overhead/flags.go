@@ -13,14 +13,17 @@ type options struct {
 	cases     []testCase
 	subjects  []subject
 	floors    bool
+	tails     bool
+	paired    bool
 }
 
 // parse reads the command line.
 func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	fs := flag.NewFlagSet("overhead", handling)
 	var (
-		o       options
-		caseRE  = fs.String("case", "", "run only cases whose name matches this `regexp` (floors is one)")
+		o      options
+		caseRE = fs.String("case", "",
+			"run only cases whose name matches this `regexp` (floors, tails and paired are some)")
 		subject = fs.String("subject", "", "run only subjects whose name matches this `regexp` (the base always runs)")
 	)
 	fs.IntVar(&o.rounds, "rounds", 5, "`number` of times that everything is measured")
@@ -51,8 +54,8 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 			o.cases = append(o.cases, c)
 		}
 	}
-	o.floors = name.MatchString("floors")
-	if len(o.cases) == 0 && !o.floors {
+	o.floors, o.tails, o.paired = name.MatchString("floors"), name.MatchString("tails"), name.MatchString("paired")
+	if len(o.cases) == 0 && !o.floors && !o.tails && !o.paired {
 		return nil, fmt.Errorf("no case matches %q", *caseRE)
 	}
 	if len(o.subjects) == 0 {

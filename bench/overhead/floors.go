@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +24,11 @@ var sink struct {
 	box  *[64]byte
 }
 
+var started = time.Now()
+
+// parent is a context that can end, as those of servers and of clients with a timeout can.
+var parent, _ = context.WithCancel(context.Background())
+
 func floors() []floor {
 	return []floor{
 		{"sync.Map load, string, 1,000 keys", loads(func(i int) string {
@@ -36,6 +43,18 @@ func floors() []floor {
 				sink.int = v.Load()
 			}
 		}},
+		{"atomic add", func(b *testing.B) {
+			var v atomic.Int64
+			for b.Loop() {
+				v.Add(1)
+			}
+			sink.int = v.Load()
+		}},
+		{"time.Since", func(b *testing.B) {
+			for b.Loop() {
+				sink.int = int64(time.Since(started))
+			}
+		}},
 		{"time.Now", func(b *testing.B) {
 			for b.Loop() {
 				sink.time = time.Now()
@@ -44,6 +63,37 @@ func floors() []floor {
 		{"allocation of 64 bytes", func(b *testing.B) {
 			for b.Loop() {
 				sink.box = new([64]byte)
+			}
+		}},
+		{"http.Response and a header of 4", func(b *testing.B) {
+			value := []string{"value"}
+			for b.Loop() {
+				sink.any = &http.Response{Header: http.Header{"A": value, "B": value, "C": value, "D": value}}
+			}
+		}},
+		{"context.WithCancelCause and its end", func(b *testing.B) {
+			for b.Loop() {
+				ctx, cancel := context.WithCancelCause(parent)
+				sink.any = ctx
+				cancel(nil)
+			}
+		}},
+		{"context.WithTimeout and its end", func(b *testing.B) {
+			for b.Loop() {
+				ctx, cancel := context.WithTimeout(parent, time.Minute)
+				sink.any = ctx
+				cancel()
+			}
+		}},
+		{"time.AfterFunc and Stop", func(b *testing.B) {
+			for b.Loop() {
+				time.AfterFunc(time.Minute, func() {}).Stop()
+			}
+		}},
+		{"shallow copy of a request", func(b *testing.B) {
+			req := &http.Request{}
+			for b.Loop() {
+				sink.any = req.WithContext(parent)
 			}
 		}},
 	}

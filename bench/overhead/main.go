@@ -32,6 +32,14 @@ func (o *options) run(out, progress io.Writer) error {
 	if o.floors {
 		reportFloors(out, o.rounds)
 	}
+	if o.paired {
+		if err := o.reportPaired(out); err != nil {
+			return err
+		}
+	}
+	if o.tails {
+		o.reportTails(out, progress)
+	}
 	for _, c := range o.cases {
 		results, err := o.measure(c, progress)
 		if err != nil {

@@ -28,6 +28,16 @@ var full = peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
 	return answer(req, http.StatusOK, &body{rest: page}, len(page)), nil
 })
 
+// writing is a base whose answers have a body each that can write itself.
+var writing = peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
+	return answer(req, http.StatusOK, &writer{body{rest: page}}, len(page)), nil
+})
+
+// inMemory is a base whose answers have a body in memory each.
+var inMemory = peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
+	return answer(req, http.StatusOK, io.NopCloser(bytes.NewReader(page)), len(page)), nil
+})
+
 // failing is a base whose calls all fail. It counts them.
 type failing struct{ calls atomic.Int64 }
 
@@ -54,3 +64,13 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *body) Close() error { return nil }
+
+// A writer is a body that can write itself.
+type writer struct{ body }
+
+// WriteTo implements io.WriterTo.
+func (w *writer) WriteTo(to io.Writer) (int64, error) {
+	n, err := to.Write(w.rest)
+	w.rest = w.rest[n:]
+	return int64(n), err
+}

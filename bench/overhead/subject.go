@@ -13,6 +13,8 @@ type subject struct {
 
 	// only: the names of the cases that it is in; all if empty.
 	only []string
+	// probes is how many calls have to go well until an open circuit is half-open.
+	probes int64
 
 	new func(base http.RoundTripper) http.RoundTripper
 }
@@ -27,5 +29,5 @@ var bare = subject{
 // end: after 100,000 hosts whoever is measured next would pay for them.
 func subjects() []subject {
 	return append(fuseboxes(),
-		gobreakerSingle, gobreakerPerHost, failsafePerHost, rubyist, aegis, gozero, handy, hystrixGo)
+		gobreakerSingle, gobreakerPerHost, gobreakerQuick, failsafePerHost, rubyist, aegis, gozero, handy, hystrixGo)
 }

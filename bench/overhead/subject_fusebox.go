@@ -15,6 +15,7 @@ import (
 
 func fuseboxes() []subject {
 	healthy := []string{"serial", "parallel", "body"}
+	refusing := []string{"refusal", "refusals", "refusals-half-open"}
 	limits := policy.Adaptive{Limits: policy.Limits{InFlight: 1000, Timeout: time.Minute}}
 	return []subject{
 		fusebox("fusebox", "Fusebox with no options", nil),
@@ -31,15 +32,19 @@ func fuseboxes() []subject {
 			transport.WithFleet(busOfTwo())),
 		fusebox("fusebox-limits", "Fusebox with Limits of 1000 calls in flight and a minute", healthy,
 			transport.WithPolicy(limits)),
-		fusebox("fusebox-error", "Fusebox with WithRefusalError", []string{"refusal"}, transport.WithRefusalError()),
+		fusebox("fusebox-timeout", "Fusebox with Limits of a minute alone", healthy,
+			transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{Timeout: time.Minute}})),
+		fusebox("fusebox-outcome", "Fusebox with an observer of outcomes alone, and of their time", healthy,
+			transport.WithObserver(transport.Observer{OnOutcome: func(transport.CallEnd) {}})),
+		fusebox("fusebox-error", "Fusebox with WithRefusalError", refusing, transport.WithRefusalError()),
 		fusebox("fusebox-unbounded", "Fusebox with WithMaxCircuits(1 << 20), as the peers forget no host",
-			[]string{"hosts-100000"}, transport.WithMaxCircuits(1<<20)),
+			[]string{"hosts-100000", "random-1000", "random-100000"}, transport.WithMaxCircuits(1<<20)),
 	}
 }
 
 func fusebox(name, about string, only []string, opts ...transport.Option) subject {
 	return subject{
-		name: name, about: about, own: true, perHost: true, native: true, only: only,
+		name: name, about: about, own: true, perHost: true, native: true, only: only, probes: 1,
 		new: func(base http.RoundTripper) http.RoundTripper {
 			return transport.New(base, opts...)
 		},
@@ -47,7 +52,7 @@ func fusebox(name, about string, only []string, opts ...transport.Option) subjec
 }
 
 func watched(name, about string, watch func(*transport.Transport)) subject {
-	s := fusebox(name, about, []string{"serial", "parallel", "body", "refusal"})
+	s := fusebox(name, about, []string{"serial", "parallel", "body", "refusal", "refusals"})
 	s.new = func(base http.RoundTripper) http.RoundTripper {
 		t := transport.New(base)
 		watch(t)

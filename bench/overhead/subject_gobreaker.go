@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/sony/gobreaker/v2"
 
@@ -20,8 +21,20 @@ var gobreakerPerHost = subject{
 	},
 }
 
-func newGobreaker(base http.RoundTripper) http.RoundTripper {
+var gobreakerQuick = subject{
+	name: "gobreaker-quick", about: "the same, half-open after 10 ms", perHost: true,
+	only: []string{"refusals-half-open"},
+	new: func(base http.RoundTripper) http.RoundTripper {
+		return perHost(func() http.RoundTripper { return newGobreakerFor(base, 10*time.Millisecond) })
+	},
+}
+
+func newGobreaker(base http.RoundTripper) http.RoundTripper { return newGobreakerFor(base, 0) }
+
+// newGobreakerFor takes how long a circuit stays open; 0 is the default.
+func newGobreakerFor(base http.RoundTripper, open time.Duration) http.RoundTripper {
 	cb := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{
+		Timeout:    open,
 		IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
 	})
 	return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {

@@ -1,6 +1,7 @@
 package next
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -23,5 +24,29 @@ func TestWhenTheNextProbeIs(t *testing.T) {
 		"next probe with the 101st request from now":                                       {Requests: 101},
 	} {
 		require.Equal(t, want, p.String())
+	}
+}
+
+func TestTimesAreRoundedAsTheirPackageDoes(t *testing.T) {
+	rounded := func(d time.Duration) string {
+		step := time.Millisecond
+		if d >= 10*time.Second {
+			step = time.Second
+		}
+		return max(step, d.Round(step)).String()
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		d := time.Duration(1 + random.Int64N(1<<(1+random.IntN(61))))
+		require.Equal(t, rounded(d), string(appendRounded(nil, d)), int64(d))
+	}
+	for _, edge := range []time.Duration{
+		1, time.Millisecond, time.Second, 10 * time.Second, time.Minute, time.Hour, 1500 * time.Millisecond,
+	} {
+		for _, d := range []time.Duration{edge - time.Millisecond/2 - 1, edge - time.Millisecond/2, edge - 1, edge, edge + 1, edge + time.Millisecond/2} {
+			if d > 0 {
+				require.Equal(t, rounded(d), string(appendRounded(nil, d)), int64(d))
+			}
+		}
 	}
 }

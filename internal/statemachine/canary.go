@@ -12,10 +12,10 @@ import (
 // (vigil) until one that started since is back in time.
 type canary struct {
 	pace
-	phase phase
-	call  *watched // the canary
+	call  *watched // the canary, while it is out
 	wake  moment   // when machine.wake is to be called; 0 if it is not
-	vigil *vigil   // while watching
+	phase phase
+	moved bool // wake is another one since the timer was set
 }
 
 // watched is what is known of a call that is a canary, or started while all were counted.
@@ -24,9 +24,18 @@ type watched struct {
 	started time.Time
 	overdue time.Time // zero for a canary, and for what nobody waits for
 	back    bool
-	scout   bool // let through while the upstream was silent
-	stale   bool // connections made before may be dead
+	scout   bool   // let through while the upstream was silent
+	stale   bool   // connections made before may be dead
+	vigil   *vigil // of a canary that is late
+
+	throttled throttled
 }
+
+// vigil returns that of the canary, which is late: only while watching.
+func (c *canary) vigil() *vigil { return c.call.vigil }
+
+// wakeAt has machine.wake called at a time; 0 for never.
+func (c *canary) wakeAt(at moment) { c.wake, c.moved = at, true }
 
 type phase uint8
 
@@ -53,7 +62,7 @@ func (m *machine) takeCanary(now time.Time, generation uint64) *watched {
 		return nil
 	}
 	c.phase, c.call = canaryUp, &watched{started: now}
-	c.wake = momentOf(now.Add(c.late()))
+	c.wakeAt(momentOf(now.Add(c.late())))
 	return c.call
 }
 
@@ -63,16 +72,20 @@ func (m *machine) wake(now time.Time) {
 	if m.state != policy.Closed || m.gone || c.wake == 0 || c.wake.after(now) {
 		return
 	}
-	c.wake = 0
+	c.wakeAt(0)
 	switch c.phase {
 	case canaryUp:
-		c.phase, c.vigil = watching, &vigil{pace: &c.pace, first: c.call, since: now}
+		c.phase, c.call.vigil = watching, &vigil{pace: &c.pace, first: c.call, since: now}
+		m.measure()
 	case resting:
 		c.phase = wanting
 	}
 }
 
-func (c *canary) stop() { c.phase, c.vigil, c.wake = wanting, nil, 0 }
+func (c *canary) stop() {
+	c.phase, c.call = wanting, nil
+	c.wakeAt(0)
+}
 
 // cameBack takes notice of a call that started while the circuit was closed and has now ended or has its headers,
 // whichever is first. Heard says that the upstream was heard of, which it was not if the caller gave up; well that it
@@ -83,7 +96,7 @@ func (c *canary) cameBack(now time.Time, call *watched, heard, well bool, hold p
 			return
 		}
 		call.back = true
-		if c.phase == watching && call != c.call && call.started.Before(c.vigil.since) {
+		if c.phase == watching && call != c.call && call.started.Before(c.vigil().since) {
 			call = nil // counted by an earlier vigil
 		}
 	}
@@ -93,16 +106,17 @@ func (c *canary) cameBack(now time.Time, call *watched, heard, well bool, hold p
 			c.learn(now, now.Sub(call.started))
 		}
 	case c.phase == watching && heard:
-		if inTime := c.vigil.answered(now, call, well); !inTime {
+		if inTime := c.vigil().answered(now, call, well); !inTime {
 			return
 		}
 	case c.phase == watching && call != nil:
-		c.vigil.gaveUp(now, call, hold)
+		c.vigil().gaveUp(now, call, hold)
 		return
 	default:
 		return
 	}
-	c.phase, c.vigil, c.wake = resting, nil, momentOf(now.Add(rest))
+	c.phase, c.call = resting, nil
+	c.wakeAt(momentOf(now.Add(rest)))
 }
 
 // headersCame takes notice of good headers whose body is still to end.
@@ -111,7 +125,7 @@ func (c *canary) headersCame(now time.Time, call *watched, hold policy.Hold) {
 	case call != nil:
 		c.cameBack(now, call, true, true, hold)
 	case c.phase == watching:
-		c.vigil.heard = true // its end counts as the answer, but silence this is not
+		c.vigil().heard = true // its end counts as the answer, but silence this is not
 	}
 }
 
@@ -120,19 +134,19 @@ func (c *canary) admit(now, deadline time.Time, hold policy.Hold) (call *watched
 	if c.phase != watching {
 		return nil, false
 	}
-	return c.vigil.admit(now, deadline, hold)
+	return c.vigil().admit(now, deadline, hold)
 }
 
 // lost takes notice of a call that ended by its caller's deadline.
 func (c *canary) lost(r policy.Result) {
 	if c.phase == watching && r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout {
-		c.vigil.lost = true
+		c.vigil().lost = true
 	}
 }
 
 // reuses takes notice of a scout that goes over a connection from before.
 func (c *canary) reuses(now, since time.Time, most int) {
-	if v := c.vigil; !since.After(v.since) && int(v.nothing) < most {
+	if v := c.vigil(); !since.After(v.since) && int(v.nothing) < most {
 		v.trusted = false
 		v.next = earlier(v.next, now.Add(halved(c.shortened(holdStep), v.nothing)))
 		v.nothing++

@@ -12,7 +12,7 @@ type Change struct {
 	From, To            policy.State
 	At                  time.Time
 	Reason              policy.ChangeReason
-	Cause               policy.Cause    // of the failure that changed the state, if one did
+	Cause               policy.Cause    // of the failure that changed the state or, if it is restored, of the last
 	Failures, Successes int             // what the rule of the state From had in view
 	Due                 time.Time       // the earliest time of the next probe, if To is Open
 	Requests            int             // as Refusal.Requests, if To is Open
@@ -25,6 +25,7 @@ type Change struct {
 
 // change is the one place where a state changes.
 func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
+	m.remember()
 	at := now
 	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
 		at = m.since
@@ -43,6 +44,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.hints = hints{}
 	if to != policy.HalfOpen { // which a trial is, with the same doubts
 		m.connections = connections{stale: to == policy.Open && silent(r)}
+	}
+	if m.throttle.memory != nil {
+		m.changeThrottle(to, now, reason)
 	}
 	m.canary.stop()
 	if m.parts != nil {
@@ -85,7 +89,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	}
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
-	m.events.later(func() { m.events.observer.Changed(change) })
+	m.later(func() { m.observer.Changed(change) })
 }
 
 // because returns what there is to say of why the state changes.
@@ -94,12 +98,14 @@ func (m *machine) because(reason policy.ChangeReason, r policy.Result) (cause po
 	case r.Outcome == policy.Failure:
 		cause = r.Cause
 	case reason == policy.ChangeTripped: // by a call that succeeded, and too slowly
-		cause = policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		cause = slow(r).Cause
+	case reason == policy.ChangeRestored:
+		cause = m.failures.cause
 	}
 	var by any
 	switch reason {
 	case policy.ChangeTripped:
-		by = m.trip
+		by = m.seenTrip()
 	case policy.ChangeRecoveryFailed:
 		by = m.recover
 	}
@@ -117,7 +123,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
 		m.counts, m.failures, m.leases.hollow, m.parts = Counts{}, failures{}, 0, nil
 	}
-	m.trip.Start(now, m.failedProbes)
+	m.tripRule().Start(now, m.failedProbes)
 	m.trouble = nil
 }
 
@@ -143,7 +149,7 @@ func (m *machine) open(now time.Time, reason policy.ChangeReason, r policy.Resul
 func (m *machine) inView() (failures, successes int) {
 	switch m.state {
 	case policy.Closed:
-		return m.trip.Counts()
+		return m.seenTrip().Counts()
 	case policy.HalfOpen:
 		return m.recover.Counts()
 	}

@@ -41,39 +41,62 @@ func (c *Config) hold() policy.Hold {
 type Observer interface {
 	Changed(Change)
 	Refused(Refusal)
-	// WantsRefusals reports whether Refused does anything. It is called under a lock.
+	// WantsRefusals reports whether Refused does anything. It is called under a lock, and without.
 	WantsRefusals() bool
 }
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.
 //
-// The lock protocol: word, config and well are read without the lock and written with it, but for word's touched bit,
-// which is a hint. All else is under mu. Whoever releases mu publishes what has changed (publish), sets the timer that
-// the machine wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to
-// be, mu is released by quietly.
+// The lock protocol: word, config, well and standing are read without the lock and written with it, but for word's
+// touched bit, which is a hint, and what a Standing counts. All else is under mu, which is taken by lock: that takes
+// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the timer that the machine
+// wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to be, mu is
+// released by quietly.
 type Circuit struct {
-	word   atomic.Uint64
-	config atomic.Pointer[Config]
-	well   atomic.Int64 // machine.well, by began; 0 if none
+	word     atomic.Uint64
+	config   atomic.Pointer[Config]
+	well     atomic.Int64             // machine.well, by began; 0 if none
+	standing atomic.Pointer[Standing] // nil if there is something to decide about the next request
 
-	mu       sync.Mutex
-	machine  machine
-	events   events
-	timer    *time.Timer // nil if none was ever wanted
-	timerFor moment      // what it is set to; 0 if it is not
+	mu      sync.Mutex
+	machine machine
+	timer   *time.Timer // nil if it is not set
+	stepped bool        // there is no timer, and no clock (Stepped)
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
 func New(config *Config, observer Observer, newPeers func(peers.Machine) peers.Peers) *Circuit {
 	c := &Circuit{}
-	c.events.observer = observer
+	c.Init(config, observer, newPeers)
+	return c
+}
+
+// Init is New for a Circuit that is part of something else, and has not been used.
+func (c *Circuit) Init(config *Config, observer Observer, newPeers func(peers.Machine) peers.Peers) {
 	c.config.Store(config)
-	c.machine = machine{config: config, trip: config.Rules.Trip.NewTrip(), peers: peers.Alone{}, events: &c.events}
+	c.machine = machine{
+		config: config, innocent: config.Rules.Trip.NewTrip().Quiet(), observer: observer, past: &unharmed,
+	}
 	if newPeers != nil {
-		c.machine.peers = newPeers(&c.machine)
+		if have := newPeers(&c.machine); have != peers.Peers(peers.Alone{}) {
+			c.machine.remember()
+			c.machine.peers = have
+		}
 	}
 	c.word.Store(c.machine.word())
-	return c
+}
+
+// lock takes mu, and what was refused without it since.
+func (c *Circuit) lock() {
+	c.mu.Lock()
+	c.takeBack()
+}
+
+func (c *Circuit) takeBack() {
+	if s := c.standing.Load(); s != nil {
+		c.standing.Store(nil)
+		c.machine.takeBack(s)
+	}
 }
 
 // unlock releases mu.
@@ -86,7 +109,7 @@ func (c *Circuit) unlock() {
 	}()
 	c.settle()
 	settled = true
-	c.events.unlock(&c.mu)
+	c.machine.unlockAndTell(&c.mu)
 }
 
 // quietly is unlock for where nobody could bear with the observer: it is told by whoever is next.
@@ -101,23 +124,33 @@ func (c *Circuit) settle() {
 	if well := c.machine.well; c.well.Load() != int64(well) {
 		c.well.Store(int64(well))
 	}
-	if at := c.machine.canary.wake; at != c.timerFor {
-		c.timerFor = at
-		switch {
-		case c.timer == nil:
-			c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
-		case at == 0:
-			c.timer.Stop()
-		default:
-			c.timer.Reset(time.Until(at.time()))
-		}
+	if s := c.machine.stands(); s != nil {
+		c.standing.Store(s)
+	}
+	if c.machine.canary.moved {
+		c.machine.canary.moved = false
+		c.setTimer(c.machine.canary.wake)
+	}
+}
+
+// setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
+func (c *Circuit) setTimer(at moment) {
+	switch {
+	case c.stepped:
+	case at != 0 && c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
+	case at != 0:
+		c.timer.Reset(time.Until(at.time()))
+	case c.timer != nil:
+		c.timer.Stop()
+		c.timer = nil
 	}
 }
 
 // timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
 // observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	c.machine.wake(time.Now())
 }
@@ -126,31 +159,33 @@ func (c *Circuit) timeIsUp() {
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
-	if word&(stateBits|goneBit|watchBit|canaryBit|touchedBit|failingBit|partsBit) == uint64(policy.Closed)|touchedBit {
+	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
+	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
-	return c.acquireClosed(word)
+	return c.acquireClosed(word, time.Time{})
 }
 
-func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
+// acquireClosed reads the clock itself if now is zero and the time matters.
+func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 	if word&touchedBit == 0 {
 		c.word.Or(touchedBit)
 	}
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{circuit: c, generation: word >> generation}
-	if word&failingBit != 0 {
-		permit.marks |= timed
-	}
-	if word&partsBit != 0 {
-		permit.marks |= parted
+	permit := Permit{
+		circuit: c, generation: word >> generation,
+		timed: word&failingBit != 0, attended: word&(attendedBit|partsBit) != 0,
 	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
+		if now.IsZero() {
+			now = time.Now()
+		}
 		// Not the first call, so that a host that is called once has no timer.
-		c.mu.Lock()
+		c.lock()
 		defer c.unlock()
-		permit.watched = c.machine.takeCanary(time.Now(), permit.generation)
+		permit.watched = c.machine.takeCanary(now, permit.generation)
 	}
 	return permit, true
 }
@@ -158,14 +193,22 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 // Acquire gives a permit to a call that is good for a use, or says why not. Deadline is when its caller will be gone;
 // zero if never.
 func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, refusal Refusal) {
+	if r, refused := c.refuseAtOnce(momentOf(now)); refused {
+		return Permit{}, r.refusal(now)
+	}
 	c.mu.Lock()
+	if r, refused := c.refuseAtOnce(momentOf(now)); refused { // by who had the lock, and those behind need it no more
+		c.mu.Unlock()
+		return Permit{}, r.refusal(now)
+	}
+	c.takeBack()
 	decided, told := false, false
 	defer func() {
 		if told {
 			return
 		}
 		if decided { // an observer panicked, and nobody gets the permit
-			c.mu.Lock()
+			c.lock()
 		} // else a rule did
 		if permit.place != nil {
 			c.machine.free(permit.place)
@@ -184,7 +227,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 
 // Refuse counts a request that is refused for a reason that is not the circuit's.
 func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	c.machine.came(now)
 	return c.machine.refuse(now, reason)
@@ -192,7 +235,7 @@ func (c *Circuit) Refuse(now time.Time, reason policy.RefusalReason) Refusal {
 
 // Blame takes a failure that a call of this key found out while the circuit was another one.
 func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	return c.machine.blame(now, r)
 }
@@ -200,7 +243,7 @@ func (c *Circuit) Blame(now time.Time, r policy.Result) (opened bool) {
 // WithPeers calls f with the circuit's peers, under its lock, unless it was forgotten: they hear what others say, and
 // are asked what there is to say.
 func (c *Circuit) WithPeers(f func(peers.Peers)) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	if !c.machine.gone {
 		f(c.machine.peers)
@@ -221,13 +264,13 @@ func (c *Circuit) Known() bool { return c.word.Load()&knownBit != 0 }
 func (c *Circuit) Config() *Config { return c.config.Load() }
 
 // Hush keeps back what the observer would be told, until Tell. It is for a circuit that nobody else has yet.
-func (c *Circuit) Hush() { c.events.hushed, c.events.delivering = true, true }
+func (c *Circuit) Hush() { c.machine.hushed, c.machine.delivering = true, true }
 
 // Tell tells the observer what was kept back, and what an earlier one left over by a panic.
 func (c *Circuit) Tell() {
-	c.mu.Lock()
-	if c.events.hushed {
-		c.events.hushed, c.events.delivering = false, false
+	c.lock()
+	if c.machine.hushed {
+		c.machine.hushed, c.machine.delivering = false, false
 	}
 	c.unlock()
 }

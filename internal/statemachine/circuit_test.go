@@ -739,7 +739,7 @@ func (*told) WantsRefusals() bool { return true }
 
 // settleExpired settles the leases that have ended, as the next request or result does.
 func (c *Circuit) settleExpired(now time.Time) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	c.machine.expire(now)
 }

@@ -6,52 +6,48 @@ import "sync"
 // for it, but still counted; changes of state always are.
 const mostWaiting = 1024
 
-// events wait to be told, in order. They are under the circuit's mu, and what is told is told outside it.
-type events struct {
-	observer   Observer // nil if there is nobody to tell
-	waiting    []func()
-	delivering bool
-	hushed     bool // nobody is delivering, and nobody is to
-}
+// Events wait to be told, in order. They are under the circuit's mu, and what is told is told outside it.
 
-// later keeps an event for unlock to deliver.
-func (e *events) later(event func()) {
-	if e.observer != nil {
-		e.waiting = append(e.waiting, event)
+// later keeps an event for unlockAndTell.
+func (m *machine) later(event func()) {
+	if m.observer != nil {
+		m.remember()
+		m.waiting = append(m.waiting, event)
 	}
 }
 
-// wantsRefusals reports whether one more refusal is to be told.
-func (e *events) wantsRefusals() bool {
-	return e.observer != nil && len(e.waiting) < mostWaiting && e.observer.WantsRefusals()
-}
+// observed reports whether refusals are told to anybody. It needs no lock.
+func (m *machine) observed() bool { return m.observer != nil && m.observer.WantsRefusals() }
 
-// unlock releases mu, and delivers the events that wait unless another goroutine is at it.
-func (e *events) unlock(mu *sync.Mutex) {
-	if len(e.waiting) == 0 || e.delivering {
+// wantsRefusals reports whether one more refusal is to be told.
+func (m *machine) wantsRefusals() bool { return len(m.waiting) < mostWaiting && m.observed() }
+
+// unlockAndTell releases mu, and delivers the events that wait unless another goroutine is at it.
+func (m *machine) unlockAndTell(mu *sync.Mutex) {
+	if len(m.waiting) == 0 || m.delivering {
 		mu.Unlock()
 		return
 	}
-	e.delivering = true
-	for len(e.waiting) > 0 {
-		batch := e.waiting
-		e.waiting = nil
+	m.delivering = true
+	for len(m.waiting) > 0 {
+		batch := m.waiting
+		m.waiting = nil
 		mu.Unlock()
-		e.deliver(mu, batch)
+		m.deliver(mu, batch)
 	}
-	e.delivering = false
+	m.delivering = false
 	mu.Unlock()
 }
 
 // deliver tells a batch and returns with mu locked. If the observer panics, what is left of the batch goes back to wait
 // for the next unlock.
-func (e *events) deliver(mu *sync.Mutex, batch []func()) {
+func (m *machine) deliver(mu *sync.Mutex, batch []func()) {
 	done, completed := 0, false
 	defer func() {
 		mu.Lock()
 		if !completed {
-			e.waiting = append(batch[done:], e.waiting...)
-			e.delivering = false
+			m.waiting = append(batch[done:], m.waiting...)
+			m.delivering = false
 			mu.Unlock()
 		}
 	}()

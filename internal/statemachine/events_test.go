@@ -204,7 +204,7 @@ func TestASlowObserverHoldsUpNobodyAndMissesNoChange(t *testing.T) {
 		for i := range set {
 			c.Set(policy.State(i%3), epoch)
 		}
-		require.LessOrEqual(t, len(c.events.waiting), mostWaiting+set)
+		require.LessOrEqual(t, len(c.machine.waiting), mostWaiting+set)
 		close(goOn)
 		<-slow
 	})
@@ -224,7 +224,7 @@ func TestWithoutAnObserverNothingIsKept(t *testing.T) {
 	for range 10 {
 		c.Acquire(epoch, time.Time{}, ToProbe)
 	}
-	require.Empty(t, c.events.waiting)
+	require.Empty(t, c.machine.waiting)
 }
 
 // ways are the changes of state that a circuit makes by itself, and why.

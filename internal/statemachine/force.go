@@ -19,7 +19,7 @@ func (c *Circuit) Force(to policy.State, now time.Time) (gone bool) {
 }
 
 func (c *Circuit) byHand(to policy.State, now time.Time, reason policy.ChangeReason) (gone bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	m := &c.machine
 	if !m.gone && (!m.forced || reason == policy.ChangeForced && m.state != to) {
@@ -32,7 +32,7 @@ func (c *Circuit) byHand(to policy.State, now time.Time, reason policy.ChangeRea
 // Release gives a circuit that was forced back to its rules, in the state in which it is. One that is open is due for a
 // probe.
 func (c *Circuit) Release(now time.Time) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	if m := &c.machine; m.forced && !m.gone {
 		m.change(m.state, now, policy.ChangeReleased, policy.Result{})
@@ -41,7 +41,7 @@ func (c *Circuit) Release(now time.Time) {
 
 // Reset makes the circuit what it was when it was new, and reports whether it did: one that is forced stays as it is.
 func (c *Circuit) Reset(now time.Time) bool {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	m := &c.machine
 	if m.gone || m.forced {
@@ -54,7 +54,7 @@ func (c *Circuit) Reset(now time.Time) bool {
 
 // Hasten makes the next request a probe if the circuit is open.
 func (c *Circuit) Hasten() {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	c.machine.Hasten()
 }
@@ -63,7 +63,7 @@ func (c *Circuit) Hasten() {
 // recovery under way goes on by the rule that it began with. Observers are told nothing: the caller may hold a lock of
 // its own.
 func (c *Circuit) Configure(config *Config, now time.Time) {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	if !c.machine.gone && c.config.Load() != config {
 		c.config.Store(config)
@@ -73,13 +73,19 @@ func (c *Circuit) Configure(config *Config, now time.Time) {
 
 func (m *machine) configure(config *Config, now time.Time) {
 	m.config = config
-	m.trip = config.Rules.Trip.NewTrip()
-	m.trip.Start(now, math.MaxInt/2)
 	if m.parts != nil {
 		m.suspectNone()
 	}
-	if config.Part == nil {
+	if config.Part == nil && m.parts != nil {
 		m.parts = nil
+	}
+	trip := config.Rules.Trip.NewTrip()
+	if m.innocent = trip.Quiet(); m.trip != nil {
+		m.trip = trip
+		m.trip.Start(now, math.MaxInt/2)
+	}
+	if m.throttle != (throttle{}) {
+		m.throttle = throttle{}
 	}
 	if m.state == policy.Closed {
 		m.canary.stop()
@@ -97,26 +103,27 @@ func (m *machine) configure(config *Config, now time.Time) {
 // Restore opens a circuit that has changed nothing yet, as it was elsewhere: until due, in trouble since then; zero if
 // that is not known; and with what was Known of its upstream.
 func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	m := &c.machine
 	if m.generation > 0 || m.gone {
 		return false
 	}
+	m.remember()
 	if !since.IsZero() {
 		m.trouble = &trouble{since: since, real: true}
 	}
 	m.known = m.known || known
 	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
-	m.trouble.cause = m.failures.cause
 	return true
 }
 
 // Recall gives a circuit that has seen no failure and no change yet the samples of what failed elsewhere, the latest
 // first.
 func (c *Circuit) Recall(seen []policy.Sample) {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
+	c.machine.remember()
 	if f := &c.machine.failures; len(seen) > 0 && f.at.IsZero() && c.machine.generation == 0 {
 		kept := slices.Clone(seen[:min(len(seen), maxSamples)])
 		*f = failures{at: seen[0].At, cause: seen[0].Cause, samples: samples{kept: kept}}

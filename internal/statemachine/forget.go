@@ -25,7 +25,7 @@ func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 	if c.word.And(^uint64(touchedBit))&touchedBit != 0 {
 		return false
 	}
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly() // the caller may hold a lock of its own, and tells observers by Tell
 	word, m := c.word.Load(), &c.machine
 	if word&touchedBit != 0 || !mayBeSpared(word, spare) || m.parts != nil && len(m.parts.cut) > 0 {

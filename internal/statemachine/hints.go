@@ -69,7 +69,7 @@ func (c *canary) waited(call *watched, now time.Time, r policy.Result) (waited t
 	case r.Elapsed > 0:
 		return r.Elapsed, true
 	case c.phase == watching:
-		return now.Sub(c.vigil.since), false
+		return now.Sub(c.vigil().since), false
 	}
 	return 0, false
 }

@@ -60,6 +60,7 @@ type place struct {
 	reused   bool          // it goes over a connection that may be dead
 	expired  bool          // its lease ended before the call did, and it was settled then
 	opened   uint64        // machine.opened when it expired
+	slow     bool          // the call succeeded, and too slowly for a rule; set as it is given back, by who does that
 }
 
 func (l *leases) take(p *place) {
@@ -152,6 +153,7 @@ func (m *machine) weigh(now time.Time, part uint64) *place {
 	if m.state != policy.Closed || m.word()&(quietBit|partsBit) == quietBit || len(m.leases.places) >= maxWeighed {
 		return nil
 	}
+	m.remember()
 	p := &place{started: now, expiry: now.Add(bodyLease), weighed: true, headers: true, part: part}
 	if m.leases.hollow.after(now) {
 		p.expiry = now.Add(forEver) // until bytes come

@@ -16,10 +16,24 @@ type machine struct {
 	known      bool   // the upstream has answered a call, or somebody set the state by hand (Set)
 	gone       bool   // forgotten: no longer the circuit of its key
 	hastened   bool   // the next request is a probe, whatever the rule says
+	innocent   bool   // a success would change nothing in a memory of the trip rule that is new
+	delivering bool   // somebody is telling the observer
+	hushed     bool   // nobody is, and nobody is to
 	generation uint64 // how many times the state has changed
-	since      time.Time
 
-	trip         policy.Trip
+	canary canary
+	// when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
+	well     moment
+	observer Observer // nil if there is nobody to tell
+	*past             // unharmed, to be read and not written, until remember makes one
+}
+
+// past is what a machine remembers of bad times. It is apart, since most have seen none: it is made at the first call
+// that does not succeed, at the first change of state, and for a rule that wants to be told of successes.
+type past struct {
+	since time.Time // of the state; zero if it never changed
+
+	trip         policy.Trip    // nil if it was told of nothing yet
 	probe        policy.Probe   // nil before the first trip
 	recover      policy.Recover // nil before the first trip
 	recoverOf    *Config        // whose rule recover is of
@@ -30,14 +44,47 @@ type machine struct {
 	leases      leases
 	hints       hints
 	connections connections
-	canary      canary
-	// when a call is known to have gone well, by began; 0 if none has since the last failure or change of state
-	well     moment
-	failures failures
-	counts   Counts
-	parts    *parts // nil while none is in trouble, nor suspected to be
-	peers    peers.Peers
-	events   *events
+	throttle    throttle
+	failures    failures
+	counts      Counts
+	parts       *parts // nil while none is in trouble, nor suspected to be
+	peers       peers.Peers
+	waiting     []func() // to be told
+}
+
+// unharmed is the past of all machines that have none.
+var unharmed = past{peers: peers.Alone{}}
+
+// remember makes the past the machine's own, to be written.
+func (m *machine) remember() {
+	if m.past == &unharmed {
+		m.past = &past{peers: peers.Alone{}}
+	}
+}
+
+// tripRule returns what the trip rule remembers, which is made here.
+func (m *machine) tripRule() policy.Trip {
+	m.remember()
+	if m.trip == nil {
+		m.trip = m.config.Rules.Trip.NewTrip()
+	}
+	return m.trip
+}
+
+// seenTrip is tripRule for who only looks.
+func (m *machine) seenTrip() policy.Trip {
+	if m.trip == nil {
+		return m.config.Rules.Trip.NewTrip()
+	}
+	return m.trip
+}
+
+// quiet reports whether a success would change nothing, as far as this circuit knows.
+func (m *machine) quiet() bool {
+	if m.trip == nil {
+		return m.innocent && m.peers.Quiet() && m.hints.sum == 0
+	}
+	return m.trip.Quiet() && m.peers.Quiet() && m.hints.sum == 0
 }
 
 // trouble is what there is to say of a circuit that is not closed. It is apart, since most are.
@@ -113,11 +160,25 @@ func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
 	if m.forced {
 		hold = policy.Hold{}
 	}
-	watched, held := m.canary.admit(now, deadline, hold)
+	throttled, ok := m.passes(now, deadline)
+	if !ok {
+		return Permit{}, m.refuse(now, policy.RefusedThrottled)
+	}
+	call, held := m.canary.admit(now, deadline, hold)
 	if held {
+		throttled.withdraw()
 		return Permit{}, m.refuse(now, policy.RefusedHeld)
 	}
-	return Permit{watched: watched}, Refusal{}
+	if throttled.by != nil {
+		if call == nil {
+			call = m.takeCanary(now, m.generation) // they go on
+		}
+		if call == nil {
+			call = &watched{started: now}
+		}
+		call.throttled = throttled
+	}
+	return Permit{watched: call}, Refusal{}
 }
 
 func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
@@ -235,7 +296,18 @@ func (m *machine) came(now time.Time) {
 }
 
 func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
+	m.remember()
 	m.counts.Refusals++
+	r := m.refusal(now, reason)
+	if m.wantsRefusals() {
+		told := r // what the event keeps, so that without an observer nothing is kept
+		m.later(func() { m.observer.Refused(told) })
+	}
+	return r
+}
+
+// refusal is what there is to say of a request that is refused.
+func (m *machine) refusal(now time.Time, reason policy.RefusalReason) Refusal {
 	r := Refusal{
 		Reason: reason, State: m.state, At: now, Since: m.since, Due: now, Samples: m.failures.list(),
 	}
@@ -247,10 +319,6 @@ func (m *machine) refuse(now time.Time, reason policy.RefusalReason) Refusal {
 	}
 	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
 		r.SafeUntil = m.safeUntil()
-	}
-	if m.events.wantsRefusals() {
-		told := r // what the event keeps, so that without an observer nothing is kept
-		m.events.later(func() { m.events.observer.Refused(told) })
 	}
 	return r
 }

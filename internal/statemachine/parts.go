@@ -40,6 +40,7 @@ func (m *machine) outside(r policy.Result) bool {
 			return false
 		}
 		if p == nil {
+			m.remember()
 			p = new(parts)
 			m.parts = p
 		}
@@ -89,7 +90,7 @@ func (c *Circuit) Parted() bool { return c.word.Load()&partsBit != 0 }
 
 // TakeCut reports, once, that a part has been cut out, and why.
 func (c *Circuit) TakeCut(part uint64) (why string, ok bool) {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	p := c.machine.parts
 	at := p.find(part)
@@ -102,7 +103,7 @@ func (c *Circuit) TakeCut(part uint64) (why string, ok bool) {
 
 // Mended says that a part is not cut out any more.
 func (c *Circuit) Mended(part uint64) {
-	c.mu.Lock()
+	c.lock()
 	defer c.quietly()
 	m := &c.machine
 	if at := m.parts.find(part); at >= 0 {
@@ -113,13 +114,14 @@ func (c *Circuit) Mended(part uint64) {
 
 // TripPart opens a new circuit, which is that of a part: the circuit of the whole has tripped it by a result.
 func (c *Circuit) TripPart(now time.Time, r policy.Result, why string) {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
 	m := &c.machine
 	m.known = true
 	if m.forced || m.generation > 0 {
 		return
 	}
+	m.remember()
 	m.failed(now, r)
 	m.trip = &byContrast{why: why}
 	m.change(policy.Open, now, policy.ChangeTripped, r)

@@ -22,7 +22,7 @@ func (m *machine) Shortened(most time.Duration) time.Duration   { return m.canar
 func (m *machine) Lengthened(least time.Duration) time.Duration { return m.canary.lengthened(least) }
 
 func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
-	return m.trip, m.probe, m.recover
+	return m.seenTrip(), m.probe, m.recover
 }
 
 func (m *machine) Trip(now time.Time) {
@@ -37,4 +37,4 @@ func (m *machine) FailProbe(now time.Time) {
 
 func (m *machine) Hasten() { m.hastened = m.state == policy.Open }
 
-func (m *machine) Later(f func()) { m.events.later(f) }
+func (m *machine) Later(f func()) { m.later(f) }

@@ -12,21 +12,14 @@ type Permit struct {
 	generation uint64
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
-	marks      marks    // of a circuit that was closed
+	timed      bool     // the circuit has to know how long the call takes
+	attended   bool     // somebody looks at the call (Config.Attended), or at parts (Circuit.Parted)
 }
-
-// marks are what a call is looked at for.
-type marks uint8
-
-const (
-	timed  marks = 1 << iota // the circuit has to know how long the call takes
-	parted                   // Circuit.Parted
-)
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && p.marks&timed == 0
+	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed && !p.attended
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
@@ -39,10 +32,7 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 
 // Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
 // counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.marks&timed != 0 || p.watched != nil }
-
-// Attended reports whether the call is looked at from its start: it is Watched, or the circuit was Parted.
-func (p Permit) Attended() bool { return p.marks != 0 || p.watched != nil }
+func (p Permit) Watched() bool { return p.timed || p.watched != nil }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
@@ -66,24 +56,31 @@ func (p Permit) Stale() bool {
 
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
-	word := p.circuit.word.Load()
+	return p.watched == nil && p.place == nil && p.circuit.Quiet(p.generation)
+}
+
+// Quiet is Permit.Quiet of a permit of which only the generation was kept (Permit.Plain).
+func (c *Circuit) Quiet(of uint64) bool {
+	word := c.word.Load()
 	return word&(stateBits|quietBit|goneBit|watchBit|knownBit|partsBit) == uint64(policy.Closed)|quietBit|knownBit &&
-		word>>generation == p.generation && p.watched == nil && p.place == nil
+		word>>generation == of
 }
 
 // WantsHeaders reports whether Headers would do anything. It takes no lock.
 func (p Permit) WantsHeaders() bool {
-	if p.place != nil || p.watched != nil {
-		return true
-	}
-	word := p.circuit.word.Load()
+	return p.place != nil || p.watched != nil || p.circuit.WantsHeaders()
+}
+
+// WantsHeaders is that of a permit that is plain (Permit.Plain).
+func (c *Circuit) WantsHeaders() bool {
+	word := c.word.Load()
 	return word&(watchBit|partsBit) != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
 // settle the call, and the failure of a later Done counts as one more. Part is that of policy.Result.
 func (p *Permit) Headers(now time.Time, part uint64) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.headersCame(now, p, part)
 }
@@ -94,7 +91,7 @@ const BytesAfter = bodyLease
 // Bytes says that bytes of the body came, no less than BytesAfter after Headers. It returns in how long those that come
 // then are worth another call; 0 if none are.
 func (p *Permit) Bytes(now time.Time) (again time.Duration) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	return p.circuit.machine.bytesCame(now, p)
 }
@@ -104,14 +101,14 @@ func (p *Permit) Bytes(now time.Time) (again time.Duration) {
 // again while the call is out, if it starts anew, and with false for a new connection. Of other calls it takes no
 // notice.
 func (p Permit) Reused(now time.Time, reused bool, since time.Time, most int) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.reuses(now, &p, reused, since, most)
 }
 
 // Return gives the permit back as if it had not been asked for: no call was made with it.
 func (p Permit) Return(now time.Time) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	p.circuit.machine.returned(now, &p)
 }
@@ -123,6 +120,10 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, false)
 }
 
+// Slow reports, of a permit that was given back, whether its call was let through in trouble and succeeded too slowly
+// for a rule, which makes a failure of it. Only the goroutine that has given it back may ask.
+func (p Permit) Slow() bool { return p.place != nil && p.place.slow }
+
 // DoneAgain is Done for a call that says no more of the upstream than is known: it failed by an event by which another
 // has failed already, or its good headers are of long ago.
 func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
@@ -130,7 +131,7 @@ func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {
 }
 
 func (p *Permit) done(now time.Time, r policy.Result, again bool) (opened, gone bool) {
-	p.circuit.mu.Lock()
+	p.circuit.lock()
 	defer p.circuit.unlock()
 	if p.circuit.machine.gone {
 		return false, true

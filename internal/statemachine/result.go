@@ -11,9 +11,11 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 	m.answered(r)
 	switch r.Outcome {
 	case policy.Failure:
+		m.remember()
 		m.counts.Failures++
 		m.failed(now, r)
 	case policy.Ignored:
+		m.remember()
 		m.counts.Ignored++
 	}
 	if m.state == policy.Closed {
@@ -53,6 +55,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		m.canary.lost(r)
 	}
+	m.weighLoad(now, p.watched, r)
 	m.canary.cameBack(now, p.watched, heard, well, m.config.hold())
 	return m.record(now, r)
 }
@@ -70,6 +73,7 @@ func (m *machine) headersCame(now time.Time, p *Permit, part uint64) {
 	case p.generation != m.generation:
 	case place == nil:
 		m.wentWell(now)
+		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
 		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now, part)
 	case place.index >= 0 && !place.weighed:
@@ -117,6 +121,7 @@ func (m *machine) blame(now time.Time, r policy.Result) (opened bool) {
 		return false
 	}
 	m.answered(r)
+	m.remember()
 	m.counts.Failures++
 	m.failed(now, r)
 	return m.state == policy.Closed && m.record(now, r)
@@ -147,10 +152,17 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 	if r.Outcome == policy.Ignored || m.forced || m.outside(r) {
 		return false
 	}
+	if m.past == &unharmed && m.innocent && r.Outcome == policy.Success {
+		return false // which the rule need not know, since it would be quiet
+	}
+	m.remember()
 	if m.hints.failing = r.Outcome == policy.Failure; !m.hints.failing {
 		m.hints.sum = 0
 	}
-	if m.trip.Record(now, r) {
+	if m.tripRule().Record(now, r) {
+		if r.Outcome == policy.Success { // and took too long
+			m.failed(now, slow(r))
+		}
 		m.change(policy.Open, now, policy.ChangeTripped, r)
 		return true
 	}
@@ -171,8 +183,9 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 		m.hints.sum = 0
 	}
 	r = m.learn(now, p, r)
-	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	if judge, ok := m.seenTrip().(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
+		r, p.slow = slow(r), true
+		m.counts.Failures++
 		m.failed(now, r)
 	}
 	switch {
@@ -185,6 +198,12 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	m.probe.Fail(now, r, m.config.Random())
 	m.peers.ProbeFailed()
 	return false
+}
+
+// slow makes a failure of a success that a rule of the trip holds against the upstream.
+func slow(r policy.Result) policy.Result {
+	r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	return r
 }
 
 // learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery
@@ -202,6 +221,10 @@ func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result 
 
 // wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
 func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
+	if m.throttle.queued && m.shares() {
+		m.change(policy.Closed, now, policy.ChangeRecovered, r)
+		return false
+	}
 	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.Rules.Recover.AfterProbe() {
 		return false

@@ -42,6 +42,8 @@ func (s *samples) add(now time.Time, r policy.Result) {
 
 // list returns the samples, the latest first. It is not to be changed.
 func (s *samples) list() []policy.Sample {
-	s.given = true
+	if len(s.kept) > 0 {
+		s.given = true
+	}
 	return s.kept
 }

@@ -388,7 +388,7 @@ func TestAnAnswerOverANewConnectionEndsTheHold(t *testing.T) {
 func TestACallThroughAHoldForAQueueIsNoScout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fallenSilent(t)
-		c.machine.canary.vigil.heard = true
+		c.machine.canary.call.vigil.heard = true
 		require.False(t, ask(c).Scout())
 	})
 }

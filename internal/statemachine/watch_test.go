@@ -334,13 +334,13 @@ func TestACanaryOfHoldIsLateHalfAsLongAgainAsUsual(t *testing.T) {
 
 // watchOf is the canary as it is now. The timer's goroutine writes it.
 func watchOf(c *Circuit) canary {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	return c.machine.canary
 }
 
 func timerOf(c *Circuit) *time.Timer {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	return c.timer
 }
@@ -835,17 +835,17 @@ func TestHeadersWhileHoldWatchesCountOnce(t *testing.T) {
 		p := ask(c)
 		require.True(t, p.WantsHeaders())
 		ask(c)
-		ahead := func() int { w := watchOf(c); return w.vigil.ahead() }
+		ahead := func() int { w := watchOf(c); return w.vigil().ahead() }
 		require.Equal(t, 2, ahead())
 		time.Sleep(500 * ms)
 		canary.Headers(time.Now(), 0)
 		require.Equal(t, 2, ahead())
-		require.True(t, watchOf(c).vigil.heard)
+		require.True(t, watchOf(c).call.vigil.heard)
 		p.Headers(time.Now(), 0)
-		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).vigil.back})
+		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).call.vigil.back})
 		canary.Done(time.Now(), succeeded)
 		p.Done(time.Now(), succeeded)
-		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).vigil.back})
+		require.Equal(t, []int{1, 1}, []int{ahead(), watchOf(c).call.vigil.back})
 		require.Equal(t, watching, watchOf(c).phase, "none was in time")
 		quick := ask(c)
 		quick.Headers(time.Now(), 0)
@@ -866,7 +866,7 @@ func TestCallsOfBeforeTheWatchOfHoldAreNotCounted(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, watching, watchOf(c).phase)
 		ask(c)
-		ahead := func() int { w := watchOf(c); return w.vigil.ahead() }
+		ahead := func() int { w := watchOf(c); return w.vigil().ahead() }
 		require.Equal(t, 1, ahead())
 		early.Done(time.Now(), succeeded)
 		require.Equal(t, 1, ahead())

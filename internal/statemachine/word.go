@@ -5,16 +5,17 @@ import "github.com/fusebox-go/fusebox/policy"
 // The word is what can be known of a circuit without its lock: the generation, and below it these bits. All but
 // touchedBit are the machine's, as it was when the lock was last released.
 const (
-	stateBits  = 0b000000011 // a policy.State
-	quietBit   = 0b000000100 // closed, and a success would change nothing
-	touchedBit = 0b000001000 // used since the last Forget: a hint, which is written without the lock
-	goneBit    = 0b000010000 // forgotten: no longer the circuit of its key
-	canaryBit  = 0b000100000 // closed, and the next call is to be a canary
-	watchBit   = 0b001000000 // closed, and every call is counted, because a canary is late
-	knownBit   = 0b010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
-	failingBit = 0b100000000 // closed, and the last call that said something did not succeed
-	partsBit   = 1 << 9      // not forced, and parts of the upstream are in trouble, or suspected to be
-	generation = 10          // bits below the generation
+	stateBits   = 0b0000000011 // a policy.State
+	quietBit    = 0b0000000100 // closed, and a success would change nothing
+	touchedBit  = 0b0000001000 // used since the last Forget: a hint, which is written without the lock
+	goneBit     = 0b0000010000 // forgotten: no longer the circuit of its key
+	canaryBit   = 0b0000100000 // closed, and the next call is to be a canary
+	watchBit    = 0b0001000000 // closed, and every call is counted: a canary is late, or there is too much
+	knownBit    = 0b0010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
+	failingBit  = 0b0100000000 // closed, and the last call that said something did not succeed
+	attendedBit = 0b1000000000 // closed, and somebody looks at every call (Config.Attended)
+	partsBit    = 1 << 10      // not forced, and parts of the upstream are in trouble, or suspected to be
+	generation  = 11           // bits below the generation
 
 	generationMask = 1<<(64-generation) - 1
 )
@@ -34,6 +35,9 @@ func (m *machine) word() uint64 {
 	if m.state != policy.Closed {
 		return word
 	}
+	if m.config.Attended {
+		word |= attendedBit
+	}
 	if m.config.hold().Silence > 0 || m.config.Measured {
 		switch m.canary.phase {
 		case wanting:
@@ -42,8 +46,11 @@ func (m *machine) word() uint64 {
 			word |= watchBit
 		}
 	}
+	if m.throttle.memory != nil && m.counting() {
+		word |= watchBit
+	}
 	switch {
-	case m.trip.Quiet() && m.peers.Quiet() && m.hints.sum == 0:
+	case m.quiet():
 		word |= quietBit
 	case m.hints.failing:
 		word |= failingBit

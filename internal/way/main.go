@@ -39,10 +39,10 @@ type way struct {
 }
 
 var ways = []way{
-	{"healthy", 12, func(s *scene) { s.warm() }},
-	{"healthy-body", 24, func(s *scene) { s.body = "hello"; s.warm() }},
-	{"refused", 57, func(s *scene) { s.open(); s.call() }},
-	{"probe", 100, func(s *scene) { s.open(); time.Sleep(wait) }},
+	{"healthy", 9, func(s *scene) { s.warm() }},
+	{"healthy-body", 18, func(s *scene) { s.body = "hello"; s.warm() }},
+	{"refused", 36, func(s *scene) { s.open(); s.call() }},
+	{"probe", 123, func(s *scene) { s.open(); time.Sleep(wait) }},
 }
 
 // wait is longer than it takes until a circuit is due for its first probe.

@@ -1,0 +1,123 @@
+package statemachine
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+// whileLocked calls f while the test holds a circuit's lock, and so finds out whether it takes it: then it comes to no end.
+func whileLocked(t *testing.T, c *Circuit, f func()) {
+	c.mu.Lock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second): // on a real clock, and only if it fails
+		t.Error("it waits for the lock")
+	}
+	c.mu.Unlock()
+	<-ended
+}
+
+// standingCases are circuits that have nothing to decide.
+var standingCases = map[string]struct {
+	rules  policy.Rules
+	script []string
+	reason policy.RefusalReason
+}{
+	"open, before a probe is due":        {classic, []string{"set open"}, policy.RefusedOpen},
+	"open, a probe is out":               {probing, []string{"set open", "ask p"}, policy.RefusedOpen},
+	"open, before the next of Squares":   {squared, []string{"set open", "ask p", "fail p", "ask"}, policy.RefusedOpen},
+	"forced open":                        {classic, []string{"force open"}, policy.RefusedForced},
+	"half-open, a trial with all places": {classic, []string{"set half-open", "ask a", "ask b"}, policy.RefusedRamp},
+	"half-open, a ramp with all places": {
+		policy.Adaptive{}.Rules(), []string{"set half-open", "ask a", "ask b"}, policy.RefusedRamp,
+	},
+}
+
+// squared has a probe due at once, and the next with the sixth request.
+var squared = policy.Rules{
+	Trip: policy.Consecutive{Failures: 2}, Probe: policy.Squares{Wait: 1}, Recover: policy.Ramp{},
+}
+
+func TestARefusalThatDecidesNothingTakesNoLock(t *testing.T) {
+	for name, s := range standingCases {
+		t.Run(name, func(t *testing.T) {
+			c := &rig{
+				New(&Config{Rules: validated(s.rules), Random: func() float64 { return 0 }}, &deaf{}, nil), &told{}, map[string]Permit{},
+			}
+			at := time.Second
+			for _, operation := range s.script {
+				at++
+				c.do(at, operation)
+			}
+			before := lookAt(c, epoch.Add(at))
+			for range 3 {
+				whileLocked(t, c.Circuit, func() {
+					_, r := c.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+					require.Equal(t, s.reason, r.Reason)
+				})
+			}
+			after := lookAt(c, epoch.Add(at))
+			require.Equal(t, before.Counts.Refusals+3, after.Counts.Refusals, "and each is counted")
+			if before.Requests > 3 {
+				require.Equal(t, before.Requests-3, after.Requests, "and brings the next probe nearer")
+			}
+		})
+	}
+}
+
+func TestWhoIsToldOfRefusalsIsToldOfAll(t *testing.T) {
+	o := &told{}
+	c := New(&Config{Rules: classic, Random: func() float64 { return 0 }}, o, nil)
+	c.Set(policy.Open, epoch)
+	for range 10 {
+		c.Acquire(epoch, time.Time{}, ToProbe)
+	}
+	require.Len(t, o.refusals, 10)
+}
+
+// TestOfACrowdExactlyTheRightRequestIsTheProbe has many ask at once, again and again: of the requests since the trip, those
+// with the numbers of Squares go, and no other.
+func TestOfACrowdExactlyTheRightRequestIsTheProbe(t *testing.T) {
+	c := New(&Config{Rules: squared, Random: func() float64 { return 0 }}, &deaf{}, nil)
+	c.Set(policy.Open, epoch)
+	var came, clock atomic.Int64
+	const crowd, each = 16, 500
+	probes := 0
+	for number := 1; number*number-3 < crowd*each; {
+		var permit Permit
+		var got atomic.Int64
+		var out sync.WaitGroup
+		next := int64((number+1)*(number+1) - 3)
+		for range crowd {
+			out.Go(func() {
+				for came.Add(1) <= next {
+					now := epoch.Add(time.Second + time.Duration(clock.Add(1)))
+					if p, _ := c.Acquire(now, time.Time{}, ToProbe); p.Granted() {
+						got.Add(1)
+						permit = p
+					}
+				}
+			})
+		}
+		out.Wait()
+		came.Store(next)
+		require.EqualValues(t, 1, got.Load(), "of the %d requests there was one more probe", next)
+		require.EqualValues(t, next, lookAt(c, epoch).Counts.Refusals+lookAt(c, epoch).Counts.Probes)
+		permit.Done(epoch.Add(time.Second+time.Duration(clock.Add(1))), policy.Result{Outcome: policy.Failure, Cause: statusOf})
+		clock.Add(1000) // until it is due by time
+		probes++
+		number++
+	}
+	require.Greater(t, probes, 80)
+}
