@@ -196,8 +196,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
-// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429 is
-// no failure, but says that it is too much.
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429
+// is no failure, but says that it is too much.
 func fine(resp *http.Response) bool {
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired &&
 		resp.StatusCode != http.StatusTooManyRequests
