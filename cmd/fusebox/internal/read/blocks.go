@@ -51,6 +51,9 @@ type cutter struct {
 
 // fill fills a block. The last one has an error, io.EOF if all went well.
 func (c *cutter) fill(b *block) {
+	if cap(b.data) > 4*c.size { // of a line that was long
+		b.data = nil
+	}
 	b.data, b.err = append(b.data[:0], c.carry...), nil
 	c.carry = c.carry[:0]
 	for size := c.size; ; {

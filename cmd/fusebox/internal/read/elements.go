@@ -15,6 +15,7 @@ type elements struct {
 	full  int // how long paths are
 	in    []byte
 	out   []byte
+	given int // of out
 	err   error
 
 	stack   []container
@@ -39,19 +40,19 @@ func newElements(r io.Reader, paths [][]string) *elements {
 }
 
 func (e *elements) Read(p []byte) (int, error) {
-	for len(e.out) == 0 {
+	for e.given == len(e.out) {
 		if e.err != nil {
 			return 0, e.err
 		}
 		n, err := e.r.Read(e.in)
-		e.out = e.out[:0]
+		e.out, e.given = e.out[:0], 0
 		e.take(e.in[:n])
 		if e.err = err; err != nil && e.copying > 0 {
 			e.reset()
 		}
 	}
-	n := copy(p, e.out)
-	e.out = e.out[n:]
+	n := copy(p, e.out[e.given:])
+	e.given += n
 	return n, nil
 }
 
@@ -64,12 +65,13 @@ func (e *elements) reset() {
 }
 
 func (e *elements) take(b []byte) {
-	if cap(e.out) < len(b) {
-		e.out = make([]byte, 0, len(b)+4096)
-	}
 	for i := 0; i < len(b); {
 		if e.text {
 			i = e.inText(b, i)
+			continue
+		}
+		if e.copying > 0 {
+			i = e.element(b, i)
 			continue
 		}
 		if c := b[i]; !e.strange && len(e.stack) == 0 && c > ' ' && c != '{' && c != '[' && c != ',' {
@@ -90,14 +92,8 @@ func (e *elements) take(b []byte) {
 		switch c {
 		case '\n':
 			e.fresh = true
-			if e.copying > 0 {
-				e.out = append(e.out, ' ')
-			}
 			continue
 		case ' ', '\t', '\r':
-			if e.copying > 0 {
-				e.out = append(e.out, c)
-			}
 			continue
 		case '{', '[':
 			if e.fresh && e.ended && len(e.stack) > 0 {
@@ -105,29 +101,65 @@ func (e *elements) take(b []byte) {
 			}
 			e.open(c)
 		case '}', ']':
-			e.shut(c)
+			e.shut()
 		case '"':
 			top := len(e.stack) - 1
 			e.text, e.name = true, e.name[:0]
-			e.isName = e.copying == 0 && top >= 0 && e.stack[top].object && e.level < 0 && !e.ended
-			if e.copying > 0 {
-				e.out = append(e.out, c)
-			}
+			e.isName = top >= 0 && e.stack[top].object && e.level < 0 && !e.ended
+		case ':':
+			e.level = e.within()
+		case ',':
+			e.ended, e.level = false, -1
 		default:
-			switch c {
-			case ':':
-				e.level = e.within()
-			case ',':
-				e.ended, e.level = false, -1
-			default:
-				e.ended = true
-			}
-			if e.copying > 0 {
-				e.out = append(e.out, c)
-			}
+			e.ended = true
 		}
 		e.fresh = false
 	}
+}
+
+// element copies what comes of an element.
+func (e *elements) element(b []byte, i int) int {
+	start := i
+	for i < len(b) {
+		switch b[i] {
+		case '"':
+			end := quoted(b, i)
+			if end < 0 || bytes.IndexByte(b[i:end], '\n') >= 0 {
+				e.out = append(e.out, b[start:i+1]...)
+				e.text, e.isName = true, false
+				return i + 1
+			}
+			i = end
+			continue
+		case '{', '[':
+			e.copying++
+		case '}', ']':
+			if e.copying--; e.copying == 0 {
+				e.out = append(append(e.out, b[start:i+1]...), '\n')
+				e.shut()
+				return i + 1
+			}
+		case '\n':
+			e.out = append(append(e.out, b[start:i]...), ' ')
+			next := blanks(b, i)
+			if next < len(b) && (b[next] == '{' || b[next] == '[') && endsValue(b[:i]) {
+				e.reset()
+				e.fresh = true
+				return next
+			}
+			i, start = next, next
+			continue
+		}
+		i++
+	}
+	e.out = append(e.out, b[start:]...)
+	return i
+}
+
+// endsValue reports whether a value has ended where b does.
+func endsValue(b []byte) bool {
+	b = bytes.TrimRight(b, " \t\r")
+	return len(b) > 0 && bytes.IndexByte([]byte("{[,:"), b[len(b)-1]) < 0
 }
 
 // inText takes a string up to its end.
@@ -196,10 +228,7 @@ func (e *elements) open(c byte) {
 	case !e.stack[top].object:
 		level = e.stack[top].level
 	}
-	if e.copying > 0 {
-		e.copying++
-		e.out = append(e.out, c)
-	} else if c == '{' && level == e.full && (top < 0 || !e.stack[top].object) {
+	if c == '{' && level == e.full && (top < 0 || !e.stack[top].object) {
 		e.copying = 1
 		e.out = append(e.out, c)
 	}
@@ -212,15 +241,9 @@ func (e *elements) open(c byte) {
 	e.level, e.ended = -1, false
 }
 
-func (e *elements) shut(c byte) {
-	if len(e.stack) == 0 {
-		return
-	}
-	if e.stack = e.stack[:len(e.stack)-1]; e.copying > 0 {
-		e.out = append(e.out, c)
-		if e.copying--; e.copying == 0 {
-			e.out = append(e.out, '\n')
-		}
+func (e *elements) shut() {
+	if len(e.stack) > 0 {
+		e.stack = e.stack[:len(e.stack)-1]
 	}
 	e.level, e.ended = -1, true
 }

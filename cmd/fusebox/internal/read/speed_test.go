@@ -58,6 +58,10 @@ var shapes = []struct {
 		return fmt.Sprintf(`{"ClientAddr":"10.0.0.1:46608","ClientHost":"10.0.%d.%d","ClientPort":"46608","ClientUsername":"-","DownstreamContentSize":7,"DownstreamStatus":%d,"Duration":%d,"OriginContentSize":7,"OriginDuration":%d,"OriginStatus":%d,"Overhead":15974,"RequestAddr":"127.0.0.1:18280","RequestContentSize":0,"RequestCount":%d,"RequestHost":"app","RequestMethod":"GET","RequestPath":"/items/%d","RequestPort":"18280","RequestProtocol":"HTTP/1.1","RequestScheme":"http","RetryAttempts":0,"ServiceAddr":"10.1.0.%d:8080","ServiceName":"svc@file","ServiceURL":"http://10.1.0.1:8080","StartLocal":%q,"StartUTC":%q,"entryPointName":"web","level":"info","msg":"","time":%q}`,
 			i%7, i%250, status, took.Nanoseconds(), took.Nanoseconds(), status, i, i, i%4, start, start, at.Format(time.RFC3339))
 	}},
+	{"otlp", func(i int, at time.Time, took time.Duration, status int) string {
+		return fmt.Sprintf(`{"resourceSpans":[{"resource":{"attributes":[]},"scopeSpans":[{"scope":{"name":"otelhttp"},"spans":[{"traceId":"a7d1307627b47844e46c1c6ca8bb426c","spanId":"0e35cb6c6ae9080c","flags":257,"name":"HTTP GET","kind":3,"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"url.full","value":{"stringValue":"http://10.1.0.%d:8080/items/%d"}},{"key":"server.address","value":{"stringValue":"10.1.0.%d"}},{"key":"server.port","value":{"intValue":"8080"}},{"key":"network.protocol.version","value":{"stringValue":"1.1"}},{"key":"http.response.status_code","value":{"intValue":"%d"}}],"status":{}}]}]}]}`,
+			at.Add(-took).UnixNano(), at.UnixNano(), i%4, i, i%4, status)
+	}},
 }
 
 // linesOf are so many lines of 2000 calls a second, of which one in a hundred fails.
