@@ -153,7 +153,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		k.ended = k.now()
 	}
 	outcome, cause := k.judge(resp, err, nil)
-	lasts := outcome == policy.Success && k.lasts(resp)
+	away := cause.Status == http.StatusTooManyRequests && k.ending == nil // which its body adds nothing to
+	lasts := outcome == policy.Success && !away && k.lasts(resp)
 	if outcome == policy.Success && !lasts && k.ending != nil {
 		outcome, cause = k.judgeEnd(resp, false)
 	}
@@ -182,9 +183,11 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
-// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy.
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429 is
+// no failure, but says that it is too much.
 func fine(resp *http.Response) bool {
-	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired &&
+		resp.StatusCode != http.StatusTooManyRequests
 }
 
 // judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of
@@ -272,7 +275,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	switch {
 	case k.shadow:
 		k.c.also().shadowed.count(outcome)
-	case outcome != policy.Success || !k.permit.Quiet():
+	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
 	if k.c.Config().Timed && k.permit.Slow() {

@@ -36,8 +36,9 @@ type options struct {
 func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	fs := flag.NewFlagSet("decisions", handling)
 	var (
-		o       options
-		subject = fs.String("subject", "",
+		o        options
+		ablation = fs.Bool("ablation", false, "run Fusebox, and Fusebox without each of its rules that can be off")
+		subject  = fs.String("subject", "",
 			"run only subjects whose name matches this regular expression (the oracle always runs)")
 		scenario = fs.String("scenario", "", "run only scenarios whose name matches this regular expression")
 		fleets   = fs.Bool("fleets", false, "run the scenarios of many clients, and two more of that kind")
@@ -74,7 +75,11 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range subjects() {
+	all := subjects()
+	if *ablation {
+		all = ablations()
+	}
+	for i, s := range all {
 		if i == 0 || name.MatchString(s.name) {
 			o.table.subjects = append(o.table.subjects, s)
 		}

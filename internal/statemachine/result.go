@@ -55,6 +55,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		m.canary.lost(r)
 	}
+	m.weighLoad(now, p.watched, r)
 	m.canary.cameBack(now, p.watched, heard, well, m.config.hold())
 	return m.record(now, r)
 }
@@ -72,6 +73,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 	case p.generation != m.generation:
 	case place == nil:
 		m.wentWell(now)
+		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
 		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now)
 	case place.index >= 0 && !place.weighed:
@@ -219,6 +221,10 @@ func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result 
 
 // wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
 func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
+	if m.throttle.queued && m.shares() {
+		m.change(policy.Closed, now, policy.ChangeRecovered, r)
+		return false
+	}
 	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.Rules.Recover.AfterProbe() {
 		return false
