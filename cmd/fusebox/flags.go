@@ -45,7 +45,7 @@ Reading
 
 Deciding
   -policy P           one more policy, with its fields by their Go names; can be given again:
-                      'classic failures=5 openfor=30s', 'adaptive evidence=8 hold=off',
+                      'classic failures=5 openfor=30s', 'adaptive evidence=8 throttle=off',
                       'share percent=50 window=10s openfor=30s', 'slow slower=2s percent=50'
   -clients N          deal calls out to N circuits a key by who called, as N processes would have them (1)
   -timeout D          how long callers wait; by default what calls that timed out tell

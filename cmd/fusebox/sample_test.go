@@ -24,7 +24,7 @@ func TestTheLogOfAProxyComesNearToWhatItsClientsSaw(t *testing.T) {
 			"orders": "orders", "search": "search", "pay": "pay",
 		}},
 	} {
-		for _, text := range []string{"default", "adaptive hold=off", "classic failures=5 openfor=1s"} {
+		for _, text := range []string{"default", "adaptive throttle=off", "adaptive throttle=off hold=off", "classic failures=5 openfor=1s"} {
 			t.Run(proxy.name+" "+text, func(t *testing.T) {
 				p, err := rules.Parse(text)
 				if err != nil {
@@ -38,8 +38,13 @@ func TestTheLogOfAProxyComesNearToWhatItsClientsSaw(t *testing.T) {
 				}
 				a, b := log.Outcomes[0], seen.Outcomes[0]
 				t.Logf("log: price %d, gain %d; clients: price %d, gain %d", a.Price, a.Gain, b.Price, b.Gain)
+				// A throttle goes by the order of answers within a round trip, which a proxy's log hardly tells.
+				few := 5.0
+				if text == "default" {
+					few = 20
+				}
 				near := func(what string, a, b int64) {
-					if math.Abs(float64(a-b)) > max(5, 0.1*float64(b)) {
+					if math.Abs(float64(a-b)) > max(few, 0.1*float64(b)) {
 						t.Errorf("%s %d by the log, %d by what clients saw", what, a, b)
 					}
 				}

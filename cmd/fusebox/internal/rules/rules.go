@@ -47,7 +47,7 @@ var kinds = map[string]func() policy.Policy{
 
 // shorts are words for fields by which they are better known.
 var shorts = map[string]map[string]string{
-	"adaptive": {"evidence": "trip.threshold", "hold": "hold.off"},
+	"adaptive": {"evidence": "trip.threshold", "hold": "hold.off", "throttle": "throttle.off"},
 	"share":    {"openfor": "probe.for"},
 	"slow":     {"openfor": "probe.for"},
 }
@@ -71,10 +71,10 @@ func Parse(text string) (policy.Policy, error) {
 		name, value, given := strings.Cut(word, "=")
 		name = strings.ToLower(name)
 		if long, short := shorts[kind][name]; short {
-			if name == "hold" { // which is on or off
+			if name == "hold" || name == "throttle" { // which are on or off
 				value, given = map[string]string{"off": "true", "on": "false"}[value], value == "off" || value == "on"
 				if !given {
-					return nil, fmt.Errorf("policy %s: write hold=off, or leave it out", kind)
+					return nil, fmt.Errorf("policy %s: write %s=off, or leave it out", kind, name)
 				}
 			}
 			name = long
