@@ -52,9 +52,9 @@ func makeUpHosts(rt http.RoundTripper, hosts, times int) {
 }
 
 func TestAFloodOfMadeUpHostsForgetsNothingOfRealOnes(t *testing.T) {
-	bounds := []int{100, 16384}
+	bounds, madeUp := []int{100, 16384}, 8_000
 	if testing.Short() {
-		bounds = bounds[:1]
+		bounds, madeUp = bounds[:1], 2_000
 	}
 	for _, max := range bounds {
 		for _, times := range []int{1, 7} {
@@ -82,7 +82,7 @@ func TestAFloodOfMadeUpHostsForgetsNothingOfRealOnes(t *testing.T) {
 					require.True(t, ok)
 					before = append(before, c)
 				}
-				makeUpHosts(rt, max+8_000, times)
+				makeUpHosts(rt, max+madeUp, times)
 				for _, b := range before {
 					after, ok := rt.Circuit(b.Key)
 					require.True(t, ok, "%v is forgotten", b.Key)
@@ -117,14 +117,14 @@ func TestACircuitKeepsItsKeyAndNotTheURL(t *testing.T) {
 	rt := transport.New(answer(200, ""))
 	path := strings.Repeat("x", 1<<20)
 	before := testkit.LiveHeap()
-	for i := range 64 {
+	for i := range 16 {
 		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://host-%d.test/%s", i, path), nil)
 		require.NoError(t, err)
 		_, err = rt.RoundTrip(req)
 		require.NoError(t, err)
 	}
 	require.Less(t, testkit.LiveHeap()-before, int64(4<<20))
-	require.Len(t, rt.Circuits(), 64)
+	require.Len(t, rt.Circuits(), 16)
 }
 
 // No DNS name is longer than 253 bytes.

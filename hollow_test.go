@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -75,10 +76,14 @@ func (h *hollow) offer(t *testing.T, rt http.RoundTripper, every, deadline, leng
 }
 
 func TestGoodHeadersThatNothingComesAfterOpenTheCircuitWhateverCallersWait(t *testing.T) {
+	try := testkit.OneIn(10)
 	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{}, "classic": policy.Classic{}} {
 		for _, deadline := range []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second, 8 * time.Second, 25 * time.Second} {
 			for _, first := range []string{"", "a few bytes"} {
 				for _, every := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, time.Second} {
+					if !try() {
+						continue
+					}
 					synctest.Test(t, func(t *testing.T) {
 						h := &hollow{first: first}
 						rt := transport.New(h, transport.WithPolicy(p))
@@ -180,8 +185,12 @@ func TestQuietStreamsAreTakenUpAgainAfterAllOfThemWereCut(t *testing.T) {
 }
 
 func TestDownloadsThatStopOpenTheCircuitHoweverLateTheyDo(t *testing.T) {
+	try := testkit.OneIn(4)
 	for name, p := range map[string]policy.Policy{"adaptive": policy.Adaptive{}, "classic": policy.Classic{}} {
 		for _, after := range []time.Duration{400 * time.Millisecond, 1200 * time.Millisecond, 5 * time.Second, 20 * time.Second} {
+			if !try() {
+				continue
+			}
 			synctest.Test(t, func(t *testing.T) {
 				upstream := &stops{}
 				rt := transport.New(upstream, transport.WithPolicy(p))

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -154,7 +155,7 @@ func TestAnswersSlowerThanALeaseDoNotKeepACircuitOpen(t *testing.T) {
 		10 * time.Millisecond, 900 * time.Millisecond, 1100 * time.Millisecond, 3 * time.Second, 9 * time.Second, 12 * time.Second,
 		70 * time.Second, 5 * time.Minute,
 	}
-	cases := 0
+	try := testkit.OneIn(16)
 	for name, p := range leasedPolicies {
 		for _, gap := range []time.Duration{time.Second, 50 * time.Millisecond} {
 			for _, takes := range times {
@@ -163,7 +164,7 @@ func TestAnswersSlowerThanALeaseDoNotKeepACircuitOpen(t *testing.T) {
 						if takes > time.Minute && gap < time.Second {
 							continue // thousands of calls would be out at a time
 						}
-						if cases++; testing.Short() && cases%5 > 0 {
+						if !try() {
 							continue
 						}
 						t.Run(fmt.Sprint(name, " every ", gap, ", answers of ", takes, ", known ", learnt, ", silent ", silent), func(t *testing.T) {
@@ -264,12 +265,16 @@ func TestHeadersThatComeAfterTheLeaseAreAnAnswer(t *testing.T) {
 // A circuit that opens because calls are slow is not closed by slow ones.
 func TestWhatTripsBySlownessIsNotClosedBySlowSuccesses(t *testing.T) {
 	slow := policy.SlowShare{Slower: 2 * time.Second, Percent: 80}
+	try := testkit.OneIn(4)
 	for name, rules := range map[string]policy.Rules{
 		"trial":       {Trip: policy.AnyOf(policy.FailureShare{Percent: 50, Window: 10 * time.Second, Minimum: 20}, slow), Recover: policy.Trial{Probes: 3}},
 		"one probe":   {Trip: slow, Recover: policy.Trial{}},
 		"ramp":        {Trip: policy.AnyOf(policy.Evidence{}, slow), Recover: policy.Ramp{}},
 		"ramp, alone": {Trip: slow, Recover: policy.Ramp{}},
 	} {
+		if !try() {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rules.Probe = policy.OpenTime{For: 5 * time.Second, Factor: 2, Max: time.Minute}
@@ -375,9 +380,13 @@ func TestSlowCallsThatSucceedHoldNobody(t *testing.T) {
 // time that callers have; and after a minute if they say nothing.
 func TestHoldRefusesCallersOfAnUpstreamThatFellSilent(t *testing.T) {
 	const from = 10 * time.Second
+	try := testkit.OneIn(4)
 	for patience, after := range map[time.Duration]time.Duration{
 		2 * time.Second: time.Second, 4 * time.Second: 2 * time.Second, 10 * time.Second: 5 * time.Second, 0: time.Minute,
 	} {
+		if !try() {
+			continue
+		}
 		t.Run(patience.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTraffic(t)
@@ -401,8 +410,12 @@ func (tr *traffic) warmUp(rt http.RoundTripper) {
 
 func TestCallersWithoutTheTimeForAnAnswerSayLittleOfTheUpstream(t *testing.T) {
 	const takes = 50 * time.Millisecond
+	try := testkit.OneIn(4)
 	for name, p := range leasedPolicies {
 		for _, patience := range []time.Duration{time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond} {
+			if !try() {
+				continue
+			}
 			t.Run(fmt.Sprint(name, ", ", patience), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					tr := newTraffic(t)
@@ -462,9 +475,13 @@ func TestARecoveryDoesNotFailByCallersWithoutTheTime(t *testing.T) {
 }
 
 func TestCallersThatGiveUpAfterManyTimesTheUsualTimeAreEvidenceIfSmall(t *testing.T) {
+	try := testkit.OneIn(4)
 	for name, p := range leasedPolicies {
 		for _, gap := range []time.Duration{time.Second, 50 * time.Millisecond} {
 			for _, bears := range []time.Duration{3 * time.Second, 10 * time.Second} {
+				if !try() {
+					continue
+				}
 				t.Run(fmt.Sprint(name, ", one in ", gap, " for ", bears), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						tr := newTraffic(t)
@@ -712,10 +729,14 @@ func TestALookChangesNothingAndTellsNobody(t *testing.T) {
 
 // Answers of a second, and callers that have little more: nobody waits in vain, so it is no queue, whatever went before.
 func TestToHoldSteadyAnswersAreNoQueueWhileNobodyWaitsInVain(t *testing.T) {
+	try := testkit.OneIn(3)
 	for _, c := range []struct{ takes, patience, gap time.Duration }{
 		{time.Second, 1100 * time.Millisecond, 50 * time.Millisecond}, {2 * time.Second, 3 * time.Second, 10 * time.Millisecond},
 		{500 * time.Millisecond, 2 * time.Second, 5 * time.Millisecond},
 	} {
+		if !try() {
+			continue
+		}
 		t.Run(c.takes.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTraffic(t)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -106,6 +107,10 @@ func TestAnUpstreamThatEndsUploadsIsToBlame(t *testing.T) {
 func TestARequestThatCannotBeSentIsItsCallersFaultWhateverNetHTTPSaysOfTheConnection(t *testing.T) {
 	url := upstreamOf(t, func(conn *net.TCPConn) { io.Copy(io.Discard, conn) })
 	length := func(n int64) func(*http.Request) { return func(r *http.Request) { r.ContentLength = n } }
+	most := 100
+	if testkit.Brief() {
+		most = 20
+	}
 	for name, change := range map[string]func(*http.Request){
 		"a body shorter than its length": length(upload + 1),
 		"a body longer than its length":  length(upload - 1),
@@ -116,8 +121,8 @@ func TestARequestThatCannotBeSentIsItsCallersFaultWhateverNetHTTPSaysOfTheConnec
 	} {
 		for of, body := range uploadBodies {
 			t.Run(name+", body "+of, func(t *testing.T) {
-				calls, cause := uploads(t, url, 100, body, change)
-				require.Equal(t, 100, calls)
+				calls, cause := uploads(t, url, most, body, change)
+				require.Equal(t, most, calls)
 				require.Equal(t, policy.KindBadRequest, cause.Kind, "%v", cause)
 			})
 		}
@@ -127,10 +132,14 @@ func TestARequestThatCannotBeSentIsItsCallersFaultWhateverNetHTTPSaysOfTheConnec
 func TestAnUpstreamThatIsWellGetsItsUploads(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
 	defer server.Close()
+	most := 40
+	if testkit.Brief() {
+		most = 10
+	}
 	for of, body := range uploadBodies {
 		t.Run(of, func(t *testing.T) {
-			calls, cause := uploads(t, server.URL, 40, body, asMade)
-			require.Equal(t, 40, calls)
+			calls, cause := uploads(t, server.URL, most, body, asMade)
+			require.Equal(t, most, calls)
 			require.Zero(t, cause)
 		})
 	}
@@ -154,12 +163,16 @@ func (c *patient) Write(p []byte) (int, error) {
 // A proxy that takes no more than so much says so and closes the connection. What is sent meanwhile resets it, and the rest of the
 // answer is lost.
 func TestUploadsBeyondALimitAreTheirCallersFault(t *testing.T) {
+	try := testkit.OneIn(4)
 	for _, status := range []string{"413 Content Too Large", "400 Bad Request", "401 Unauthorized"} {
 		for name, ends := range map[string]func(*net.TCPConn){
 			"closes": func(*net.TCPConn) {},
 			"resets": func(conn *net.TCPConn) { conn.SetLinger(0) },
 		} {
 			for of, body := range uploadBodies {
+				if !try() {
+					continue
+				}
 				t.Run(name+" after "+status+", body "+of, func(t *testing.T) {
 					var answered atomic.Value // the channel of the call that is under way
 					answered.Store(make(chan struct{}))

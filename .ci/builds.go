@@ -13,6 +13,7 @@ import (
 	"go/token"
 	"go/types"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,15 +25,17 @@ type listed struct {
 	ImportPath, Dir string
 	GoFiles         []string
 	ImportMap       map[string]string
+	Standard        bool // it is of Go's own library
 	DepOnly         bool // it belongs to others, and only what it declares is looked at
 	Error           *struct{ Err string }
 }
 
 func main() {
 	failed := false
-	for _, module := range os.Args[2:] {
-		for system := range strings.SplitSeq(os.Args[1], ",") {
-			for _, err := range check(module, system) {
+	for system := range strings.SplitSeq(os.Args[1], ",") {
+		library := map[string]*types.Package{"unsafe": types.Unsafe} // the same for all modules
+		for _, module := range os.Args[2:] {
+			for _, err := range check(module, system, library) {
 				fmt.Printf("%s for %s: %v\n", module, system, err)
 				failed = true
 			}
@@ -43,10 +46,10 @@ func main() {
 	}
 }
 
-func check(module, system string) (errs []error) {
+func check(module, system string, library map[string]*types.Package) (errs []error) {
 	goos, goarch, _ := strings.Cut(system, "/")
 	list := exec.Command(
-		"go", "list", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,DepOnly,Error", "./...",
+		"go", "list", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,Standard,DepOnly,Error", "./...",
 	)
 	list.Dir, list.Stderr = module, os.Stderr
 	list.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
@@ -54,7 +57,7 @@ func check(module, system string) (errs []error) {
 	if err != nil {
 		return []error{err}
 	}
-	checked := map[string]*types.Package{"unsafe": types.Unsafe}
+	checked := maps.Clone(library)
 	files := token.NewFileSet()
 	for packages := json.NewDecoder(strings.NewReader(string(out))); ; { // what a package imports is listed before it
 		var p listed
@@ -63,7 +66,7 @@ func check(module, system string) (errs []error) {
 		} else if err != nil {
 			return append(errs, err)
 		}
-		if strings.HasSuffix(p.ImportPath, ".test") || p.ImportPath == "unsafe" {
+		if strings.HasSuffix(p.ImportPath, ".test") || library[p.ImportPath] != nil {
 			continue // the first is made by go test
 		}
 		if p.Error != nil {
@@ -96,6 +99,9 @@ func check(module, system string) (errs []error) {
 		}
 		path, _, _ := strings.Cut(p.ImportPath, " ")
 		checked[p.ImportPath], _ = config.Check(path, files, parsed, nil)
+		if p.Standard {
+			library[p.ImportPath] = checked[p.ImportPath]
+		}
 	}
 }
 

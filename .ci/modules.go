@@ -31,7 +31,7 @@ import (
 const root = "github.com/fusebox-go/fusebox"
 
 // public are the folders of the modules that users import. The others are tests, benchmarks and examples.
-var public = []string{".", "fleet/fleetredis", "otel", "prometheus"}
+var public = []string{".", "cmd/fusebox", "fleet/fleetredis", "fuseboxotel", "fuseboxprom"}
 
 func main() {
 	log.SetFlags(0)

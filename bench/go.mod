@@ -14,6 +14,7 @@ require (
 	github.com/fusebox-go/fusebox v0.0.0-00010101000000-000000000000
 	github.com/fusebox-go/fusebox/fuseboxprom v0.0.0-00010101000000-000000000000
 	github.com/go-kratos/aegis v0.2.0
+	github.com/platinummonkey/go-concurrency-limits v0.8.0
 	github.com/rubyist/circuitbreaker v2.2.1+incompatible
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/streadway/handy v0.0.0-20200128134331-0f66f006fb2e

@@ -23,7 +23,8 @@ type Action struct {
 	Pattern string    `json:"pattern"` // of keys, as transport.Transport.Force has it
 	Matched int       `json:"matched"` // circuits; 0 unless it is done
 	User    string    `json:"user,omitempty"`
-	Remote  string    `json:"remote"` // address of the connection, which is a proxy's if there is one
+	Remote  string    `json:"remote"`        // address of the connection, which is a proxy's if there is one
+	Why     string    `json:"why,omitempty"` // it was given up, in at most 512 bytes
 }
 
 // The stages of an Action.
@@ -49,6 +50,7 @@ func LogActions(logger *slog.Logger) func(Action) {
 			text += ", asked for"
 		case GivenUp:
 			level, text = slog.LevelWarn, text+", given up"
+			attrs = append(attrs, slog.String("why", a.Why))
 		case BrokenOff:
 			level, text = slog.LevelError, text+", broken off"
 		default:
@@ -68,6 +70,7 @@ const (
 	mostAsked   = 64 << 10 // bytes
 	mostPattern = 8 << 10  // bytes, as transport.Transport.Force has it
 	mostWho     = 256      // bytes of a user or an address
+	mostWhy     = 512      // bytes of an error
 )
 
 // act does what a POST of {"do": "open", "pattern": "https://example.com"} asks for, and answers with the Action.
@@ -138,7 +141,7 @@ func (d *Dashboard) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	case a.Stage != Done:
-		http.Error(w, "not done: the request was over before", http.StatusServiceUnavailable)
+		http.Error(w, "not done: "+a.Why, http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -156,11 +159,11 @@ func (d *Dashboard) perform(ctx context.Context, a Action, do func(pattern strin
 		d.tell(a)
 	}()
 	if ctx.Err() != nil { // whoever asked may have been told that nothing came of it
-		a.Stage = GivenUp
+		a.Stage, a.Why = GivenUp, "the request was over before"
 		return a, nil
 	}
 	if a.Matched, err = do(a.Pattern); err != nil {
-		a.Stage = GivenUp
+		a.Stage, a.Why = GivenUp, visible.Short(err.Error(), mostWhy)
 		return a, err
 	}
 	a.Stage = Done

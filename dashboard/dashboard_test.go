@@ -254,7 +254,11 @@ func TestAllAtOnce(t *testing.T) {
 		return http.StatusOK
 	}), transport.WithMaxCircuits(20))
 	board := dashboard.Handler(breaker, dashboard.AllowActions(func(*http.Request) bool { return true }))
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	length := 1500 * time.Millisecond
+	if testing.Short() {
+		length /= 5
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range 4 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/dashboard"
 	"github.com/fusebox-go/fusebox/policy"
+	"github.com/fusebox-go/fusebox/transport"
 )
 
 func TestStreamTellsAllAndThenWhatChanges(t *testing.T) {
@@ -39,6 +40,25 @@ func TestStreamTellsAllAndThenWhatChanges(t *testing.T) {
 	for e = s.next(); e.Head == nil; e = s.next() {
 	}
 	assert.Equal(t, "http://c*", e.Head.Overrides[0].Pattern)
+	s.close()
+}
+
+func TestOtherSettingsAreSentThoughNothingElseHasChanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.circuits("a.test")
+	s := w.watch()
+	rows, _ := s.start()
+	for _, r := range rows {
+		assert.Equal(t, "policy.Classic", r.Circuit.Policy)
+		assert.Empty(t, r.Circuit.Own)
+	}
+	w.breaker.SetSettingsFor(func(transport.Key) transport.Settings {
+		return transport.Settings{Refusal: transport.RPCUnavailable}
+	})
+	assert.Equal(t, []string{"refusal"}, s.change().Rows[0].Circuit.Own)
+	w.breaker.SetPolicy(policy.Classic{Failures: 3, OpenFor: time.Hour}.Rules()) // the same by another name
+	assert.Equal(t, "policy.Rules", s.change().Rows[0].Circuit.Policy)
 	s.close()
 }
 
@@ -182,7 +202,7 @@ func TestTimeoutsOfTheServerDoNotEndTheStream(t *testing.T) {
 			w.board.SetPatience(200 * time.Millisecond)
 			w.call(1)
 			server := httptest.NewUnstartedServer(w.board)
-			server.Config.WriteTimeout, server.Config.ReadTimeout = 300*time.Millisecond, 300*time.Millisecond
+			server.Config.WriteTimeout, server.Config.ReadTimeout = time.Second, time.Second
 			start(server)
 			plain := w.server
 			defer func() {

@@ -1,7 +1,9 @@
 package dashboard_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,7 +17,12 @@ import (
 
 func TestWhatCannotBeForcedIsAnErrorAndGivenUp(t *testing.T) {
 	var told []string
-	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }), dashboard.WithActionLog(func(a dashboard.Action) { told = append(told, a.Stage) }))
+	var text bytes.Buffer
+	log := dashboard.LogActions(slog.New(slog.NewTextHandler(&text, nil)))
+	w := newWorld(t, dashboard.AllowActions(func(*http.Request) bool { return true }), dashboard.WithActionLog(func(a dashboard.Action) {
+		told = append(told, a.Stage)
+		log(a)
+	}))
 	w.circuits("a.test")
 	act := func(do, pattern string) (status int, answer string) {
 		status, answer, _ = w.do(http.MethodPost, "action", `{"do":"`+do+`","pattern":"`+pattern+`"}`, "Content-Type", asJSON)
@@ -38,6 +45,9 @@ func TestWhatCannotBeForcedIsAnErrorAndGivenUp(t *testing.T) {
 	assert.Equal(t, "fusebox: no more than 1024 patterns can be forced; release some\n", answer)
 	assert.Equal(t, []string{dashboard.Asked, dashboard.GivenUp}, told)
 	assert.Len(t, w.api().Recent, 1)
+	const why = "fusebox: no more than 1024 patterns can be forced; release some"
+	assert.Equal(t, why, w.api().Recent[0].Why)
+	assert.Contains(t, text.String(), `msg="circuits by hand, given up" do=open pattern=* why="`+why+`"`)
 
 	status, _ = act("reset", strings.Repeat("*", 8192))
 	assert.Equal(t, http.StatusOK, status)

@@ -83,25 +83,24 @@ func TestSeriesAreBoundedAndLeaveRoomForTrouble(t *testing.T) {
 }
 
 func TestSeriesOfRealUpstreamsTakeTheRoomOfMadeUpOnes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &store{kept: func() map[transport.Key]bool { return nil }}
-		for i := range 2 * mostSeries {
-			s.ended(transport.CallEnd{Key: keyOf(i), Outcome: policy.Failure})
-		}
-		require.EqualValues(t, mostSeries, s.n.Load())
-		s.ended(transport.CallEnd{Key: keyOf(0), Outcome: policy.Success, Known: true}) // it was real
-		real := func(i int) transport.Key { return keyOf(100_000 + i) }
-		for i := range mostSeries + 100 {
-			s.ended(transport.CallEnd{Key: real(i), Outcome: policy.Success, Known: true})
-		}
-		require.EqualValues(t, mostSeries, s.n.Load())
-		for _, k := range []transport.Key{keyOf(0), real(0), real(mostSeries - 2)} {
-			_, ok := s.all.Load(k)
-			require.True(t, ok, "%v", k)
-		}
-		_, ok := s.all.Load(real(mostSeries - 1))
-		require.False(t, ok, "there is nobody left to make room")
-	})
+	const most = 1000
+	var s store
+	for i := range 2 * most {
+		s.of(keyOf(i), false, 0, most)
+	}
+	require.EqualValues(t, most, s.n.Load())
+	s.of(keyOf(0), true, 0, most) // it was real
+	real := func(i int) transport.Key { return keyOf(100_000 + i) }
+	for i := range most + 100 {
+		s.of(real(i), true, 0, most)
+	}
+	require.EqualValues(t, most, s.n.Load())
+	for _, k := range []transport.Key{keyOf(0), real(0), real(most - 2)} {
+		_, ok := s.all.Load(k)
+		require.True(t, ok, "%v", k)
+	}
+	_, ok := s.all.Load(real(most - 1))
+	require.False(t, ok, "there is nobody left to make room")
 }
 
 func TestWatchingNobodyKeepsNoTable(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fusebox-go/fusebox/internal/tally"
@@ -88,7 +89,7 @@ type factsMark struct {
 	failures, successes, evidence, trip, inFlight, limit int
 	nextProbe, probeLatest, safeUntil                    time.Time
 	forced                                               bool
-	forcedBy                                             string
+	forcedBy, policy, own                                string
 	reason                                               policy.RefusalReason
 }
 
@@ -187,7 +188,7 @@ func (r *row) update(c transport.Snapshot, s *store) {
 			trips:  c.Trips, failures: c.Failures, successes: c.Successes, evidence: c.Evidence, trip: c.Trip,
 			inFlight: c.InFlight,
 			limit:    c.Limit, nextProbe: c.NextProbe, probeLatest: c.ProbeLatest, safeUntil: c.SafeProbeUntil,
-			forced: c.Forced, forcedBy: c.ForcedBy,
+			forced: c.Forced, forcedBy: c.ForcedBy, policy: c.Policy, own: strings.Join(c.Own, " "),
 		},
 		asked:   askedMark{at: c.Asked, refusals: c.Refusals, requests: c.ProbeRequests},
 		samples: samplesMark{n: len(c.Samples)},

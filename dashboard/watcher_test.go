@@ -12,13 +12,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
 // Refusals of thousands of circuits are told in few bytes, and what is more than a number at once all the same.
 func TestWhatManyRefusalsCostAWatcher(t *testing.T) {
-	const circuits, seconds = 2000, 10
+	circuits, seconds := 2000, 10
+	if testkit.Brief() {
+		circuits = 400
+	}
 	synctest.Test(t, func(t *testing.T) {
 		breaker := transport.New(good{&http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}}, transport.WithoutLocalTrouble())
 		d := Handler(breaker)
@@ -61,7 +65,7 @@ func TestWhatManyRefusalsCostAWatcher(t *testing.T) {
 			later += len(look())
 		}
 		t.Logf("%d KB at first, then %d KB a second", first>>10, later/seconds>>10)
-		require.Less(t, later/seconds, 500<<10)
+		require.Less(t, later/seconds, circuits*256)
 		breaker.Force(breaker.Circuits()[0].Key.Pattern(), policy.Closed)
 		pass(time.Second)
 		require.Contains(t, look(), `"state":"closed","forced":true`, "a change of state is told at once")

@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -104,7 +105,9 @@ type circuit struct {
 	ForcedBy       string `json:"forced_by"`
 	Cause          string
 	RefusedBecause string `json:"refused_because"`
-	FailedCalls    int    `json:"failed_calls"`
+	Policy         string
+	Own            []string
+	FailedCalls    int `json:"failed_calls"`
 	Refusals       int
 	Samples        []struct {
 		Cause string
@@ -182,16 +185,20 @@ type stream struct {
 	t    *testing.T
 	resp *http.Response
 	in   *bufio.Reader
+	end  func()
 }
 
 func (w *world) watch() *stream {
 	w.t.Helper()
-	resp, err := w.server.Client().Get(w.url + "events")
+	ctx, end := context.WithCancel(w.t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"events", nil)
+	require.NoError(w.t, err)
+	resp, err := w.server.Client().Do(req)
 	require.NoError(w.t, err)
 	require.Equal(w.t, http.StatusOK, resp.StatusCode)
 	require.Equal(w.t, "text/event-stream", resp.Header.Get("Content-Type"))
 	w.t.Cleanup(func() { resp.Body.Close() })
-	return &stream{t: w.t, resp: resp, in: bufio.NewReader(resp.Body)}
+	return &stream{t: w.t, resp: resp, in: bufio.NewReader(resp.Body), end: end}
 }
 
 func (s *stream) next() (e event) {
@@ -210,6 +217,7 @@ func (s *stream) next() (e event) {
 // change reads up to an event that has rows.
 func (s *stream) change() event {
 	s.t.Helper()
+	defer time.AfterFunc(patience, s.end).Stop() // to close the body would wait for the read
 	for {
 		if e := s.next(); e.Rows != nil {
 			return e

@@ -30,7 +30,7 @@ const scope = "github.com/fusebox-go/fusebox/fuseboxotel"
 const (
 	KeyState     = attribute.Key("fusebox.circuit.state")    // closed, open or half-open; of a transition the new one
 	KeyFrom      = attribute.Key("fusebox.circuit.previous") // the state before a transition
-	KeyReason    = attribute.Key("fusebox.reason")           // of a transition or a refusal
+	KeyReason    = attribute.Key("fusebox.reason")           // of a transition, a refusal, or a judged failure
 	KeyOutcome   = attribute.Key("fusebox.outcome")          // success, failure or ignored
 	KeyDetail    = attribute.Key("fusebox.detail")           // transport.Key.Detail, if it is not empty
 	KeyRefused   = attribute.Key("fusebox.refused")          // true on the span of a request that was refused
@@ -75,6 +75,10 @@ func WithMaxKeys(n int) Option {
 // a key that nothing ever happened to, or nothing for an hour, gives its place to one whose circuit opens, and one
 // whose upstream has never answered (transport.Snapshot.Known) to one whose upstream has; it starts at zero if it comes
 // back. What circuits did that the Transport has forgotten stays counted.
+//
+// The fusebox.reason of a failure is what a classifier said of it (policy.Call.Reason), at most 64 bytes on one line,
+// or the status of which it made a failure without a word, such as "status 429"; otherwise it is not there. The first
+// eight of each key are told apart; all others are counted under "other".
 func Observe(t *transport.Transport, opts ...Option) (stop func() error, err error) {
 	if t == nil {
 		panic("fusebox/fuseboxotel: Observe got a nil Transport; write the one that transport.New returned")
@@ -167,7 +171,8 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 		tally.Transitions: counter("fusebox.circuit.transitions", "{transition}", "Changes of state."),
 		tally.Refusals:    counter("fusebox.refusals", "{request}", "Requests that were refused."),
 		tally.Failures: counter(
-			"fusebox.failures", "{request}", "Calls that failed, by the class of their cause.",
+			"fusebox.failures", "{request}",
+			"Calls that failed, by the class of their cause, and by the reason that a classifier gave.",
 		),
 		tally.Probes: counter(
 			"fusebox.probes", "{request}", "Calls that decided about an open or half-open circuit.",
@@ -254,7 +259,10 @@ func seriesAttributes(s tally.Series) []attribute.KeyValue {
 	case tally.Refusals, tally.ShadowRefusals:
 		return []attribute.KeyValue{KeyReason.String(s.A)}
 	case tally.Failures:
-		return []attribute.KeyValue{semconv.ErrorTypeKey.String(s.A)}
+		if s.B == "" {
+			return []attribute.KeyValue{semconv.ErrorTypeKey.String(s.A)}
+		}
+		return []attribute.KeyValue{semconv.ErrorTypeKey.String(s.A), KeyReason.String(s.B)}
 	}
 	return []attribute.KeyValue{KeyOutcome.String(s.A)}
 }

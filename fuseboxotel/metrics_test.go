@@ -262,6 +262,34 @@ func TestKeysBeyondTheBoundAreCountedTogether(t *testing.T) {
 	})
 }
 
+func TestAClassifiersReasonIsAnAttributeAndAFloodOfThemIsAFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, []transport.Option{
+			transport.WithPolicy(policy.Classic{Failures: 1 << 30}),
+			transport.WithClassifier(func(c *policy.Call) policy.Outcome {
+				c.Reason = strings.TrimPrefix(c.Request.URL.Path, "/")
+				return policy.Failure
+			}),
+		})
+		s.call("http://shop.test/out-of-stock")
+		s.call("http://shop.test/")
+		for i := range 1000 {
+			s.call(fmt.Sprintf("http://shop.test/made-up-%d", i))
+		}
+		const judged, shop = "fusebox.failures error.type=judged,", "server.address=shop.test,server.port=80,url.scheme=http"
+		got, series := s.collect(), 0
+		for name := range got {
+			if strings.HasPrefix(name, "fusebox.failures") {
+				series++
+			}
+		}
+		require.Equal(t, 8+1, series)
+		require.Equal(t, 1.0, got[judged+"fusebox.reason=out-of-stock,"+shop])
+		require.Equal(t, 1000.0-6, got[judged+"fusebox.reason=other,"+shop])
+		require.Equal(t, 1.0, got[judged+"fusebox.reason=status 204,"+shop], "judged without a word")
+	})
+}
+
 func TestStopEndsTheObserving(t *testing.T) {
 	s := newSite(t, nil)
 	s.trip("sick.test")

@@ -26,12 +26,13 @@ func TestFailuresHaveTheClassOfWhatHappened(t *testing.T) {
 	}
 	release := make(chan struct{})
 	for _, c := range []struct {
-		class string
+		class, reason string
+
 		serve func(*testing.T) (url string)
 		opts  []transport.Option
 	}{
 		{class: "5xx", serve: plain(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })},
-		{class: "judged", serve: plain(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }),
+		{class: "judged", reason: "status 429", serve: plain(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }),
 			opts: []transport.Option{transport.WithClassifier(policy.OnStatus(policy.Failure, http.StatusTooManyRequests))}},
 		{class: "refused", serve: func(t *testing.T) string {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,7 +82,7 @@ func TestFailuresHaveTheClassOfWhatHappened(t *testing.T) {
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 			}
-			require.Equal(t, 1.0, s.scrape()[`failures_total{class="`+c.class+`",key="`+url+`"}`])
+			require.Equal(t, 1.0, s.scrape()[`failures_total{class="`+c.class+`",key="`+url+`",reason="`+c.reason+`"}`])
 		})
 	}
 	close(release)

@@ -26,6 +26,10 @@ import (
 // (transport.Snapshot.Known) to one whose upstream has; it starts at zero if it comes back. What circuits did that the
 // Transport has forgotten stays counted.
 //
+// The label reason of a failure is what a classifier said of it (policy.Call.Reason), at most 64 bytes on one line, or
+// the status of which it made a failure without a word, such as "status 429"; otherwise it is empty. The first eight of
+// each key are told apart; all others are counted under "other".
+//
 // What happened before NewCollector is not counted. Of refusals, those are missing that OnRefusal is not told of
 // because it is too slow. For several Transports in one registry, give each a label by prometheus.WrapRegistererWith.
 type Collector struct{ tally *tally.Tally }
@@ -36,7 +40,7 @@ type Option func(*options)
 type options struct{ most int }
 
 // WithMaxKeys bounds how many keys have series of their own; the default is 100. A key that was in trouble has about
-// 30.
+// 30, and one more for each reason that a classifier gives.
 func WithMaxKeys(n int) Option {
 	if n <= 0 {
 		panic(fmt.Sprintf("fusebox/fuseboxprom: WithMaxKeys got %d; write a positive number", n))
@@ -116,7 +120,11 @@ var (
 	descs = [...]*prometheus.Desc{
 		tally.Transitions: desc("circuit_transitions_total", "Changes of state.", "key", "from", "to", "reason"),
 		tally.Refusals:    desc("refusals_total", "Requests that were refused.", "key", "reason"),
-		tally.Failures:    desc("failures_total", "Calls that failed, by the class of their cause.", "key", "class"),
+		tally.Failures: desc(
+			"failures_total",
+			"Calls that failed, by the class of their cause, and by the reason that a classifier gave.",
+			"key", "class", "reason",
+		),
 		tally.Probes: desc(
 			"probes_total", "Calls that decided about an open or half-open circuit.", "key", "outcome",
 		),
@@ -167,7 +175,11 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	for _, r := range s.Rows {
 		for of, n := range r.Counts {
 			labels := append(make([]string, 0, 4), r.Text, of.A, of.B, of.C)
-			if of.Event != tally.Transitions {
+			switch of.Event {
+			case tally.Transitions:
+			case tally.Failures:
+				labels = labels[:3]
+			default:
 				labels = labels[:2]
 			}
 			counter(descs[of.Event], float64(n), labels...)

@@ -154,9 +154,9 @@ fusebox_circuit_trouble_seconds_total{key="other"} 0
 fusebox_circuits{state="closed"} 2
 fusebox_circuits{state="half-open"} 0
 fusebox_circuits{state="open"} 0
-# HELP fusebox_failures_total Calls that failed, by the class of their cause.
+# HELP fusebox_failures_total Calls that failed, by the class of their cause, and by the reason that a classifier gave.
 # TYPE fusebox_failures_total counter
-fusebox_failures_total{class="reset",key="http://sick.test"} 4
+fusebox_failures_total{class="reset",key="http://sick.test",reason=""} 4
 # HELP fusebox_local_trouble 1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.
 # TYPE fusebox_local_trouble gauge
 fusebox_local_trouble 0
@@ -460,10 +460,10 @@ func TestAKeyThatWasQuietForAnHourGivesWayToOneInTrouble(t *testing.T) {
 		s.trip("late.test")
 		got := s.scrape()
 		require.Equal(t, []string{"http://late.test", "http://sick.test", "other"}, keysOf(got), "one in trouble never gives way")
-		require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test"}`], "and did not for a moment")
+		require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test",reason=""}`], "and did not for a moment")
 		require.Equal(t, 60.0, got[`circuit_trouble_seconds_total{key="other"}`], "what began there stays there")
-		require.Equal(t, 1.0, got[`failures_total{class="reset",key="http://late.test"}`])
-		require.Equal(t, 3.0+2+2, got[`failures_total{class="reset",key="other"}`], "before they had their places")
+		require.Equal(t, 1.0, got[`failures_total{class="reset",key="http://late.test",reason=""}`])
+		require.Equal(t, 3.0+2+2, got[`failures_total{class="reset",key="other",reason=""}`], "before they had their places")
 	})
 }
 
@@ -630,7 +630,7 @@ func TestStopEndsTheCounting(t *testing.T) {
 	s.collector.Stop()
 	s.call("sick.test")
 	got := s.scrape()
-	require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test"}`])
+	require.Equal(t, 3.0, got[`failures_total{class="reset",key="http://sick.test",reason=""}`])
 	require.NotContains(t, got, `refusals_total{key="http://sick.test",reason="open"}`)
 	require.Equal(t, 1.0, got[`circuit_state{key="http://sick.test",state="open"}`])
 }

@@ -48,6 +48,6 @@ func Example() {
 	// fusebox_circuits{state="closed"} 0
 	// fusebox_circuits{state="half-open"} 0
 	// fusebox_circuits{state="open"} 1
-	// fusebox_failures_total{class="5xx",key="http://upstream"} 3
+	// fusebox_failures_total{class="5xx",key="http://upstream",reason=""} 3
 	// fusebox_refusals_total{key="http://upstream",reason="open"} 7
 }

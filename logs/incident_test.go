@@ -8,14 +8,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/internal/own"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
@@ -29,24 +28,11 @@ const (
 	incidentEnd   = "<!-- end of incident -->\n"
 )
 
-// sick is an upstream that is what it is told to be.
-type sick struct {
-	status atomic.Int64
-	takes  atomic.Int64
-}
-
-func (s *sick) RoundTrip(req *http.Request) (*http.Response, error) {
-	time.Sleep(time.Duration(s.takes.Load()))
-	resp := &http.Response{StatusCode: int(s.status.Load()), Header: http.Header{}, Body: http.NoBody, Request: req}
-	if resp.StatusCode == http.StatusTooManyRequests {
-		resp.Header.Set("Retry-After", "3")
-	}
-	return resp, nil
-}
-
 // advice is what an operator does about a line, by what it has in it.
 var advice = []struct{ has, do string }{
 	{`msg="circuit open" key=https://pay.example from=closed to=open reason=tripped`, "It opened, by the rule and the figures under `why`; `cause` is the last failure, `trace_id` a trace of it. Look at that upstream. Nothing is to be done here: probes find out when it is well."},
+	{`cause=slow trace_id`, "It answers, and callers wait too long for it: `why` has how many, against what bound, and `trace_id` is of one of them. See where its time goes; who wants to wait so long is not to be counted so (`policy.SlowShare`)."},
+	{`cause="judged so (status 429)" trace_id`, "It is well, and wants fewer calls: a classifier of yours says that this is a failure, and the status is what it saw. Nothing goes before the time that its `Retry-After` says. If it repeats, send less, or ask for more."},
 	{`msg="requests refused"`, "Callers get the refusal. `refused` is how many since the last such line, one in ten seconds; if your service has to go on without this upstream, this is how many answers it made do without."},
 	{`msg="probes failed"`, "It was tried, `failed` times since the last such line, and is still down by `cause`. If that differs from the cause of the trip, the trouble has changed."},
 	{`msg="circuit half-open"`, "A probe was well, and traffic grows from here. Wait: most recoveries take seconds."},
@@ -64,31 +50,11 @@ func TestThePageHasTheLogOfAnIncident(t *testing.T) {
 			}
 			return a
 		}}))
-		upstream := &sick{}
-		rules := policy.Adaptive{}.Rules()
-		rules.Trip = policy.AnyOf(policy.Evidence{}, policy.SlowShare{Slower: 2 * time.Second, Percent: 80, Calls: 10})
-		breaker := transport.New(upstream, transport.WithPolicy(rules), transport.WithObserver(logs.Observer(logger)),
+		incident := &testkit.Incident{Speed: 1}
+		breaker := transport.New(incident, transport.WithPolicy(incident.Rules()), transport.WithObserver(logs.Observer(logger)),
 			transport.WithClassifier(policy.OnStatus(policy.Failure, http.StatusTooManyRequests)),
 			own.WithRandom(func() float64 { return 0.5 }).(transport.Option))
-		phase := func(status int, takes, length time.Duration) {
-			upstream.status.Store(int64(status))
-			upstream.takes.Store(int64(takes))
-			for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(40 * time.Millisecond) {
-				req, err := http.NewRequest(http.MethodGet, "https://pay.example/charges", nil)
-				require.NoError(t, err)
-				req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-				_, err = breaker.RoundTrip(req)
-				require.NoError(t, err)
-			}
-		}
-		const quick = 10 * time.Millisecond
-		phase(200, quick, 5*time.Second)
-		phase(503, quick, 15*time.Second)
-		phase(200, quick, 10*time.Second)
-		phase(200, 3*time.Second, 45*time.Second)
-		phase(200, quick, 10*time.Second)
-		phase(429, quick, 5*time.Second)
-		phase(200, quick, 10*time.Second)
+		require.NoError(t, incident.Play(breaker))
 	})
 	var page strings.Builder
 	for line := range strings.Lines(text.String()) {

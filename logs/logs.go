@@ -110,7 +110,7 @@ func logChange(logger *slog.Logger, c transport.StateChange) {
 	if c.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", c.Cause.String()))
 	}
-	if len(c.Samples) > 0 && c.Samples[0].Trace != "" {
+	if len(c.Samples) > 0 && c.Samples[0].Cause == c.Cause && c.Samples[0].Trace != "" {
 		attrs = append(attrs, slog.String("trace_id", c.Samples[0].Trace))
 	}
 	if c.Why != "" {

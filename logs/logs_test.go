@@ -104,6 +104,65 @@ func TestChangesOfStateAreLogged(t *testing.T) {
 	})
 }
 
+func TestATripBySlownessHasATraceOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		takes, status, trace := time.Duration(0), 503, ""
+		slow := testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(takes)
+			return testkit.Answer(status, "")(req)
+		})
+		rules := policy.Classic{}.Rules()
+		rules.Trip = policy.AnyOf(policy.Consecutive{Failures: 5}, policy.SlowShare{Slower: time.Second, Percent: 80, Calls: 5})
+		rt := transport.New(slow, transport.WithPolicy(rules),
+			transport.WithTraceID(func(*http.Request) string { return trace }),
+			transport.WithObserver(logs.Observer(slog.New(slog.NewJSONHandler(s, nil)))))
+		s.rt = rt
+
+		trace = "of long ago"
+		s.call("sick.test")
+		takes, status, trace = 2*time.Second, 200, "of now"
+		for range 5 {
+			s.call("sick.test")
+		}
+		opened := s.read()
+		require.NotEmpty(t, opened)
+		require.Equal(t, "slow", opened[0]["cause"])
+		require.Equal(t, "of now", opened[0]["trace_id"])
+		c := rt.Circuits()[0]
+		require.Equal(t, "slow", c.Cause.String(), "what is last is not what failed long ago")
+		require.Equal(t, []string{"of now", "of long ago"}, []string{c.Samples[0].Trace, c.Samples[1].Trace})
+
+		time.Sleep(time.Hour)
+		trace = "of the probe"
+		s.call("sick.test")
+		require.Equal(t, "of the probe", rt.Circuits()[0].Samples[0].Trace, "of one that is too slow, too")
+		require.EqualValues(t, 2, rt.Circuits()[0].FailedCalls, "that of long ago, and the probe")
+		require.Contains(t, s.read(), map[string]any{
+			"level": "INFO", "msg": "probes failed", "key": "http://sick.test", "failed": 1.0, "cause": "slow",
+		})
+		require.True(t, rt.SetState(c.Key, policy.Closed))
+		require.True(t, rt.SetState(c.Key, policy.Open))
+		require.NotContains(t, s.read()[1], "trace_id", "no call has opened it")
+	})
+}
+
+func TestWhatIsRestoredSaysWhatHadFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, after := newSite(t), newSite(t)
+		before.trip("sick.test")
+		var saved bytes.Buffer
+		require.NoError(t, before.rt.SaveTo(&saved))
+		_, err := after.rt.RestoreFrom(&saved, time.Hour)
+		require.NoError(t, err)
+		lines := after.read()
+		require.Len(t, lines, 1)
+		require.Equal(t, "restored", lines[0]["reason"])
+		require.Equal(t, before.rt.Circuits()[0].Cause.String(), lines[0]["cause"])
+		require.Equal(t, "0af7651916cd43dd8448eb211c80319c", lines[0]["trace_id"])
+	})
+}
+
 func TestWhatIsForcedHasNoNextProbe(t *testing.T) {
 	s := newSite(t)
 	s.rt.SetState(transport.Key{Scheme: "http", Host: "a.test"}, policy.Closed)

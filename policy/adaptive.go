@@ -15,11 +15,15 @@ type Adaptive struct {
 	Recover  Ramp
 	Hold     Hold
 	Limits   Limits
+	Throttle Throttle
 	SafeWait time.Duration // as Rules.SafeWait
 }
 
 // Rules returns the rules of a. It panics if the values of its Hold make no sense.
 func (a Adaptive) Rules() Rules {
 	hold := a.Hold.Validated()
-	return Rules{Trip: a.Trip, Probe: a.Probe, Recover: a.Recover, Hold: &hold, Limits: a.Limits, SafeWait: a.SafeWait}
+	return Rules{
+		Trip: a.Trip, Probe: a.Probe, Recover: a.Recover, Hold: &hold, Limits: a.Limits, Throttle: &a.Throttle,
+		SafeWait: a.SafeWait,
+	}
 }

@@ -96,6 +96,8 @@ type Rules struct {
 	Hold    *Hold // nil holds nothing; &Hold{} holds as Adaptive does. Not to be changed
 	Limits  Limits
 
+	Throttle *Throttle // nil throttles nothing; &Throttle{} throttles as Adaptive does. Not to be changed
+
 	// SafeWait is how long a circuit that is due for a probe refuses requests that are better not lost, while it waits
 	// for one that can be; after that any request is the probe. 0 means a minute. It only matters with
 	// transport.WithSafeProbes.

@@ -536,13 +536,16 @@ func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 		Hold:    &policy.Hold{Silence: 10, InFlight: 11},
 		Limits:  policy.Limits{InFlight: 13},
 
+		Throttle: &policy.Throttle{LateOff: true},
 		SafeWait: 12,
 	}, policy.Adaptive{
 		Trip: policy.Evidence{Threshold: 1, Worth: 2}, Probe: policy.Squares{Spacing: 3}, Recover: policy.Ramp{Reopen: 7},
 		Hold: policy.Hold{Silence: 10, InFlight: 11}, Limits: policy.Limits{InFlight: 13}, SafeWait: 12,
+		Throttle: policy.Throttle{LateOff: true},
 	}.Rules())
 	require.Equal(t, policy.Rules{
 		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{Silence: time.Second, InFlight: 10},
+		Throttle: &policy.Throttle{},
 	}, policy.Adaptive{}.Rules())
 	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Hold: policy.Hold{Silence: -1}}.Rules() }), "Hold.Silence is -1ns; write")
 }

@@ -10,11 +10,13 @@ const (
 	RefusedHeld                 // it is closed, and the upstream has fallen silent or behind (Hold)
 	RefusedLimit                // as many calls are in flight as Limits.InFlight lets
 	RefusedForced               // somebody forced it open
+	// it is closed, and as many calls are out as an upstream carries that gets too much (Throttle)
+	RefusedThrottled
 )
 
-// String returns "open", "half-open", "held", "limit" or "forced open", and "" for NotRefused.
+// String returns "open", "half-open", "held", "limit", "forced open" or "throttled", and "" for NotRefused.
 func (r RefusalReason) String() string {
-	return nameOf(r, "", "open", "half-open", "held", "limit", "forced open")
+	return nameOf(r, "", "open", "half-open", "held", "limit", "forced open", "throttled")
 }
 
 // MarshalText writes what String returns.

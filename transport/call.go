@@ -153,7 +153,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		k.ended = k.now()
 	}
 	outcome, cause := k.judge(resp, err, nil)
-	lasts := outcome == policy.Success && k.lasts(resp)
+	away := cause.Status == http.StatusTooManyRequests && k.ending == nil // which its body adds nothing to
+	lasts := outcome == policy.Success && !away && k.lasts(resp)
 	if outcome == policy.Success && !lasts && k.ending != nil {
 		outcome, cause = k.judgeEnd(resp, false)
 	}
@@ -182,9 +183,11 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
-// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy.
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429 is
+// no failure, but says that it is too much.
 func fine(resp *http.Response) bool {
-	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired &&
+		resp.StatusCode != http.StatusTooManyRequests
 }
 
 // judge says what a finished call tells of its upstream. Body is how that of the response came, if the error is of
@@ -272,10 +275,12 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	switch {
 	case k.shadow:
 		k.c.also().shadowed.count(outcome)
-	case outcome != policy.Success || !k.permit.Quiet():
+	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
-	if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
+	if k.c.Config().Timed && k.permit.Slow() {
+		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
+	} else if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
 	}
 	switch {
@@ -294,7 +299,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 	end := CallEnd{
 		Key: k.c.key, Request: k.req, Probe: k.permit.Probing(), Shadow: k.shadow,
-		Outcome: outcome, Cause: cause, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
+		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {
 		if o.OnOutcome != nil {
@@ -312,6 +317,10 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.Response, err error) (tripped bool) {
 	now := time.Now()
 	result := policy.Result{Outcome: outcome, Cause: cause, Trace: k.trace}
+	if outcome == policy.Success && k.c.Config().Timed { // and may be too slow for a rule
+		k.trace = k.t.traceOf(k.req)
+		result.Trace = k.trace
+	}
 	if k.check == nil { // how long a check takes says nothing of other calls
 		result.Elapsed = k.elapsed()
 	}

@@ -48,7 +48,7 @@ type StateChange struct {
 	From, To            policy.State
 	At                  time.Time
 	Reason              policy.ChangeReason
-	Cause               policy.Cause // of the failure that changed the state, if one did
+	Cause               policy.Cause // of the failure that changed the state or, if it is restored, of the last
 	Failures, Successes int          // what the rule of the state From had in view
 	NextProbe           time.Time    // the earliest time of the next probe, if To is Open and not forced
 	ProbeRequests       int          // as Snapshot.ProbeRequests
@@ -111,11 +111,15 @@ type CallEnd struct {
 	Request *http.Request // not to be changed
 	Probe   bool
 	Shadow  bool // the circuit would have refused it (SetShadow)
+	// Outcome is what the call says of its upstream: what the classifier said, or Failure of a probe that succeeded too
+	// slowly for a rule of the policy.
 	Outcome policy.Outcome
 	Cause   policy.Cause
+	Started time.Time     // before the base was called; zero if nobody asks for the time
 	Elapsed time.Duration // to the headers or the error; 0 if nobody asks for the time
-	Trace   string        // id of the trace of a call that failed, if it is known
-	Known   bool          // as Snapshot.Known, with this call
+	// id of the trace of a call that failed, or that a rule of slowness looked at, if it is known
+	Trace string
+	Known bool // as Snapshot.Known, with this call
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.

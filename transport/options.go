@@ -163,6 +163,7 @@ func WithoutLocalTrouble() Option {
 }
 
 // WithTraceID sets what finds the id of the trace that a request belongs to; it is kept with samples of what failed.
+// It is asked when a call has failed and, where the policy has a rule of slowness, when one has ended.
 // The default is that of the traceparent header, which tracing outside the Transport has set. Of a long id the first
 // 128 bytes are kept, and what cannot be seen in it is escaped. It is called by many goroutines at once.
 func WithTraceID(traceOf func(*http.Request) string) Option {

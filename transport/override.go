@@ -122,18 +122,14 @@ func (s *overrideSet) of(text string) Override {
 //
 // It returns how many of the circuits kept now match. It forces nothing and returns an error if no key can match since
 // keys are canonical, as none matches "https://Example.com" or "https://example.com:443", and says what to write; if
-// the pattern has more than 8192 bytes, which is longer than that of any key; or if 1024 others are forced already.
-// With a KeyFunc of your own, whose keys cannot be known, an error of the first kind is only for what matches no
-// circuit kept now while its canonical form does. It panics if the pattern
-// is empty or the state is neither.
+// the pattern is empty, or has more than 8192 bytes, which is longer than that of any key; or if 1024 others are forced
+// already. With a KeyFunc of your own, whose keys cannot be known, an error of the first kind is only for what matches
+// no circuit kept now while its canonical form does. It panics if the state is neither.
 func (t *Transport) Force(pattern string, state policy.State) (matched int, err error) {
 	return t.force(Override{Pattern: pattern, State: state})
 }
 
 func (t *Transport) force(o Override) (matched int, err error) {
-	if o.Pattern == "" {
-		panic(`fusebox/transport: Force got an empty pattern; write "*" for all circuits`)
-	}
 	if o.State != policy.Open && o.State != policy.Closed {
 		panic("fusebox/transport: Force got a state that is neither policy.Open nor policy.Closed")
 	}

@@ -494,6 +494,19 @@ func TestResetMakesACircuitNew(t *testing.T) {
 	})
 }
 
+func TestAnEmptyPatternIsAnErrorWhateverTheKeysAre(t *testing.T) {
+	ownKeys := transport.WithKey(func(*http.Request) transport.Key { return transport.Key{Detail: "all"} })
+	for _, rt := range []*transport.Transport{transport.New(nil), transport.New(nil, ownKeys)} {
+		for name, do := range map[string]func() (int, error){
+			"Force": func() (int, error) { return rt.Force("", policy.Open) }, "Reset": func() (int, error) { return rt.Reset("") },
+		} {
+			_, err := do()
+			require.EqualError(t, err, `fusebox: no circuit can match an empty pattern; write "*" for all circuits`, name)
+		}
+		require.Empty(t, rt.Overrides())
+	}
+}
+
 func TestForcePanicsOverAStateThatCannotBeForced(t *testing.T) {
 	rt := transport.New(nil)
 	for _, state := range []policy.State{policy.HalfOpen, 7} {

@@ -95,6 +95,9 @@ func isScheme(text string) bool {
 // user returns cannot be known: under one, a pattern is only taken for wrong if circuits are kept that match it in
 // canonical form, and none that does as it stands.
 func (t *Transport) possible(text string, p *pattern) error {
+	if text == "" {
+		return errors.New(`fusebox: no circuit can match an empty pattern; write "*" for all circuits`)
+	}
 	canonical, why := canonicalPattern(text, p)
 	if why == nil && t.keyOf == nil && strings.Contains(text, " ") {
 		why = errors.New("keys have no Detail here; see WithKey")

@@ -55,6 +55,8 @@ func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 	switch e.Reason {
 	case policy.RefusedHeld:
 		b = append(b, "fusebox: calls held, no answer in time from "...)
+	case policy.RefusedThrottled:
+		b = append(b, "fusebox: calls throttled, more than what is carried by "...)
 	case policy.RefusedLimit:
 		b = append(b, "fusebox: too many calls in flight to "...)
 	case policy.RefusedForced:
@@ -133,7 +135,7 @@ type RefusalFunc func(*http.Request, *RefusedError) (*http.Response, error)
 // elsewhere. The string is made at run time, so that no constant can share its memory.
 const markName = "X-Fusebox"
 
-var marks = func() (marks [policy.RefusedForced + 1]string) {
+var marks = func() (marks [policy.RefusedThrottled + 1]string) {
 	for reason := range marks {
 		marks[reason] = strings.Clone(policy.RefusalReason(reason).String())
 	}
@@ -151,7 +153,7 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 		return policy.NotRefused
 	}
 	if values := resp.Header[markName]; len(values) == 1 {
-		for reason := policy.RefusedOpen; reason <= policy.RefusedForced; reason++ {
+		for reason := policy.RefusedOpen; reason <= policy.RefusedThrottled; reason++ {
 			if mark := marks[reason]; len(values[0]) == len(mark) &&
 				unsafe.StringData(values[0]) == unsafe.StringData(mark) {
 				return reason

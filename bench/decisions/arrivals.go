@@ -11,6 +11,7 @@ type arrival struct {
 	at     time.Duration
 	client int
 	coin   coin
+	route  route
 }
 
 // arrivals returns the whole traffic of a world, in order of time.
@@ -26,7 +27,11 @@ func (w world) arrivals() []arrival {
 			if w.load != nil && rng.Float64() >= w.load(w, t)/peak {
 				continue
 			}
-			all = append(all, arrival{at: t, client: client, coin: c.with(number)})
+			a := arrival{at: t, client: client, coin: c.with(number), route: front}
+			if w.route != nil {
+				a.route = w.route(a.coin)
+			}
+			all = append(all, a)
 			number++
 		}
 	}

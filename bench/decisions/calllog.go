@@ -11,6 +11,7 @@ import (
 type call struct {
 	begin, end time.Duration
 	hopeless   bool
+	failed     bool
 }
 
 // A callLog keeps the calls that reached the upstream. Its methods may be called at once.
@@ -20,11 +21,11 @@ type callLog struct {
 }
 
 // add logs a call that ends now.
-func (l *callLog) add(begin time.Duration, hopeless bool, clock *clock) {
+func (l *callLog) add(begin time.Duration, hopeless, failed bool, clock *clock) {
 	end := clock.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.calls = append(l.calls, call{begin, end, hopeless})
+	l.calls = append(l.calls, call{begin, end, hopeless, failed})
 }
 
 // wasted returns how many calls the upstream was in no state to serve.
@@ -32,6 +33,17 @@ func (l *callLog) wasted() int {
 	n := 0
 	for _, c := range l.calls {
 		if c.hopeless {
+			n++
+		}
+	}
+	return n
+}
+
+// vain returns how many of the wasted calls failed.
+func (l *callLog) vain() int {
+	n := 0
+	for _, c := range l.calls {
+		if c.hopeless && c.failed {
 			n++
 		}
 	}

@@ -24,17 +24,28 @@ type result struct {
 	outcome  outcome
 	refusals int           // tries that never reached the upstream
 	refused  time.Duration // when the first refusal was, if there was one
+	wrongly  bool          // refused in the end, though the call would have paid
 	held     time.Duration // for which failing tries kept the caller waiting
 }
 
-var target = &url.URL{Scheme: "http", Host: "upstream.test", Path: "/"}
+const host = "upstream.test"
+
+// A route is what a request asks for.
+type route struct {
+	method, path string
+	part         int // of the upstream's URLs, by the numbers that the scenario gives them
+}
+
+// front is what requests ask for unless the scenario says otherwise.
+var front = route{method: http.MethodGet, path: "/"}
 
 // retryWait is the wait before the first retry; the second waits twice that. Both are jittered by half either way.
 const retryWait = 200 * time.Millisecond
 
 // request makes one request as a client does: with a timeout, reading the body to its end, and trying again where
 // the scenario says so.
-func (w world) request(a arrival, subject http.RoundTripper, clock *clock) result {
+func (w world) request(a arrival, subject http.RoundTripper, base *wire) result {
+	clock := base.clock
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if a.coin.uniform(drawCancel) < w.cancels {
@@ -43,16 +54,17 @@ func (w world) request(a arrival, subject http.RoundTripper, clock *clock) resul
 	}
 	var r result
 	for n := 0; ; n++ {
-		try := &try{coin: a.coin.with(tryCoins + uint64(n)), reached: make(chan struct{}, 1)}
+		try := &try{coin: a.coin.with(tryCoins + uint64(n)), route: a.route, reached: make(chan struct{}, 1)}
 		begun := clock.now()
-		try.takes, try.patience = w.call(begun, try.coin)
+		w.nature(begun, try)
+		pays := base.servesNow(try)
 		good := w.try(ctx, try, subject)
 		switch {
 		case good:
 			r.outcome = outcomeGood
 			return r
 		case len(try.reached) == 0:
-			r.outcome = outcomeRefused
+			r.outcome, r.wrongly = outcomeRefused, pays
 			if r.refusals == 0 {
 				r.refused = begun
 			}
@@ -81,8 +93,9 @@ func (w world) try(ctx context.Context, try *try, subject http.RoundTripper) boo
 		defer cancel()
 	}
 	req := &http.Request{
-		Method: http.MethodGet, URL: target, Host: target.Host, Header: http.Header{},
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: try.route.method, URL: &url.URL{Scheme: "http", Host: host, Path: try.route.path}, Host: host,
+		Header: http.Header{},
+		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	resp, err := subject.RoundTrip(req.WithContext(ctx))
 	if err != nil {

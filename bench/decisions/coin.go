@@ -25,6 +25,13 @@ const (
 	drawStretch
 	drawLong
 	drawTakes
+	drawTail
+	drawTailLength
+	drawRoute
+	drawMethod
+	drawID
+	drawPatience
+	drawLasts
 
 	tryCoins = 100 // plus the number of the try: its own coin
 )

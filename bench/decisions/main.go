@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 )
 
 func main() {
@@ -23,18 +24,44 @@ func main() {
 	})
 }
 
+// play fills the draws, by a run that is logged or from a file.
+func (o *options) play(t *testing.T, progress io.Writer) (err error) {
+	if o.from != "" {
+		err = o.draws.read(o.from)
+	} else {
+		o.draws.fill(t, progress)
+		err = o.draws.log(o.looks, time.Now())
+	}
+	if err == nil && o.before != "" {
+		err = o.draws.compareWith(o.before)
+	}
+	return err
+}
+
 func (o *options) run(t *testing.T, out, progress io.Writer) error {
-	tb := &o.table
-	tb.fill(t, progress)
-	switch {
-	case o.json:
-		if err := tb.json(out); err != nil {
+	write := grid.text
+	if o.markdown {
+		write = grid.markdown
+	}
+	if o.draws != nil {
+		if err := o.play(t, progress); err != nil {
 			return err
 		}
-	case o.markdown:
-		tb.report(out, grid.markdown, o.detail)
-	default:
-		tb.report(out, grid.text, o.detail)
+		if o.json {
+			return o.draws.json(out)
+		}
+		o.draws.report(out, write)
+		if o.out == "" {
+			return nil
+		}
+		return o.draws.draw(o.out)
+	}
+	tb := &o.table
+	tb.fill(t, progress)
+	if !o.json {
+		tb.report(out, write, o.detail)
+	} else if err := tb.json(out); err != nil {
+		return err
 	}
 	if o.out == "" {
 		return nil

@@ -5,10 +5,12 @@ import "time"
 // A measure is what the table says of one subject in one world. Shares are in percent of the requests offered.
 type measure struct {
 	Regret  float64 `json:"regret"`  // Lost + Wasted/2
+	Net     float64 `json:"net"`     // what the oracle is worth more: good answers, less half of the wasted that failed
 	Lost    float64 `json:"lost"`    // good answers that the oracle got and the subject did not
 	Wasted  float64 `json:"wasted"`  // calls to an upstream in no state to serve; retries can bring it beyond 100
 	Good    float64 `json:"good"`    // good answers
 	Refused float64 `json:"refused"` // requests that ended in a refusal
+	Wrongly float64 `json:"wrongly"` // requests that ended in a refusal though the call would have paid
 	Open    float64 `json:"open"`    // seconds from the trouble's start to the first refusal; -1: none came
 	Recover float64 `json:"recover"` // seconds from the trouble's end to health; -1: never
 	Burst   float64 `json:"burst"`   // most calls in flight to an upstream in no state to serve, after opening
@@ -26,8 +28,13 @@ func (w world) measure(tr, oracle *trace) measure {
 	m.Lost = percent(max(0, oracle.count(outcomeGood)-good))
 	m.Wasted = percent(tr.calls.wasted())
 	m.Regret = m.Lost + m.Wasted/2
+	worth := func(tr *trace) float64 { return percent(tr.count(outcomeGood)) - percent(tr.calls.vain())/2 }
+	m.Net = max(0, worth(oracle)-worth(tr))
 	m.Refused = percent(tr.count(outcomeRefused))
 	for _, r := range tr.results {
+		if r.wrongly {
+			m.Wrongly += 100 / offered
+		}
 		m.Held += 1000 * r.held.Seconds() / offered
 	}
 	m.Open = -1

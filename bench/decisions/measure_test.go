@@ -36,17 +36,20 @@ func TestRecovery(t *testing.T) {
 func TestBurstCountsHopelessCallsAfterOpening(t *testing.T) {
 	s := func(n int) time.Duration { return time.Duration(n) * time.Second }
 	l := callLog{calls: []call{
-		{s(0), s(9), true}, // before it opened
-		{s(2), s(4), true},
-		{s(3), s(5), true},
-		{s(3), s(5), false},
-		{s(4), s(6), true}, // begins as another ends
+		{s(0), s(9), true, true}, // before it opened
+		{s(2), s(4), true, true},
+		{s(3), s(5), true, false},
+		{s(3), s(5), false, true},
+		{s(4), s(6), true, true}, // begins as another ends
 	}}
 	if got := l.burst(s(1)); got != 2 {
 		t.Errorf("got %d, want 2", got)
 	}
 	if got := l.wasted(); got != 4 {
 		t.Errorf("wasted %d, want 4", got)
+	}
+	if got := l.vain(); got != 3 {
+		t.Errorf("%d of these failed, want 3", got)
 	}
 }
 

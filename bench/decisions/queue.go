@@ -6,11 +6,19 @@ import (
 	"time"
 )
 
-// Work of one call in a queueing upstream: 100 ms on the mean, so that a server does ten calls a second.
-const (
-	work      = 92 * time.Millisecond
-	workSigma = 0.4
-)
+// usualWork is that of one call in a queueing upstream: 100 ms on the mean, so that a server does ten calls a second.
+var usualWork = latencies{median: 92 * time.Millisecond, sigma: 0.4}
+
+// A service is what a queue serves by.
+type service struct {
+	servers int
+	room    int       // calls accepted and not done
+	work    latencies // of one call; the zero value: 92 ms at the median
+
+	warmUp   time.Duration // from the start of the first server to that of the last one
+	flood    int           // calls in flight that make it crash while it warms up; 0: no number does
+	downtime time.Duration // after a flood
+}
 
 // A queue is an upstream of finite capacity: first come, first served. Work once accepted is done, whether or not its
 // caller still waits. When the queue is full, calls are answered 503.
@@ -18,12 +26,7 @@ const (
 // While it restarts its servers come up one by one, and a flood makes it crash: every call in flight is reset, it is
 // down for a while, and restarts anew.
 type queue struct {
-	servers int
-	room    int // calls accepted and not done
-
-	warmUp   time.Duration // from the start of the first server to that of the last one
-	flood    int           // calls in flight that make it crash while it warms up; 0: no number does
-	downtime time.Duration // after a flood
+	service
 
 	mu     sync.Mutex
 	upAt   time.Duration   // of the last start
@@ -55,8 +58,22 @@ func (q *queue) outage(begin, end time.Duration) {
 	})
 }
 
+// stall makes the servers begin nothing from begin on, for a while.
+func (q *queue) stall(begin, length time.Duration) {
+	time.AfterFunc(begin, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		for i := range q.free {
+			q.free[i] = max(begin, q.free[i]) + length
+		}
+	})
+}
+
 // warm returns a queue that has been up for long.
 func (q *queue) warm() *queue {
+	if q.work == (latencies{}) {
+		q.work = usualWork
+	}
 	q.start(-q.warmUp)
 	return q
 }
@@ -74,20 +91,20 @@ func (q *queue) plan(now time.Duration, c coin) (server int, done time.Duration)
 			server = i
 		}
 	}
-	return server, max(now, q.free[server]) + c.lognormal(drawLatency, work, workSigma)
+	return server, max(now, q.free[server]) + q.work.of(c)
 }
 
-func (q *queue) serves(now, patience time.Duration, c coin) bool {
+func (q *queue) serves(now time.Duration, t *try) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if now < q.upAt || q.flooded(now) || len(q.done) >= q.room {
 		return false
 	}
-	_, done := q.plan(now, c)
-	return patience == 0 || done-now < patience
+	_, done := q.plan(now, t.coin)
+	return t.patience == 0 || done-now < t.patience
 }
 
-func (q *queue) take(now, patience time.Duration, c coin) fate {
+func (q *queue) take(now time.Duration, t *try) fate {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -99,8 +116,8 @@ func (q *queue) take(now, patience time.Duration, c coin) fate {
 	case len(q.done) >= q.room:
 		return fate{after: time.Millisecond, fault: fault503, hopeless: true}
 	}
-	server, done := q.plan(now, c)
+	server, done := q.plan(now, t.coin)
 	q.free[server] = done
 	q.done = append(q.done, done)
-	return fate{after: done - now, killed: q.killed, hopeless: patience > 0 && done-now >= patience}
+	return fate{after: done - now, killed: q.killed, hopeless: t.patience > 0 && done-now >= t.patience}
 }

@@ -19,7 +19,7 @@ func simulate(t *testing.T, w world, arrivals []arrival, s subject) *trace {
 	tr := &trace{arrivals: arrivals, results: make([]result, len(arrivals))}
 	bubble(t, s.leaks, func() {
 		clock := &clock{}
-		base := &wire{clock: clock, log: &tr.calls}
+		base := &wire{clock: clock, log: &tr.calls, suits: w.suits}
 		clients := make([]http.RoundTripper, w.clients)
 		newClient := s.new
 		if s.fleet != nil {
@@ -34,9 +34,12 @@ func simulate(t *testing.T, w world, arrivals []arrival, s subject) *trace {
 		var wg sync.WaitGroup
 		for i, a := range arrivals {
 			time.Sleep(a.at - clock.now())
-			wg.Go(func() { tr.results[i] = w.request(a, clients[a.client], clock) })
+			wg.Go(func() { tr.results[i] = w.request(a, clients[a.client], base) })
 		}
 		wg.Wait()
+		if s.fleet != nil {
+			time.Sleep(time.Minute) // for what the members have still to tell each other
+		}
 	})
 	return tr
 }

@@ -21,12 +21,21 @@ type scenario struct {
 
 	lead, trouble, tail time.Duration // healthy, not, and healthy again; trouble is stretched by up to 10 % either way
 
+	// route says what a request asks for; nil means the front page.
+	route func(c coin) route
+
 	patience time.Duration // timeout of each try; 0 means none
+	hasty    float64       // standard deviation of the logarithm of that timeout, which varies from caller to caller
 	// long says which calls take long by nature and how long their callers wait: 0 for any time. Others take 0.
 	long func(w world, t time.Duration, c coin) (takes, patience time.Duration)
 
+	// lasts says how long a body lasts, and that its caller waits for any time, or 0.
+	lasts func(w world, c coin) time.Duration
+
 	retries int     // further tries of a request that failed, was refused or timed out
 	cancels float64 // share of callers that cancel, 5 to 60 ms after their request
+
+	suits int // calls in flight of each client that suit the upstream, as a user who has measured it would know; 0: any
 
 	upstream func(w world) upstream
 }
@@ -50,15 +59,22 @@ func (s *scenario) world(seed uint64, scale float64) world {
 	}
 }
 
-// call says how long a call takes that takes long by nature, 0 for any other, and how long its caller waits; 0 for any
-// time.
-func (w world) call(t time.Duration, c coin) (takes, patience time.Duration) {
+// nature sets how long a try at t takes that takes long by nature, and how long its caller waits.
+func (w world) nature(t time.Duration, try *try) {
 	if w.long != nil {
-		if takes, patience = w.long(w, t, c); takes > 0 {
-			return takes, patience
+		if takes, patience := w.long(w, t, try.coin); takes > 0 {
+			try.takes, try.patience = takes, patience
+			return
 		}
 	}
-	return 0, w.patience
+	if w.lasts != nil {
+		if try.lasts = w.lasts(w, try.coin); try.lasts > 0 {
+			return
+		}
+	}
+	if try.patience = w.patience; w.hasty > 0 {
+		try.patience = try.coin.lognormal(drawPatience, w.patience, w.hasty)
+	}
 }
 
 // troubled says whether t lies in the trouble.

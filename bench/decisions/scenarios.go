@@ -292,17 +292,17 @@ func streams(_ world, _ time.Duration, c coin) (time.Duration, time.Duration) {
 
 func queued(servers, room int) func(world) upstream {
 	return func(w world) upstream {
-		q := &queue{servers: w.servers(servers), room: w.servers(room)}
+		q := &queue{service: service{servers: w.servers(servers), room: w.servers(room)}}
 		return q.warm()
 	}
 }
 
 func restart(w world) upstream {
 	const warmUp = 30 * time.Second
-	q := &queue{
+	q := &queue{service: service{
 		servers: w.servers(20), room: w.servers(400),
 		warmUp: warmUp, flood: w.servers(300), downtime: 5 * time.Second,
-	}
+	}}
 	q.warm().outage(w.begin, w.end-warmUp)
 	return q
 }

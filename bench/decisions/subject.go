@@ -1,6 +1,9 @@
 package main
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // What a subject is in the table for.
 type role int
@@ -16,6 +19,8 @@ type subject struct {
 	name  string
 	about string
 	role  role
+
+	apart bool // not in the table of scripts, but in the draws of families
 
 	// leaks: the breaker starts goroutines that cannot be stopped.
 	leaks bool
@@ -41,3 +46,8 @@ func subjects() []subject {
 var registered []subject
 
 func register(s ...subject) { registered = append(registered, s...) }
+
+// scripted returns those of subjects that are in the table of scripts.
+func scripted(all []subject) []subject {
+	return slices.DeleteFunc(all, func(s subject) bool { return s.apart })
+}

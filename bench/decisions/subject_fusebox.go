@@ -35,6 +35,10 @@ func fuseboxFlags(fs *flag.FlagSet) {
 	fs.DurationVar(&adaptive.Recover.Lease, "adaptive.recover.lease", 0, "`Lease`")
 	fs.BoolVar(&adaptive.Hold.Off, "adaptive.hold.off", false, "hold nothing")
 	fs.DurationVar(&adaptive.Hold.Silence, "adaptive.hold.silence", 0, "`Silence`")
+	fs.BoolVar(&adaptive.Throttle.Off, "adaptive.throttle.off", false, "limit no calls of a closed circuit")
+	fs.BoolVar(&adaptive.Throttle.FullOff, "adaptive.throttle.fulloff", false, "nor because of those turned away")
+	fs.BoolVar(&adaptive.Throttle.LateOff, "adaptive.throttle.lateoff", false, "nor because of late ones")
+	fs.BoolVar(&adaptive.Throttle.RecoveryOff, "adaptive.throttle.recoveryoff", false, "no recovery by a limit that grows")
 	fs.IntVar(&adaptive.Hold.InFlight, "adaptive.hold.inflight", 0, "`InFlight`")
 
 	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures,
@@ -58,14 +62,11 @@ func init() {
 		},
 		subject{
 			name: "fusebox-fleet", about: "the same, the clients in a fleet in memory with a delay of 2 ms",
-			role: roleOwn,
-			fleet: func() func(http.RoundTripper) http.RoundTripper {
-				bus := &fleet.Memory{Delay: 2 * time.Millisecond}
-				return func(base http.RoundTripper) http.RoundTripper {
-					return transport.New(base,
-						withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
-				}
-			},
+			role: roleOwn, fleet: sharing(2 * time.Millisecond),
+		},
+		subject{
+			name: "fusebox-fleet-late", about: "the same with a delay of half a second",
+			role: roleOwn, apart: true, fleet: sharing(500 * time.Millisecond),
 		},
 		subject{
 			name: "fusebox-classic", about: "Fusebox with policy.Classic", role: roleOwn,
@@ -74,6 +75,16 @@ func init() {
 			},
 		},
 	)
+}
+
+// sharing returns clients in a fleet whose messages come with a delay.
+func sharing(delay time.Duration) func() func(http.RoundTripper) http.RoundTripper {
+	return func() func(http.RoundTripper) http.RoundTripper {
+		bus := &fleet.Memory{Delay: delay}
+		return func(base http.RoundTripper) http.RoundTripper {
+			return transport.New(base, withRandom(seeded()), transport.WithPolicy(adaptive), transport.WithFleet(bus))
+		}
+	}
 }
 
 // withRandom sets the source of the jitter of waits.

@@ -21,18 +21,18 @@ func init() {
 		},
 		subject{
 			name: "gobreaker-tuned", about: "sony/gobreaker v2: 50 % of 10 in 10 s, 5 s, 3 probes",
-			new: func(base http.RoundTripper) http.RoundTripper {
-				return newGobreaker(base, gobreaker.Settings{
-					MaxRequests: 3,
-					Interval:    10 * time.Second,
-					Timeout:     5 * time.Second,
-					ReadyToTrip: func(c gobreaker.Counts) bool {
-						return c.Requests >= 10 && 2*c.TotalFailures >= c.Requests
-					},
-				})
-			},
+			new: newTunedGobreaker,
 		},
 	)
+}
+
+func newTunedGobreaker(base http.RoundTripper) http.RoundTripper {
+	return newGobreaker(base, gobreaker.Settings{
+		MaxRequests: 3,
+		Interval:    10 * time.Second,
+		Timeout:     5 * time.Second,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.Requests >= 10 && 2*c.TotalFailures >= c.Requests },
+	})
 }
 
 func newGobreaker(base http.RoundTripper, st gobreaker.Settings) http.RoundTripper {

@@ -17,7 +17,7 @@ var errForeseen = errors.New("oracle: the call would not pay")
 
 // RoundTrip implements http.RoundTripper.
 func (o oracle) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !o.wire.servesNow(req) {
+	if !o.wire.servesNow(tryOf(req.Context())) {
 		return nil, errForeseen
 	}
 	return o.wire.RoundTrip(req)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func (tb *table) fill(t *testing.T, progress io.Writer) {
 // parallel runs f on every processor and waits.
 func parallel(t *testing.T, f func(t *testing.T)) {
 	t.Run("table", func(t *testing.T) {
-		for n := range workers() {
+		for n := range min(workers, runtime.GOMAXPROCS(0)) {
 			t.Run(fmt.Sprint("worker-", n), func(t *testing.T) {
 				t.Parallel()
 				f(t)
@@ -158,10 +159,12 @@ func mean(ms []measure) measure {
 	opened := 0
 	for _, m := range ms {
 		sum.Regret += m.Regret
+		sum.Net += m.Net
 		sum.Lost += m.Lost
 		sum.Wasted += m.Wasted
 		sum.Good += m.Good
 		sum.Refused += m.Refused
+		sum.Wrongly += m.Wrongly
 		sum.Burst += m.Burst
 		sum.Held += m.Held
 		if m.Open >= 0 {
@@ -175,8 +178,8 @@ func mean(ms []measure) measure {
 		}
 	}
 	n := float64(max(1, len(ms)))
-	sum.Regret, sum.Lost, sum.Wasted = sum.Regret/n, sum.Lost/n, sum.Wasted/n
-	sum.Good, sum.Refused = sum.Good/n, sum.Refused/n
+	sum.Regret, sum.Net, sum.Lost, sum.Wasted = sum.Regret/n, sum.Net/n, sum.Lost/n, sum.Wasted/n
+	sum.Good, sum.Refused, sum.Wrongly = sum.Good/n, sum.Refused/n, sum.Wrongly/n
 	sum.Burst, sum.Held = sum.Burst/n, sum.Held/n
 	if sum.Recover > 0 {
 		sum.Recover /= n

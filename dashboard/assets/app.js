@@ -515,12 +515,14 @@ function makeDetail(r) {
   d.noChange = el("p", { class: "none" }, "It has not changed since this dashboard is there.");
   d.numbers = el("dl");
   d.lately = el("p", { class: "none" });
+  d.settings = el("dl");
   d.buttons = el("div", { class: "buttons" });
   d.acts = el("section", { class: "acts" }, el("h3", {}, "Override"), d.buttons);
   p.detail.append(
     el("section", { class: "failures" }, el("h3", {}, "Last failures"), d.sampled, d.noSample),
     el("section", {}, el("h3", {}, "Last changes"), d.changes, d.noChange),
-    el("section", {}, el("h3", {}, "Since it was made"), d.numbers, d.lately), d.acts);
+    el("section", {}, el("h3", {}, "Since it was made"), d.numbers, d.lately),
+    el("section", { class: "settings" }, el("h3", {}, "Settings"), d.settings), d.acts);
   for (const [what, label] of [["open", "Force open"], ["closed", "Force closed"], ["release", "Back to automatic"], ["reset", "Reset"]]) {
     const b = el("button", { type: "button", "data-do": what }, label + "…");
     b.addEventListener("click", () => ask(what, what === "release" ? r.c.forced_by || patternOf(r.c.key) : patternOf(r.c.key)));
@@ -548,6 +550,7 @@ function detail(r) {
   if (c.shadow) numbers.push(["in shadow: would be refused", c.shadow.refused], ["of these good", c.shadow.succeeded], ["of these failed", c.shadow.failed]);
   list(d.numbers, numbers, ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (row, [, n]) => set(row.lastChild, count(n)));
   set(d.lately, "Last 5 minutes: " + tell(r.sums));
+  list(d.settings, settings(c), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (row, [, text]) => set(row.lastChild, text));
   d.acts.hidden = !head.actions;
   const focused = document.activeElement;
   for (const b of d.buttons.children) {
@@ -555,6 +558,16 @@ function detail(r) {
     b.hidden = what === "release" ? !c.forced : what === "reset" ? c.forced : c.forced && c.state === what;
   }
   if (d.buttons.contains(focused) && focused.hidden) d.buttons.querySelector("button:not([hidden])").focus({ preventScroll: true });
+}
+
+// settings says by what a circuit goes, and what of it is its key's own.
+function settings(c) {
+  const own = name => (c.own || []).includes(name);
+  return [
+    ["policy", c.policy + (own("policy") ? ", of this key" : ", of all keys")],
+    ["classifier", own("classifier") ? "of this key, then of all keys" : "of all keys"],
+    ["refusal", own("refusal") ? "of this key" : "of all keys"],
+  ];
 }
 
 // upcoming says what comes next for an open circuit, and which share of the wait is over; -1 if that is not known.
@@ -690,7 +703,7 @@ function showHead() {
   $("recent").hidden = head.recent_actions.length === 0;
   const done = { open: "forced open", closed: "forced closed", release: "back to automatic", reset: "reset" };
   list(document.querySelector("#recent ol"), head.recent_actions, a => [a.at, a.do, a.pattern, a.remote].join(" "), a => el("li", {}, el("time", { datetime: a.at }, clock(a.at)),
-    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + (a.stage === "done" ? plural(a.matched, "circuit", "circuits") : a.stage) + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
+    el("span", {}, done[a.do] + ": "), el("code", {}, a.pattern), el("span", {}, ", " + (a.stage === "done" ? plural(a.matched, "circuit", "circuits") : a.stage + (a.why ? " (" + a.why + ")" : "")) + ", by " + (a.user ? a.user + " at " : "") + a.remote)));
   for (const r of rows.values()) r.dirty = true;
 }
 

@@ -69,6 +69,37 @@ func TestAnOperatorSeesAnOutageComeAndGo(t *testing.T) {
 	assert.Empty(t, b.complaints())
 }
 
+func TestDetailsSayWhichSettingsAreInForce(t *testing.T) {
+	w := newWorld(t, transport.WithSettingsFor(func(k transport.Key) transport.Settings {
+		if k.Host == "own.test" {
+			return transport.Settings{
+				Policy: policy.Classic{}, Classifier: policy.DefaultClassifier, Refusal: transport.RPCUnavailable,
+			}
+		}
+		return transport.Settings{}
+	}))
+	w.get(w.upstream("own.test").url, 1)
+	w.get(w.upstream("plain.test").url, 1)
+	b := open(t, w.url)
+	says := func(host string, want ...string) {
+		t.Helper()
+		b.await(row("http://"+host)+`.nextSibling.querySelector(".settings dl").innerText.split(/\s*\n\s*/).join(" ") === ??`, strings.Join(want, " "))
+	}
+	for _, host := range []string{"own.test", "plain.test"} {
+		b.awaitState("http://"+host, "closed")
+		b.click(`#circuits tr[data-key="http://` + host + `"] .more`)
+	}
+	says("own.test", "policy policy.Classic, of this key", "classifier of this key, then of all keys", "refusal of this key")
+	says("plain.test", "policy policy.Adaptive, of all keys", "classifier of all keys", "refusal of all keys")
+
+	w.breaker.SetPolicy(policy.Classic{})
+	w.breaker.SetSettingsFor(nil)
+	for _, host := range []string{"own.test", "plain.test"} {
+		says(host, "policy policy.Classic, of all keys", "classifier of all keys", "refusal of all keys")
+	}
+	assert.Empty(t, b.complaints())
+}
+
 func TestAnOperatorOverridesByClicks(t *testing.T) {
 	w := newWorld(t, classic)
 	one, two := w.upstream("one.test"), w.upstream("two.test")

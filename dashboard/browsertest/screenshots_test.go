@@ -16,12 +16,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
 
 var (
-	screenshots = flag.String("screenshots", "", "the directory for dashboard.png and dashboard-phone.png; empty for one that is thrown away")
+	screenshots = flag.String("screenshots", "", "the directory for dashboard.png, dashboard-phone.png and incident.png; empty for one that is thrown away")
 	scene       = flag.Duration("scene", 4*time.Second, "how long upstreams misbehave before the screenshots are taken")
 )
 
@@ -90,6 +91,46 @@ func TestScreenshots(t *testing.T) {
 	b.phone()
 	b.await(`innerWidth === 390`)
 	shoot(b, filepath.Join(dir, "dashboard-phone.png"))
+	assert.Empty(t, b.complaints())
+}
+
+// TestScreenshotOfAnIncident plays the incident whose log is in docs/operations.md, in real time if the picture is kept.
+func TestScreenshotOfAnIncident(t *testing.T) {
+	dir, incident := *screenshots, &testkit.Incident{Speed: 1}
+	if dir == "" {
+		dir, incident.Speed = t.TempDir(), 10
+	}
+	w := &world{t: t}
+	w.look(transport.New(incident, transport.WithPolicy(incident.Rules()),
+		transport.WithClassifier(policy.OnStatus(policy.Failure, http.StatusTooManyRequests))))
+	require.NoError(t, incident.Play(w.breaker))
+	for end := time.Now().Add(20 * time.Second); w.breaker.Circuits()[0].State != policy.Closed; time.Sleep(10 * time.Millisecond) {
+		require.NoError(t, incident.Call(w.breaker))
+		require.True(t, time.Now().Before(end), "it does not recover")
+	}
+
+	const key = "https://pay.example"
+	b := open(t, w.url)
+	b.awaitState(key, "closed")
+	b.do(chromedp.EmulateViewport(1280, 900))
+	b.prefer("light")
+	b.click(`#circuits tr[data-key="` + key + `"] .more`)
+	b.await(`document.querySelector(".detail .acts")`)
+	details := eval[string](b, row(key)+".nextSibling.innerText")
+	for _, what := range []string{
+		"failures weigh 6 (bound 6)", "calls slower than", "judged so (status 429)", "recovered", "policy.Rules",
+	} {
+		assert.Contains(t, details, what)
+	}
+	eval[chromedp.Void](b, `document.querySelector(".changes").style.maxHeight = "none"`) // all of them
+	eval[chromedp.Void](b, `
+		for (const e of document.querySelectorAll("header, #tally, #tools")) e.style.display = "none";
+		document.querySelector("main").style.paddingTop = "16px";
+	`)
+	b.do(chromedp.EmulateViewport(1280, eval[int64](b, `document.querySelector("footer").offsetTop`), chromedp.EmulateScale(1.2)))
+	b.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 1, 1))
+	eval[chromedp.Void](b, "document.activeElement.blur()")
+	shoot(b, filepath.Join(dir, "incident.png"))
 	assert.Empty(t, b.complaints())
 }
 

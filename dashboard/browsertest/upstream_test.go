@@ -43,7 +43,14 @@ type upstream struct {
 func newWorld(t *testing.T, opts ...transport.Option) *world {
 	w := &world{t: t, addrs: make(map[string]string)}
 	base := &http.Transport{DialContext: w.dial, MaxIdleConnsPerHost: 16}
-	w.breaker = transport.New(base, opts...)
+	t.Cleanup(base.CloseIdleConnections)
+	w.look(transport.New(base, opts...))
+	return w
+}
+
+// look serves the dashboard of a Transport.
+func (w *world) look(breaker *transport.Transport) {
+	w.breaker = breaker
 	w.client = &http.Client{Transport: w.breaker, Timeout: 2 * time.Second}
 	w.board = dashboard.Handler(w.breaker, dashboard.AllowActions(func(*http.Request) bool { return true }),
 		dashboard.WithUser(func(*http.Request) string { return "operator" }))
@@ -57,13 +64,11 @@ func newWorld(t *testing.T, opts ...transport.Option) *world {
 	})
 	w.server = httptest.NewServer(mux)
 	w.url = w.server.URL + "/debug/fusebox/"
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		w.board.Close()
 		w.server.CloseClientConnections()
 		w.server.Close()
-		base.CloseIdleConnections()
 	})
-	return w
 }
 
 func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error) {

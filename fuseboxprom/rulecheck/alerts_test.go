@@ -322,7 +322,9 @@ func TestTroubleWithoutSeriesThatNobodyAsksAboutAnyMoreEnds(t *testing.T) {
 // TestCallsThatHoldRefusesFire has no upstream that falls silent, which takes many calls at once: it counts what the collector counts
 // then.
 func TestCallsThatHoldRefusesFire(t *testing.T) {
-	for reason, want := range map[string][]string{"held": {"FuseboxCallsHeld http://a.test"}, "open": nil} {
+	for reason, want := range map[string][]string{
+		"held": {"FuseboxCallsHeld http://a.test"}, "throttled": {"FuseboxCallsThrottled http://a.test"}, "open": nil,
+	} {
 		var s *shop
 		synctest.Test(t, func(t *testing.T) {
 			s = newShop(t)

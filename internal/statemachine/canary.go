@@ -27,6 +27,8 @@ type watched struct {
 	scout   bool   // let through while the upstream was silent
 	stale   bool   // connections made before may be dead
 	vigil   *vigil // of a canary that is late
+
+	throttled throttled
 }
 
 // vigil returns that of the canary, which is late: only while watching.
@@ -74,6 +76,7 @@ func (m *machine) wake(now time.Time) {
 	switch c.phase {
 	case canaryUp:
 		c.phase, c.call.vigil = watching, &vigil{pace: &c.pace, first: c.call, since: now}
+		m.measure()
 	case resting:
 		c.phase = wanting
 	}

@@ -12,7 +12,7 @@ type Change struct {
 	From, To            policy.State
 	At                  time.Time
 	Reason              policy.ChangeReason
-	Cause               policy.Cause    // of the failure that changed the state, if one did
+	Cause               policy.Cause    // of the failure that changed the state or, if it is restored, of the last
 	Failures, Successes int             // what the rule of the state From had in view
 	Due                 time.Time       // the earliest time of the next probe, if To is Open
 	Requests            int             // as Refusal.Requests, if To is Open
@@ -44,6 +44,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.hints = hints{}
 	if to != policy.HalfOpen { // which a trial is, with the same doubts
 		m.connections = connections{stale: to == policy.Open && silent(r)}
+	}
+	if m.throttle.memory != nil {
+		m.changeThrottle(to, now, reason)
 	}
 	m.canary.stop()
 	m.well = 0
@@ -92,7 +95,9 @@ func (m *machine) because(reason policy.ChangeReason, r policy.Result) (cause po
 	case r.Outcome == policy.Failure:
 		cause = r.Cause
 	case reason == policy.ChangeTripped: // by a call that succeeded, and too slowly
-		cause = policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		cause = slow(r).Cause
+	case reason == policy.ChangeRestored:
+		cause = m.failures.cause
 	}
 	var by any
 	switch reason {

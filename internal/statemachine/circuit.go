@@ -60,6 +60,7 @@ type Circuit struct {
 	mu      sync.Mutex
 	machine machine
 	timer   *time.Timer // nil if it is not set
+	stepped bool        // there is no timer, and no clock (Stepped)
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -134,6 +135,7 @@ func (c *Circuit) settle() {
 // setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
 func (c *Circuit) setTimer(at moment) {
 	switch {
+	case c.stepped:
 	case at != 0 && c.timer == nil:
 		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
 	case at != 0:
@@ -160,10 +162,11 @@ func (c *Circuit) AcquireClosed() (Permit, bool) {
 	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
-	return c.acquireClosed(word)
+	return c.acquireClosed(word, time.Time{})
 }
 
-func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
+// acquireClosed reads the clock itself if now is zero and the time matters.
+func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 	if word&touchedBit == 0 {
 		c.word.Or(touchedBit)
 	}
@@ -174,10 +177,13 @@ func (c *Circuit) acquireClosed(word uint64) (Permit, bool) {
 		circuit: c, generation: word >> generation, timed: word&failingBit != 0, attended: word&attendedBit != 0,
 	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
+		if now.IsZero() {
+			now = time.Now()
+		}
 		// Not the first call, so that a host that is called once has no timer.
 		c.lock()
 		defer c.unlock()
-		permit.watched = c.machine.takeCanary(time.Now(), permit.generation)
+		permit.watched = c.machine.takeCanary(now, permit.generation)
 	}
 	return permit, true
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -46,10 +47,14 @@ func requireRecovery(t *testing.T, c *Circuit, now time.Time, within time.Durati
 
 // A clock that jumps delays a circuit by as much as it has jumped, and never for good.
 func TestNoJumpOfTheClockHoldsUpACircuitForGood(t *testing.T) {
+	try := testkit.OneIn(8)
 	const furthest = time.Hour
 	for trip := range tripRules {
 		for probe := range 6 { // the two that wait for 292 years do so
 			for recovery := range 7 {
+				if !try() {
+					continue
+				}
 				rules := someRules(byte(trip), byte(probe), byte(recovery))
 				what := fmt.Sprintf("%+v", rules)
 				random := rand.New(rand.NewPCG(uint64(trip), uint64(probe*16+recovery)))
@@ -188,6 +193,10 @@ func TestRestoreTakesAnyTime(t *testing.T) {
 
 // 400 days: a day of traffic, one of an outage, one of neither, and so on.
 func TestFourHundredDays(t *testing.T) {
+	days := 400
+	if testkit.Brief() {
+		days = 100
+	}
 	for name, rules := range map[string]policy.Rules{
 		"classic":  classic,
 		"window":   {Trip: policy.FailureShare{Window: 30 * 24 * time.Hour}, Probe: policy.OpenTime{For: time.Hour, Factor: 2, Max: 20 * time.Hour}, Recover: policy.Trial{Probes: 3}},
@@ -197,7 +206,7 @@ func TestFourHundredDays(t *testing.T) {
 			rules.Hold = nil
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0.5 }}, nil, nil)
 			now := epoch
-			for day := range 400 {
+			for day := range days {
 				result := []policy.Result{well, failed, {}}[day%3]
 				for end := now.AddDate(0, 0, 1); now.Before(end); now = now.Add(time.Minute) {
 					if result.Outcome != policy.Undecided {
@@ -208,13 +217,17 @@ func TestFourHundredDays(t *testing.T) {
 				require.Equal(t, want, lookAt(c, now).State, "day %d", day)
 			}
 			s := lookAt(c, now)
-			require.EqualValues(t, 133, s.Counts.Trips)
+			require.EqualValues(t, days/3, s.Counts.Trips)
 			requireRecovery(t, c, now, 24*time.Hour, name)
 		})
 	}
 }
 
 func TestAnOutageOfFourHundredDays(t *testing.T) {
+	days := 400
+	if testkit.Brief() {
+		days = 100
+	}
 	for name, rules := range map[string]policy.Rules{
 		"classic":     classic,
 		"exponential": {Trip: policy.Consecutive{}, Probe: policy.OpenTime{Factor: math.MaxInt, Max: 24 * time.Hour}, Recover: policy.Trial{}},
@@ -225,7 +238,7 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 			c := New(&Config{Rules: rules, Random: func() float64 { return 0 }}, nil, nil)
 			now := epoch
 			requests, probes := 0, 0
-			for end := epoch.AddDate(0, 0, 400); now.Before(end); now = now.Add(time.Minute) {
+			for end := epoch.AddDate(0, 0, days); now.Before(end); now = now.Add(time.Minute) {
 				requests++
 				if call(c, now, failed) {
 					probes++

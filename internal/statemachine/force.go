@@ -78,6 +78,9 @@ func (m *machine) configure(config *Config, now time.Time) {
 		m.trip = trip
 		m.trip.Start(now, math.MaxInt/2)
 	}
+	if m.throttle != (throttle{}) {
+		m.throttle = throttle{}
+	}
 	if m.state == policy.Closed {
 		m.canary.stop()
 	}
@@ -106,7 +109,6 @@ func (c *Circuit) Restore(now, due, since time.Time, known bool) (opened bool) {
 	}
 	m.known = m.known || known
 	m.change(policy.Open, now, policy.ChangeRestored, policy.Result{RetryAfter: due.Sub(now)})
-	m.trouble.cause = m.failures.cause
 	return true
 }
 

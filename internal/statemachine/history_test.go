@@ -412,7 +412,7 @@ func TestWhatManyDoAtOnceIsOneHistory(t *testing.T) {
 	const clients, operations = 5, 9
 	histories := 120
 	if testing.Short() {
-		histories = 20
+		histories = 12
 	}
 	overlaps := 0
 	for seed := range uint64(histories) {

@@ -59,6 +59,7 @@ type place struct {
 	reused   bool          // it goes over a connection that may be dead
 	expired  bool          // its lease ended before the call did, and it was settled then
 	opened   uint64        // machine.opened when it expired
+	slow     bool          // the call succeeded, and too slowly for a rule; set as it is given back, by who does that
 }
 
 func (l *leases) take(p *place) {

@@ -44,6 +44,7 @@ type past struct {
 	leases      leases
 	hints       hints
 	connections connections
+	throttle    throttle
 	failures    failures
 	counts      Counts
 	peers       peers.Peers
@@ -158,11 +159,25 @@ func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
 	if m.forced {
 		hold = policy.Hold{}
 	}
-	watched, held := m.canary.admit(now, deadline, hold)
+	throttled, ok := m.passes(now, deadline)
+	if !ok {
+		return Permit{}, m.refuse(now, policy.RefusedThrottled)
+	}
+	call, held := m.canary.admit(now, deadline, hold)
 	if held {
+		throttled.withdraw()
 		return Permit{}, m.refuse(now, policy.RefusedHeld)
 	}
-	return Permit{watched: watched}, Refusal{}
+	if throttled.by != nil {
+		if call == nil {
+			call = m.takeCanary(now, m.generation) // they go on
+		}
+		if call == nil {
+			call = &watched{started: now}
+		}
+		call.throttled = throttled
+	}
+	return Permit{watched: call}, Refusal{}
 }
 
 func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {

@@ -528,6 +528,11 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 	if !m.trip.Record(now, r) {
 		return ""
 	}
+	if r.Outcome == policy.Success { // a rule of slowness trips by calls that succeed, and each is kept as a failure
+		slow := r
+		slow.Outcome, slow.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		m.failed(now, slow)
+	}
 	m.change(policy.Open, now, policy.ChangeTripped, r)
 	return "opened"
 }
@@ -542,6 +547,7 @@ func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) stri
 	r = m.learn(now, call, r)
 	if judge, ok := m.trip.(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
 		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		m.counts.Failures++
 		m.failed(now, r)
 	}
 	switch {
@@ -636,6 +642,8 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 		c.Cause = r.Cause
 	case reason == policy.ChangeTripped:
 		c.Cause = policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	case reason == policy.ChangeRestored: // by what failed where it was saved
+		c.Cause = m.cause
 	}
 	c.Failures, c.Successes = m.inView()
 	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == policy.ChangeForced, false, 0, false, time.Time{}

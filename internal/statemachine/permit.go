@@ -120,6 +120,10 @@ func (p Permit) Done(now time.Time, r policy.Result) (opened, gone bool) {
 	return p.done(now, r, false)
 }
 
+// Slow reports, of a permit that was given back, whether its call was let through in trouble and succeeded too slowly
+// for a rule, which makes a failure of it. Only the goroutine that has given it back may ask.
+func (p Permit) Slow() bool { return p.place != nil && p.place.slow }
+
 // DoneAgain is Done for a call that says no more of the upstream than is known: it failed by an event by which another
 // has failed already, or its good headers are of long ago.
 func (p Permit) DoneAgain(now time.Time, r policy.Result) (opened, gone bool) {

@@ -55,6 +55,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 		}
 		m.canary.lost(r)
 	}
+	m.weighLoad(now, p.watched, r)
 	m.canary.cameBack(now, p.watched, heard, well, m.config.hold())
 	return m.record(now, r)
 }
@@ -72,6 +73,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 	case p.generation != m.generation:
 	case place == nil:
 		m.wentWell(now)
+		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
 		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now)
 	case place.index >= 0 && !place.weighed:
@@ -158,6 +160,9 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 		m.hints.sum = 0
 	}
 	if m.tripRule().Record(now, r) {
+		if r.Outcome == policy.Success { // and took too long
+			m.failed(now, slow(r))
+		}
 		m.change(policy.Open, now, policy.ChangeTripped, r)
 		return true
 	}
@@ -179,7 +184,8 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	}
 	r = m.learn(now, p, r)
 	if judge, ok := m.seenTrip().(policy.Judge); ok && r.Outcome == policy.Success && judge.Bad(r) {
-		r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+		r, p.slow = slow(r), true
+		m.counts.Failures++
 		m.failed(now, r)
 	}
 	switch {
@@ -192,6 +198,12 @@ func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool)
 	m.probe.Fail(now, r, m.config.Random())
 	m.peers.ProbeFailed()
 	return false
+}
+
+// slow makes a failure of a success that a rule of the trip holds against the upstream.
+func slow(r policy.Result) policy.Result {
+	r.Outcome, r.Cause = policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: r.Cause.Status}
+	return r
 }
 
 // learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery
@@ -209,6 +221,10 @@ func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result 
 
 // wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
 func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
+	if m.throttle.queued && m.shares() {
+		m.change(policy.Closed, now, policy.ChangeRecovered, r)
+		return false
+	}
 	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.Rules.Recover.AfterProbe() {
 		return false

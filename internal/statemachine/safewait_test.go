@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fusebox-go/fusebox/fleet"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -238,6 +239,10 @@ func TestTheProbeOfAnotherIsAProbeForWhichNoUnsafeCallIsNeeded(t *testing.T) {
 
 // Liars hold it for as long as they hold any probe, and no longer.
 func TestNobodyHoldsTheProbesOfUnsafeCallsForLong(t *testing.T) {
+	every := time.Millisecond
+	if testkit.Brief() {
+		every *= 10
+	}
 	for lie, kinds := range map[string][]fleet.Kind{
 		"claims":           {fleet.ProbeStarted},
 		"claims and fails": {fleet.ProbeStarted, fleet.ProbeFailed},
@@ -248,7 +253,7 @@ func TestNobodyHoldsTheProbesOfUnsafeCallsForLong(t *testing.T) {
 		for i := range 3 {
 			f.hear(0, fmt.Sprint("other", i), fleet.Opened)
 		}
-		for at := time.Millisecond; ; at += time.Millisecond {
+		for at := every; ; at += every {
 			for i := range 4 {
 				for _, kind := range kinds {
 					f.hear(at, fmt.Sprint("liar", i), kind)

@@ -10,7 +10,7 @@ const (
 	touchedBit  = 0b0000001000 // used since the last Forget: a hint, which is written without the lock
 	goneBit     = 0b0000010000 // forgotten: no longer the circuit of its key
 	canaryBit   = 0b0000100000 // closed, and the next call is to be a canary
-	watchBit    = 0b0001000000 // closed, and every call is counted, because a canary is late
+	watchBit    = 0b0001000000 // closed, and every call is counted: a canary is late, or there is too much
 	knownBit    = 0b0010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
 	failingBit  = 0b0100000000 // closed, and the last call that said something did not succeed
 	attendedBit = 0b1000000000 // closed, and somebody looks at every call (Config.Attended)
@@ -41,6 +41,9 @@ func (m *machine) word() uint64 {
 		case watching:
 			word |= watchBit
 		}
+	}
+	if m.throttle.memory != nil && m.counting() {
+		word |= watchBit
 	}
 	switch {
 	case m.quiet():

@@ -4,6 +4,8 @@ package tally
 
 import (
 	"maps"
+	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 const (
 	DefaultMaxKeys = 100       // for New
 	OtherKey       = "other"   // the text of what keys without an entry of their own are called
+	otherReason    = "other"   // what a classifier's reasons without a Series of their own are called
+	mostReasons    = 8         // of classifiers that have one, for each entry
 	quietFor       = time.Hour // how long nothing was told of an entry before it may give way
 	// whose time in trouble is taken; those forgotten in trouble are only found out by a read
 	mostTroubled = 1 << 16
@@ -36,7 +40,7 @@ type Event uint8
 const (
 	Transitions    Event = iota // by from, to and reason
 	Refusals                    // by reason
-	Failures                    // by class
+	Failures                    // by class and, of what a classifier says, reason
 	Probes                      // by outcome
 	ShadowRefusals              // by reason
 	ShadowCalls                 // by outcome
@@ -101,11 +105,12 @@ type entry struct {
 	key     transport.Key
 	text    string
 	counts  map[Series]uint64
-	trouble int           // how many of its circuits are not closed
-	spent   time.Duration // in trouble, but for what is to be counted of those that are troubled
-	shown   time.Duration // what was last read of it
-	last    time.Time     // of the latest news; zero if there was none
-	known   bool          // an upstream of it has answered
+	reasons map[string]bool // of classifiers, that have a Series of their own; nil if there are none
+	trouble int             // how many of its circuits are not closed
+	spent   time.Duration   // in trouble, but for what is to be counted of those that are troubled
+	shown   time.Duration   // what was last read of it
+	last    time.Time       // of the latest news; zero if there was none
+	known   bool            // an upstream of it has answered
 }
 
 // New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from
@@ -125,7 +130,7 @@ func (ta *Tally) Observe() {
 		OnStateChange: ta.changed,
 		OnRefusal:     ta.refused,
 		OnFailure: func(c transport.CallEnd) {
-			ta.count(c.Key, c.Known, Series{Event: Failures, A: classOf(c.Cause)})
+			ta.count(c.Key, c.Known, Series{Event: Failures, A: classOf(c.Cause), B: reasonOf(c.Cause)})
 		},
 		OnProbe: func(c transport.CallEnd) {
 			ta.count(c.Key, c.Known, Series{Event: Probes, A: c.Outcome.String()})
@@ -205,7 +210,11 @@ func (ta *Tally) count(k transport.Key, known bool, s Series) {
 	now := time.Now()
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
-	ta.entry(k, known, false, now).counts[s]++
+	e := ta.entry(k, known, false, now)
+	if s.Event == Failures {
+		s.B = e.reason(s.B)
+	}
+	e.counts[s]++
 	if s.Event == Probes {
 		ta.askedFor(k, now)
 	}
@@ -248,6 +257,22 @@ func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *en
 	e := &entry{key: k, text: text, counts: make(map[Series]uint64), known: known}
 	ta.entries[k] = e
 	return e
+}
+
+// reason returns by what a classifier's reason is counted: the first few by themselves, since it may be made of what an
+// upstream sends. Each key has its own few, so that one upstream takes up none of another.
+func (e *entry) reason(text string) string {
+	if text == "" || e.reasons[text] {
+		return text
+	}
+	if len(e.reasons) >= mostReasons {
+		return otherReason
+	}
+	if e.reasons == nil {
+		e.reasons = make(map[string]bool)
+	}
+	e.reasons[text] = true
+	return text
 }
 
 // makeRoom drops the entry of which nothing was heard the longest: for a known key, of those that are not known, unless
@@ -442,4 +467,12 @@ func classOf(c policy.Cause) string {
 		return "judged"
 	}
 	return c.Kind.String()
+}
+
+// reasonOf says why a classifier made a failure of a call: by its own words or, without any, by the status that it saw.
+func reasonOf(c policy.Cause) string {
+	if c.Reason == "" && c.Kind == policy.KindJudged && c.Status != 0 && c.Status != http.StatusOK {
+		return "status " + strconv.Itoa(c.Status)
+	}
+	return c.Reason
 }

@@ -3,6 +3,7 @@ package testkit
 
 import (
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -88,6 +89,20 @@ func NewServer(tb testing.TB) *Server {
 	}))
 	tb.Cleanup(s.Close)
 	return s
+}
+
+// Brief says that a run makes fewer rounds: a short one does, and one under the race detector, which takes ten times as
+// long for each. A test that is about many goroutines at once asks for testing.Short alone.
+func Brief() bool { return testing.Short() || Race }
+
+// OneIn returns a function that says of one case after the other whether to try it: all of them, but in a brief run one
+// in n, and others each time.
+func OneIn(n int) func() bool {
+	i := rand.IntN(n)
+	return func() bool {
+		i++
+		return !Brief() || i%n == 0
+	}
 }
 
 // LiveHeap returns how many bytes of the heap are in use.

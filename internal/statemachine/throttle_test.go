@@ -1,0 +1,245 @@
+package statemachine
+
+import (
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+var (
+	away = policy.Result{
+		Outcome: policy.Failure, Cause: policy.Cause{Phase: policy.PhaseHeaders, Kind: policy.KindStatus, Status: 503},
+	}
+	fine = policy.Result{Outcome: policy.Success, Cause: policy.Cause{Status: 200}}
+)
+
+// crowd makes calls of 10 ms, two at a time, of which every other one is turned away, until one is refused. It returns
+// when that was.
+func (r *rig) crowd(t *testing.T, at time.Duration) time.Duration {
+	t.Helper()
+	for range 100 {
+		a, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		b, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		if refusal.Reason == policy.RefusedThrottled {
+			return at
+		}
+		at += 10 * time.Millisecond
+		a.Done(epoch.Add(at), fine)
+		if b.Granted() {
+			b.Done(epoch.Add(at), away)
+		}
+	}
+	t.Fatal("nothing is refused")
+	return 0
+}
+
+func (r *rig) because(at time.Duration) policy.RefusalReason {
+	p, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+	if p.Granted() {
+		p.Done(epoch.Add(at), fine)
+	}
+	return refusal.Reason
+}
+
+func TestAThrottleIsThereWhileAnUpstreamGetsTooMuch(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	_, quick := r.AcquireClosed()
+	require.True(t, quick)
+	at := r.crowd(t, 0)
+	require.Equal(t, policy.RefusedThrottled, r.because(at))
+	require.Equal(t, policy.Closed, lookAt(r, epoch.Add(at)).State)
+	require.NotZero(t, lookAt(r, epoch.Add(at)).Throttle)
+	_, quick = r.AcquireClosed()
+	require.False(t, quick, "each call is counted")
+
+	at += 31 * time.Second
+	require.Equal(t, policy.NotRefused, r.because(at))
+	require.Zero(t, lookAt(r, epoch.Add(at)).Throttle)
+	_, quick = r.AcquireClosed()
+	require.True(t, quick, "and none any more")
+	require.Nil(t, r.machine.throttle.memory)
+}
+
+func TestAWordOf429IsNoFailureAndThrottles(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	at, refused := time.Duration(0), false
+	for range 100 {
+		p, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		if refused = refusal.Reason == policy.RefusedThrottled; refused {
+			break
+		}
+		at += time.Millisecond
+		p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Cause: policy.Cause{Status: 429}})
+	}
+	require.True(t, refused)
+	require.Zero(t, lookAt(r, epoch.Add(at)).Counts.Failures)
+}
+
+func TestWhatIsForcedOrSetByHandIsNotThrottled(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	at := r.crowd(t, 0)
+	r.Force(policy.Closed, epoch.Add(at))
+	for range 100 {
+		require.Equal(t, policy.NotRefused, r.because(at))
+		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		p.Done(epoch.Add(at), away)
+	}
+	require.Zero(t, lookAt(r, epoch.Add(at)).Throttle)
+	r.Release(epoch.Add(at))
+	require.Equal(t, policy.NotRefused, r.because(at))
+
+	for name, renew := range map[string]func(r *rig, at time.Duration){
+		"set":   func(r *rig, at time.Duration) { r.Set(policy.Closed, epoch.Add(at)) },
+		"reset": func(r *rig, at time.Duration) { r.Reset(epoch.Add(at)) },
+		"other rules": func(r *rig, at time.Duration) {
+			r.configure(at, policy.Adaptive{Throttle: policy.Throttle{Off: true}}.Rules())
+		},
+		"no rule": func(r *rig, at time.Duration) { r.configure(at, classic) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(policy.Adaptive{}.Rules())
+			at := r.crowd(t, 0)
+			renew(r, at)
+			require.Equal(t, policy.NotRefused, r.because(at))
+			require.Nil(t, r.machine.throttle.memory)
+			_, quick := r.AcquireClosed()
+			require.True(t, quick)
+		})
+	}
+}
+
+func TestNoThrottleWithoutARule(t *testing.T) {
+	for _, rules := range []policy.Rules{classic, policy.Adaptive{Throttle: policy.Throttle{Off: true}}.Rules()} {
+		rules.Trip = policy.Evidence{}
+		r := newRig(rules)
+		for at := range 200 {
+			now := epoch.Add(time.Duration(at) * 10 * time.Millisecond)
+			p, refusal := r.Acquire(now, time.Time{}, ToProbe)
+			require.Equal(t, policy.NotRefused, refusal.Reason)
+			p.Done(now, []policy.Result{away, fine}[at%2])
+		}
+		require.Nil(t, r.machine.throttle.memory)
+	}
+}
+
+func TestAThrottleHoldsNothingOfCallsThatComeToNothing(t *testing.T) {
+	for name, end := range map[string]func(Permit, time.Time){
+		"returned": func(p Permit, now time.Time) { p.Return(now) },
+		"ignored":  func(p Permit, now time.Time) { p.Done(now, policy.Result{Outcome: policy.Ignored}) },
+		"lost":     func(Permit, time.Time) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(policy.Adaptive{}.Rules())
+			at, sent := r.crowd(t, 0), 0
+			for range 1000 {
+				at += 20 * time.Millisecond
+				if p, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); refusal.Reason == policy.NotRefused {
+					sent++
+					end(p, epoch.Add(at+time.Millisecond))
+				}
+			}
+			require.Greater(t, sent, 20)
+		})
+	}
+}
+
+func TestAThrottleOfACrowdTakesNoMoreMemory(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	at := r.crowd(t, 0)
+	for range 10_000 { // none of which comes back
+		at += time.Second
+		r.Acquire(epoch.Add(at), epoch.Add(at+time.Hour), ToProbe)
+		r.Acquire(epoch.Add(at), epoch.Add(at+time.Hour), ToProbe)
+	}
+	require.LessOrEqual(t, unsafe.Sizeof(policy.Throttling{}), uintptr(320), "and it has nothing that grows")
+}
+
+// queue makes calls that take ever longer until the circuit opens, and returns when it did.
+func (r *rig) queue(t *testing.T) time.Duration {
+	t.Helper()
+	const bears = 2 * time.Second
+	var out []Permit
+	var from []time.Duration
+	at := time.Second
+	r.mu.Lock()
+	r.machine.canary.usual = 10 * time.Millisecond
+	r.machine.takeCanary(epoch, 0)
+	r.machine.wake(epoch.Add(at))
+	r.unlock()
+	for back := 0; at < time.Minute; at += 10 * time.Millisecond {
+		if p, refusal := r.Acquire(epoch.Add(at), epoch.Add(at+bears), ToProbe); refusal.Reason == policy.NotRefused {
+			out, from = append(out, p), append(from, at)
+		}
+		if at%(40*time.Millisecond) != 0 || back == len(out) || at < from[back]+150*time.Millisecond {
+			continue
+		}
+		result := fine
+		if at-from[back] > bears {
+			result = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}}
+		}
+		if opened, _ := out[back].Done(epoch.Add(at), result); opened {
+			return at
+		}
+		back++
+		if at > 4*time.Second { // and now it stalls
+			for ; back < len(out); back++ {
+				at = max(at, from[back]+bears+time.Millisecond)
+				if opened, _ := out[back].Done(epoch.Add(at), policy.Result{
+					Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller},
+				}); opened {
+					return at
+				}
+			}
+		}
+	}
+	t.Fatal("it does not open")
+	return 0
+}
+
+func TestAfterAQueueTheProbeClosesAtALimitOfOne(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		r := newRig(policy.Adaptive{Throttle: policy.Throttle{RecoveryOff: off}}.Rules())
+		at := r.queue(t) + time.Second
+		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		require.True(t, p.Probe())
+		p.Done(epoch.Add(at+10*time.Millisecond), fine)
+		s := lookAt(r, epoch.Add(at+10*time.Millisecond))
+		if off {
+			require.Equal(t, policy.HalfOpen, s.State)
+			continue
+		}
+		require.Equal(t, policy.Closed, s.State)
+		require.EqualValues(t, 1, s.Throttle)
+		_, refusal := r.Acquire(epoch.Add(at+20*time.Millisecond), time.Time{}, ToProbe)
+		require.Equal(t, policy.NotRefused, refusal.Reason)
+		_, refusal = r.Acquire(epoch.Add(at+20*time.Millisecond), time.Time{}, ToProbe)
+		require.Equal(t, policy.RefusedThrottled, refusal.Reason)
+	}
+}
+
+// BenchmarkAThrottledCall is what a call costs while there is a limit: a lock, and memory to know it by.
+func BenchmarkAThrottledCall(b *testing.B) {
+	r := newRig(policy.Adaptive{}.Rules())
+	out := make([]Permit, 64)
+	first, _ := r.Acquire(epoch, time.Time{}, ToProbe)
+	first.Done(epoch, away) // and from now on calls are counted
+	for i := range out {
+		out[i], _ = r.Acquire(epoch, time.Time{}, ToProbe)
+	}
+	for i, p := range out {
+		p.Done(epoch.Add(time.Millisecond), []policy.Result{away, fine}[i%2])
+	}
+	require.NotZero(b, lookAt(r, epoch).Throttle)
+	b.ReportAllocs()
+	for b.Loop() {
+		p, refusal := r.Acquire(epoch.Add(2*time.Millisecond), time.Time{}, ToProbe)
+		if refusal.Reason != policy.NotRefused {
+			b.Fatal(refusal.Reason)
+		}
+		p.Done(epoch.Add(3*time.Millisecond), fine)
+	}
+}

@@ -1,0 +1,193 @@
+package policy_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/policy"
+)
+
+var began = time.Date(2026, time.January, 2, 3, 4, 5, 0, time.UTC)
+
+// An offered is what came of requests that a Throttling decided about.
+type offered struct{ refused, sent, good, away, late int }
+
+type inFlight struct {
+	pass       policy.Pass
+	began, end time.Duration
+	away       bool
+}
+
+// offer asks for requests at times that are even but for chance, and plays an upstream that says of each when it ends
+// and whether it is turned away.
+func offer(
+	t *policy.Throttling, rate float64, from, to, bears time.Duration, upstream func(at time.Duration) (takes time.Duration, away bool),
+) (o offered) {
+	coin := rand.New(rand.NewPCG(1, 2))
+	var out []inFlight
+	back := func(until time.Duration) {
+		slices.SortStableFunc(out, func(a, b inFlight) int { return int(a.end - b.end) })
+		for ; len(out) > 0 && out[0].end <= until; out = out[1:] {
+			c := out[0]
+			switch took := c.end - c.began; {
+			case c.away:
+				o.away++
+				t.TurnedAway(began.Add(c.end), c.pass)
+			case took >= bears:
+				o.late++
+				t.TimedOut(began.Add(c.end), c.pass, took)
+			default:
+				o.good++
+				t.Answered(began.Add(c.end), c.pass, took)
+			}
+		}
+	}
+	for at := from; at < to; at += time.Duration(coin.ExpFloat64() / rate * float64(time.Second)) {
+		back(at)
+		pass, ok := t.Admit(began.Add(at), began.Add(at+bears))
+		if !ok {
+			o.refused++
+			continue
+		}
+		o.sent++
+		takes, away := upstream(at)
+		out = append(out, inFlight{pass, at, at + min(takes, bears), away})
+	}
+	back(to + bears)
+	return o
+}
+
+// queued is an upstream that serves one call after the other, and turns away who would have to wait for longer than room.
+func queued(takes, room time.Duration) func(time.Duration) (time.Duration, bool) {
+	var free time.Duration
+	return func(at time.Duration) (time.Duration, bool) {
+		if free = max(free, at); free-at > room {
+			return time.Millisecond, true
+		}
+		free += takes
+		return free - at, false
+	}
+}
+
+func TestAThrottleFindsWhatAFullQueueCarries(t *testing.T) {
+	for _, times := range []float64{1.5, 2, 4} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
+			m := policy.Throttle{}.NewThrottle()
+			o := offer(m, 100*times, 0, time.Minute, 2*time.Second, queued(10*time.Millisecond, 200*time.Millisecond))
+			require.Less(t, o.away, o.sent/8, "one in twenty, and more at first: %+v", o)
+			require.Greater(t, o.good, 5400, "of 6000 that can be served: %+v", o)
+		})
+	}
+}
+
+func TestAThrottleKeepsCallsFromWaitingInVain(t *testing.T) {
+	for _, times := range []float64{1.5, 2, 4} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
+			m := policy.Throttle{}.NewThrottle()
+			m.Measure()
+			o := offer(m, 100*times, 0, time.Minute, 2*time.Second, queued(10*time.Millisecond, time.Hour))
+			require.Less(t, o.late, 600, "%+v", o)
+			require.Greater(t, o.good, 5000, "of 6000 that can be served: %+v", o)
+			require.Zero(t, offer(policy.Throttle{LateOff: true}.NewThrottle(), 100*times, 0, time.Minute, 2*time.Second,
+				queued(10*time.Millisecond, time.Hour)).refused, "late answers are the reason")
+		})
+	}
+}
+
+func TestAThrottleLetsASlowUpstreamBe(t *testing.T) {
+	for seed := range uint64(20) {
+		coin := rand.New(rand.NewPCG(seed, 1))
+		m := policy.Throttle{}.NewThrottle()
+		m.Measure()
+		o := offer(m, 40, 0, 2*time.Minute, 8*time.Second, func(time.Duration) (time.Duration, bool) {
+			return time.Duration((2 + 4*coin.Float64()) * float64(time.Second)), false
+		})
+		require.Zero(t, o.refused, "seed %d: %+v", seed, o)
+	}
+}
+
+func TestAThrottleDoesNotHearWhatDoesNotCare(t *testing.T) {
+	for _, share := range []float64{0.1, 0.3, 0.6} {
+		t.Run(fmt.Sprint(share), func(t *testing.T) {
+			coin := rand.New(rand.NewPCG(3, 1))
+			m := policy.Throttle{}.NewThrottle()
+			o := offer(m, 100, 0, 20*time.Minute, 2*time.Second, func(time.Duration) (time.Duration, bool) {
+				return 30 * time.Millisecond, coin.Float64() < share
+			})
+			require.Less(t, o.refused, (o.sent+o.refused)/100, "%+v", o)
+		})
+	}
+}
+
+func TestAThrottleRefusesNoneOfAMillionOfWhichFivePercentAreTurnedAway(t *testing.T) {
+	for _, took := range []time.Duration{time.Millisecond, time.Second} { // a hundred in flight
+		coin := rand.New(rand.NewPCG(4, 1))
+		o := offer(policy.Throttle{}.NewThrottle(), 100, 0, 10_000*time.Second, 2*time.Second, func(time.Duration) (time.Duration, bool) {
+			return took, coin.Float64() < 0.05
+		})
+		require.Zero(t, o.refused)
+		require.Greater(t, o.sent, 990_000)
+	}
+}
+
+// throttled returns a memory that limits, at an upstream that turns all away.
+func throttled(t *testing.T, rule policy.Throttle) *policy.Throttling {
+	m := rule.NewThrottle()
+	offer(m, 200, 0, 5*time.Second, 2*time.Second, queued(10*time.Millisecond, 100*time.Millisecond))
+	return m
+}
+
+func TestAThrottleForgetsAfterACalm(t *testing.T) {
+	m := throttled(t, policy.Throttle{})
+	require.NotZero(t, m.Limit())
+	require.True(t, m.On())
+	require.False(t, m.Forgettable(began))
+	_, ok := m.Admit(began.Add(40*time.Second), time.Time{})
+	require.True(t, ok)
+	require.Zero(t, m.Limit())
+	require.False(t, m.On())
+	require.True(t, m.Forgettable(began.Add(40*time.Second)))
+
+	require.Zero(t, throttled(t, policy.Throttle{FullOff: true}).Limit())
+}
+
+func TestAThrottleHoldsNothingForGoodWhateverNeverComesBack(t *testing.T) {
+	m := throttled(t, policy.Throttle{})
+	at, sent := began.Add(5*time.Second), 0
+	for range 1000 {
+		at = at.Add(20 * time.Millisecond)
+		if _, ok := m.Admit(at, time.Time{}); ok {
+			sent++
+		}
+	}
+	require.Greater(t, sent, 20, "one each round trip at least, though none is answered")
+	require.Less(t, sent, 1000)
+}
+
+func TestAThrottleBearsAClockThatJumps(t *testing.T) {
+	for _, jump := range []time.Duration{-1000 * time.Hour, 1000 * time.Hour} {
+		m := throttled(t, policy.Throttle{})
+		_, ok := m.Admit(began.Add(jump), time.Time{})
+		require.True(t, ok)
+		require.Zero(t, m.Limit())
+	}
+}
+
+func TestAfterAQueueAThrottleBeginsWithOneCall(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	m.Measure()
+	require.False(t, m.Queued())
+	offer(m, 300, 0, 10*time.Second, 2*time.Second, queued(10*time.Millisecond, time.Hour))
+	require.True(t, m.Queued())
+	m.Recover(began.Add(time.Minute))
+	require.EqualValues(t, 1, m.Limit())
+	o := offer(m, 300, time.Minute, 61*time.Second, 2*time.Second, queued(10*time.Millisecond, time.Hour))
+	require.Less(t, o.sent, 150)
+	require.Greater(t, o.sent, 50)
+	require.Zero(t, o.late)
+}
