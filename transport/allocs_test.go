@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -105,6 +106,9 @@ func TestAllocations(t *testing.T) {
 					panic(err)
 				}
 				resp.Body.Close()
+			}
+			if testkit.Race && c.most > 0 { // then a sync.Pool forgets by chance what it has
+				c.most, c.bytes = c.most+1, c.bytes+32
 			}
 			require.LessOrEqual(t, testing.AllocsPerRun(1000, call), c.most)
 			require.LessOrEqual(t, bytesPerRun(1000, call), c.bytes)

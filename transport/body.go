@@ -170,6 +170,9 @@ func (f *flow) goesOn(now int64) {
 	f.asked.Store(now)
 }
 
+// begun reports whether the body has been looked at at all, which spares a reading of the clock.
+func (f *flow) begun() bool { return f.since.Load() != 0 }
+
 // long reports whether the body has been looked at for longer than a time.
 func (f *flow) long(now int64, most time.Duration) bool {
 	since := f.since.Load()
@@ -203,10 +206,14 @@ func (b *body) came(l *lasting, p []byte) {
 }
 
 func (b *body) Close() error {
-	if b.lasting.Load() == nil && b.state.Load()&over != 0 { // it was read to its end, as mostly
-		return b.ReadCloser.Close()
+	if b.state.Load()&over == 0 {
+		return b.close()
 	}
-	return b.close()
+	err := b.ReadCloser.Close() // it was read to its end, as mostly
+	if l := b.lasting.Load(); l != nil {
+		l.call.attempt.end()
+	}
+	return err
 }
 
 func (b *body) close() (err error) {
@@ -358,7 +365,7 @@ func (t *Transport) indifferent(c *circuit) bool {
 // conclude says what came of the call of a body that has ended.
 func (b *body) conclude(l *lasting, resp *http.Response, err error) {
 	k, well := &l.call, err == io.EOF || err == errClosed
-	k.long = well && l.flow.long(time.Now().UnixNano(), stalled)
+	k.long = well && l.flow.begun() && l.flow.long(time.Now().UnixNano(), stalled)
 	if well && k.ending == nil {
 		outcome := policy.Success
 		if Refused(resp) { // of another Transport: the upstream knows nothing of it

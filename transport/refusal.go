@@ -358,20 +358,20 @@ var headers [policy.RefusedForced + 1][maxSeconds + 1]atomic.Pointer[http.Header
 const maxSeconds = 60
 
 // header returns a header for one response, whose lists of values are shared with others.
-func (e *refusedAtOnce) header() http.Header {
-	retryAfter, _, _, _ := e.r.Next()
+func (e *refusedAtOnce) header(retryAfter time.Duration) http.Header {
 	after := seconds(retryAfter)
 	if after > maxSeconds {
 		facts := e.facts()
 		return facts.refusalHeader(new(refusalValues))
 	}
-	kept := &headers[e.r.Reason][after]
-	if kept.Load() == nil {
+	kept := headers[e.r.Reason][after].Load()
+	if kept == nil {
 		facts := e.facts()
 		header := facts.refusalHeader(new(refusalValues))
-		kept.Store(&header)
+		headers[e.r.Reason][after].Store(&header)
+		kept = &header
 	}
-	return maps.Clone(*kept.Load())
+	return maps.Clone(*kept)
 }
 
 // serviceUnavailable is the default refusal, in one piece of memory with its body, and a header that is the caller's
@@ -381,11 +381,11 @@ func (e *refusedAtOnce) serviceUnavailable(req *http.Request) *http.Response {
 		http.Response
 		body lateBody
 	}{body: lateBody{of: *e}}
-	var buffer [128]byte
 	var changing RefusedError
 	changing.RetryAfter, changing.Requests, changing.Latest, changing.SafeWait = e.r.Next()
+	var buffer [96]byte
 	length := e.fixed() + len(changing.appendNext(buffer[:0]))
-	fillRefusal(&made.Response, req, e.header(), length, &made.body)
+	fillRefusal(&made.Response, req, e.header(changing.RetryAfter), length, &made.body)
 	return &made.Response
 }
 
@@ -401,13 +401,11 @@ func (e *RefusedError) refusalHeader(v *refusalValues) http.Header {
 	return header
 }
 
-// fillRefusal makes the default refusal, with a body of that many bytes.
+// fillRefusal makes the default refusal of a zero Response, with a body of that many bytes.
 func fillRefusal(resp *http.Response, req *http.Request, header http.Header, length int, body io.ReadCloser) {
-	*resp = http.Response{
-		StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, ContentLength: int64(length), Body: body, Request: req,
-	}
+	resp.StatusCode, resp.Status = http.StatusServiceUnavailable, "503 Service Unavailable"
+	resp.Proto, resp.ProtoMajor, resp.ProtoMinor = "HTTP/1.1", 1, 1
+	resp.Header, resp.ContentLength, resp.Body, resp.Request = header, int64(length), body, req
 	if req.Method != http.MethodGet && methodOf(req) == http.MethodHead {
 		resp.Body = http.NoBody
 	}

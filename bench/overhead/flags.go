@@ -12,6 +12,7 @@ type options struct {
 	benchtime time.Duration
 	cases     []testCase
 	subjects  []subject
+	least     bool // of the rounds, in place of the median
 	floors    bool
 	tails     bool
 	paired    bool
@@ -28,6 +29,8 @@ func parse(args []string, handling flag.ErrorHandling) (*options, error) {
 	)
 	fs.IntVar(&o.rounds, "rounds", 5, "`number` of times that everything is measured")
 	fs.DurationVar(&o.benchtime, "benchtime", 100*time.Millisecond, "`time` that one measurement takes")
+	fs.BoolVar(&o.least, "least", false,
+		"take the least of the rounds and not the median: for a machine that others use, with many short rounds")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}

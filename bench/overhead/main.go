@@ -26,11 +26,15 @@ func (o *options) run(out, progress io.Writer) error {
 	if err := flag.Set("test.benchtime", o.benchtime.String()); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s, %s/%s, %d processors; medians of %d rounds of %v.\n\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), o.rounds, o.benchtime)
+	what := "medians"
+	if o.least {
+		what = "the least"
+	}
+	fmt.Fprintf(out, "%s, %s/%s, %d processors; %s of %d rounds of %v.\n\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), what, o.rounds, o.benchtime)
 	reportSubjects(out, o.subjects)
 	if o.floors {
-		reportFloors(out, o.rounds)
+		o.reportFloors(out)
 	}
 	if o.paired {
 		if err := o.reportPaired(out); err != nil {

@@ -72,7 +72,10 @@ func (o *options) measureGroup(c testCase, group []subject, progress io.Writer) 
 			allocs = append(allocs, perOp(run.MemAllocs, run)-perOp(base.MemAllocs, base))
 			bytes = append(bytes, perOp(run.MemBytes, run)-perOp(base.MemBytes, base))
 		}
-		results[i] = result{s, median(ns), median(over), median(allocs), median(bytes), rigs[i].bytesPerHost}
+		results[i] = result{s, o.middle(ns), median(over), median(allocs), median(bytes), rigs[i].bytesPerHost}
+		if o.least {
+			results[i].over = results[i].ns - results[0].ns
+		}
 	}
 	return results, nil
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"flag"
 	"io"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // setBenchtime makes measurements as short as they can be.
@@ -119,6 +122,28 @@ func TestMedian(t *testing.T) {
 		if got := median(test.values); got != test.want {
 			t.Errorf("median(%v) = %v, want %v", test.values, got, test.want)
 		}
+	}
+}
+
+func TestTheLeastOfTheRounds(t *testing.T) {
+	setBenchtime(t)
+	slow := false
+	s := subject{name: "sometimes", new: func(base http.RoundTripper) http.RoundTripper {
+		return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
+			if slow = !slow; slow {
+				for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+				}
+			}
+			return base.RoundTrip(req)
+		})
+	}}
+	o := options{rounds: 6, least: true, subjects: []subject{s}}
+	results, err := o.measure(cases()[0], io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := results[1]; got.ns > 1e7 || got.over != got.ns-results[0].ns {
+		t.Errorf("got %v ns, %v over the base's %v", got.ns, got.over, results[0].ns)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -48,18 +49,18 @@ func fastestPeer(c testCase, results []result) float64 {
 }
 
 // reportFloors writes what single steps take.
-func reportFloors(out io.Writer, rounds int) {
+func (o *options) reportFloors(out io.Writer) {
 	fmt.Fprint(out, "### floors: what single steps take\n\n| step | ns | allocations |\n|---|--:|--:|\n")
 	all := floors()
 	ns, allocs := make([][]float64, len(all)), make([]int64, len(all))
-	for range rounds {
+	for range o.rounds {
 		for i, f := range all {
 			r := testing.Benchmark(f.bench)
 			ns[i], allocs[i] = append(ns[i], nsPerOp(r)), r.AllocsPerOp()
 		}
 	}
 	for i, f := range all {
-		fmt.Fprintf(out, "| %s | %.1f | %d |\n", f.name, median(ns[i]), allocs[i])
+		fmt.Fprintf(out, "| %s | %.1f | %d |\n", f.name, o.middle(ns[i]), allocs[i])
 	}
 	fmt.Fprintln(out)
 }
@@ -94,4 +95,12 @@ func number(ns float64) string {
 		return fmt.Sprintf("%.1f", ns)
 	}
 	return fmt.Sprintf("%.0f", ns)
+}
+
+// middle is what stands for the rounds.
+func (o *options) middle(ns []float64) float64 {
+	if o.least {
+		return slices.Min(ns)
+	}
+	return median(ns)
 }
