@@ -21,11 +21,8 @@ import (
 //   - Late: eight answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
 //     their contexts, and a quarter more than the slowest of the first eight. (CoDel; Nichols and Jacobson,
 //     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what
-//     takes 35 % of that time at the pace of that answer (Little's law). An upstream that is slow by nature was so
+//     takes 70 % of that time at the pace of that answer (Little's law). An upstream that is slow by nature was so
 //     from the first of the eight, and is let be.
-//   - Recovery: if a circuit opened by such a queue, its probe's success closes it at a limit of one, which grows by
-//     one with each good answer until one takes twice as long as those at first. Other recoveries are the
-//     RecoverRule's, and so are all in a fleet.
 //
 // Who is turned away has not been in flight for as long as a good call: so the calls that count are those that began
 // since the newest good answer's did, whether they are back or not. Nobody has to give anything back, and what never
@@ -35,10 +32,9 @@ import (
 // is a limit. The zero value throttles, wherever it stands: as Adaptive.Throttle and as &Throttle{} in Rules. What
 // throttles nothing is a Throttle that is Off, and Rules without one.
 type Throttle struct {
-	Off         bool // nothing is limited, and the other fields mean nothing
-	FullOff     bool // who is turned away is no reason
-	LateOff     bool // who is late is no reason
-	RecoveryOff bool // after a queue the RecoverRule has its say, as ever
+	Off     bool // nothing is limited, and the other fields mean nothing
+	FullOff bool // who is turned away is no reason
+	LateOff bool // who is late is no reason
 }
 
 // NewThrottle makes the memory for one circuit.
@@ -59,9 +55,9 @@ const (
 	deafFor     = time.Minute // to those turned away, if it did not
 	mostDeaf    = time.Hour   // the same, if it never does
 	lateShare   = 0.35        // of the time that a caller waits
+	lateRoom    = 0.7         // of it is what the limit leaves for a queue
 	lateAnswers = 8           // in a row are a queue
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
-	queueGrowth = 2           // times as slow as at first is a queue, in a recovery
 	calmAfter   = 30 * time.Second
 	smoothOf    = 8 // answers in the mean of how long they take
 	leastRound  = time.Second / 10
@@ -86,7 +82,6 @@ type Throttling struct {
 	share     float64 // that was turned away before the limit was set
 	top       float64 // the limit as it was set
 	streak    int     // good answers since the last sign
-	queue     bool    // the limit was set by late answers
 	deaf      time.Duration
 	deafSince time.Time
 
@@ -162,11 +157,11 @@ func (t *Throttling) Withdraw() { t.number-- }
 // ahead is how many calls began after the newest that was answered.
 func (t *Throttling) ahead() int { return t.number - t.newest }
 
-func (t *Throttling) release() { t.limit, t.slow, t.score, t.queue = unlimited, false, 0, false }
+func (t *Throttling) release() { t.limit, t.score = unlimited, 0 }
 
 func (t *Throttling) set(limit float64) {
 	t.limit = max(limit, leastLimit)
-	t.top, t.cut, t.streak, t.slow = t.limit, t.number, 0, false
+	t.top, t.cut, t.streak = t.limit, t.number, 0
 	t.share = 0
 	if t.good+t.bad > 0 {
 		t.share = t.bad / (t.good + t.bad)
@@ -192,9 +187,6 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass) {
 	case p.number > t.cut:
 		t.bad++
 		t.streak = 0
-		if t.slow {
-			t.slow, t.top = false, t.limit
-		}
 		t.limit = max(t.limit-fullCost*min(1, t.limit), leastLimit)
 		if (t.limit < t.top/2 || t.limit == leastLimit) && t.good+t.bad >= judgedBy {
 			t.judge(now)
@@ -231,11 +223,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.late = 0
-	switch {
-	case t.slow:
-		t.limit++
-		t.slow = took <= queueGrowth*t.slowest
-	case t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.took): // it is felt
+	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.took) { // it is felt
 		t.streak++
 		t.limit += regain * min(1, t.limit) * min(mostRegain, 1+float64(t.streak)/regainCalls)
 	}
@@ -256,23 +244,12 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 		return false
 	}
 	t.late++
-	t.sign, t.slow = now, false
+	t.sign = now
 	if t.late >= lateAnswers && p.number > t.cut {
-		t.set(min(t.limit, float64(p.ahead+1)*float64(bears)/float64(took)))
-		t.share, t.queue = 0, true
+		t.set(min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took)))
+		t.share = 0
 	}
 	return true
-}
-
-// Queued reports whether what has just opened the circuit was a queue.
-func (t *Throttling) Queued() bool { return t.queue && !t.rule.RecoveryOff }
-
-// Recover begins a recovery from a queue.
-func (t *Throttling) Recover(now time.Time) {
-	t.release()
-	t.measure()
-	t.set(1)
-	t.slow, t.top, t.share, t.sign = true, unlimited, 0, now
 }
 
 // passed is how long ago something was: long if the clock was set back.

@@ -177,17 +177,3 @@ func TestAThrottleBearsAClockThatJumps(t *testing.T) {
 		require.Zero(t, m.Limit())
 	}
 }
-
-func TestAfterAQueueAThrottleBeginsWithOneCall(t *testing.T) {
-	m := policy.Throttle{}.NewThrottle()
-	m.Measure()
-	require.False(t, m.Queued())
-	offer(m, 300, 0, 10*time.Second, 2*time.Second, queued(10*time.Millisecond, time.Hour))
-	require.True(t, m.Queued())
-	m.Recover(began.Add(time.Minute))
-	require.EqualValues(t, 1, m.Limit())
-	o := offer(m, 300, time.Minute, 61*time.Second, 2*time.Second, queued(10*time.Millisecond, time.Hour))
-	require.Less(t, o.sent, 150)
-	require.Greater(t, o.sent, 50)
-	require.Zero(t, o.late)
-}

@@ -20,8 +20,6 @@ func ablations() []subject {
 		{"no-full", "whose limit does not hear 503 and 429", policy.Adaptive{Throttle: policy.Throttle{FullOff: true}}},
 		{"no-late", "whose limit does not hear late answers",
 			policy.Adaptive{Throttle: policy.Throttle{LateOff: true}}},
-		{"no-recovery", "that ramps after a queue, too",
-			policy.Adaptive{Throttle: policy.Throttle{RecoveryOff: true}}},
 		{"no-parts", "that cuts out no parts", policy.Adaptive{Parts: policy.Contrast{Off: true}}},
 		{"no-hold", "that holds nothing", policy.Adaptive{Hold: policy.Hold{Off: true}}},
 	} {

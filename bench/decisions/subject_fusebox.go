@@ -42,8 +42,6 @@ func fuseboxFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&adaptive.Throttle.Off, "adaptive.throttle.off", false, "limit no calls of a closed circuit")
 	fs.BoolVar(&adaptive.Throttle.FullOff, "adaptive.throttle.fulloff", false, "nor because of those turned away")
 	fs.BoolVar(&adaptive.Throttle.LateOff, "adaptive.throttle.lateoff", false, "nor because of late ones")
-	fs.BoolVar(&adaptive.Throttle.RecoveryOff, "adaptive.throttle.recoveryoff", false,
-		"no recovery by a limit that grows")
 	fs.IntVar(&adaptive.Hold.InFlight, "adaptive.hold.inflight", 0, "`InFlight`")
 
 	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures,

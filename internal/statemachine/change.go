@@ -45,8 +45,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	if to != policy.HalfOpen { // which a trial is, with the same doubts
 		m.connections = connections{stale: to == policy.Open && silent(r)}
 	}
-	if m.throttle.memory != nil {
-		m.changeThrottle(to, now, reason)
+	switch reason {
+	case policy.ChangeByHand, policy.ChangeForced, policy.ChangeReleased, policy.ChangeReset:
+		m.throttle = nil
 	}
 	m.canary.stop()
 	if m.parts != nil {

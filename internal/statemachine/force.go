@@ -84,8 +84,8 @@ func (m *machine) configure(config *Config, now time.Time) {
 		m.trip = trip
 		m.trip.Start(now, math.MaxInt/2)
 	}
-	if m.throttle != (throttle{}) {
-		m.throttle = throttle{}
+	if m.throttle != nil {
+		m.throttle = nil
 	}
 	if m.state == policy.Closed {
 		m.canary.stop()

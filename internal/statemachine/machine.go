@@ -44,7 +44,7 @@ type past struct {
 	leases      leases
 	hints       hints
 	connections connections
-	throttle    throttle
+	throttle    *policy.Throttling // nil while all is well
 	failures    failures
 	counts      Counts
 	parts       *parts // nil while none is in trouble, nor suspected to be

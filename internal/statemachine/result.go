@@ -221,10 +221,6 @@ func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result 
 
 // wakeUp begins a recovery because the upstream has answered. What answered is the first success of a trial.
 func (m *machine) wakeUp(now time.Time, r policy.Result) (opened bool) {
-	if m.throttle.queued && m.shares() {
-		m.change(policy.Closed, now, policy.ChangeRecovered, r)
-		return false
-	}
 	m.change(policy.HalfOpen, now, policy.ChangeProbeSucceeded, r)
 	if m.recoverOf.Rules.Recover.AfterProbe() {
 		return false

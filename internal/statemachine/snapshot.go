@@ -59,8 +59,8 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 	s.Failures, s.Successes = m.inView()
 	switch m.state {
 	case policy.Closed:
-		if m.throttle.memory != nil && m.throttles() {
-			s.Throttle = m.throttle.memory.Limit()
+		if m.throttle != nil && m.throttles() {
+			s.Throttle = m.throttle.Limit()
 		}
 		if gauge, ok := m.seenTrip().(policy.Gauge); ok {
 			s.Gauge, s.Trips = gauge.Gauge(now)

@@ -4,16 +4,12 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fusebox-go/fusebox/internal/peers"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// A throttle limits the calls of a closed circuit whose upstream gets more than it can carry (policy.Throttle). Its
-// memory is there from the first sign of that until nothing is left to remember.
-type throttle struct {
-	memory *policy.Throttling // nil while all is well
-	queued bool               // what opened the circuit was a queue
-}
+// A throttle limits the calls of a closed circuit whose upstream gets more than it can carry (policy.Throttle).
+// machine.throttle is there from the first sign of that until nothing is left to remember, or somebody
+// sets the state.
 
 // throttled is what a throttle knows of a call that it has let through.
 type throttled struct {
@@ -29,21 +25,21 @@ func (m *machine) throttles() bool {
 
 // counting reports whether the throttle wants to know of each call.
 func (m *machine) counting() bool {
-	memory := m.throttle.memory
+	memory := m.throttle
 	return memory != nil && m.throttles() && (memory.On() || m.canary.phase == watching)
 }
 
 func (m *machine) engage() {
-	if m.throttle.memory == nil && m.throttles() {
+	if m.throttle == nil && m.throttles() {
 		m.remember()
-		m.throttle.memory = m.config.Rules.Throttle.NewThrottle()
+		m.throttle = m.config.Rules.Throttle.NewThrottle()
 	}
 }
 
 // measure has the throttle look how long calls take, because a canary is late.
 func (m *machine) measure() {
-	if m.engage(); m.throttle.memory != nil {
-		m.throttle.memory.Measure()
+	if m.engage(); m.throttle != nil {
+		m.throttle.Measure()
 	}
 }
 
@@ -52,7 +48,7 @@ func (m *machine) passes(now, deadline time.Time) (call throttled, ok bool) {
 	if !m.counting() {
 		return throttled{}, true
 	}
-	memory := m.throttle.memory
+	memory := m.throttle
 	pass, ok := memory.Admit(now, deadline)
 	return throttled{memory, pass}, ok
 }
@@ -73,7 +69,7 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	if away {
 		m.engage()
 	}
-	memory := m.throttle.memory
+	memory := m.throttle
 	if memory == nil || !m.throttles() {
 		return
 	}
@@ -91,7 +87,7 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 		memory.TimedOut(now, pass, took)
 	}
 	if memory.Forgettable(now) && m.canary.phase != watching {
-		m.throttle.memory = nil
+		m.throttle = nil
 	}
 }
 
@@ -104,25 +100,4 @@ func turnedAway(r policy.Result) bool {
 		return r.Outcome != policy.Ignored
 	}
 	return false
-}
-
-// changeThrottle tells a throttle's memory of a change of state, before it is made.
-func (m *machine) changeThrottle(to policy.State, now time.Time, reason policy.ChangeReason) {
-	switch memory := m.throttle.memory; {
-	case reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet:
-		m.throttle.queued = m.throttles() && memory.Queued()
-	case reason == policy.ChangeRecovered && m.throttle.queued:
-		memory.Recover(now)
-		m.throttle.queued = false
-	case reason == policy.ChangeRecovered, to != policy.Closed && reason != policy.ChangeForced:
-	default: // somebody says that it is as new
-		m.throttle = throttle{}
-	}
-}
-
-// shares reports whether a recovery is the throttle's: of an upstream that had a queue, and what many clients do who
-// know nothing of each other. Those of a fleet share a ramp.
-func (m *machine) shares() bool {
-	_, alone := m.peers.(peers.Alone)
-	return alone && m.throttle.memory != nil && m.recoverRule().AfterProbe()
 }

@@ -61,7 +61,7 @@ func TestAThrottleIsThereWhileAnUpstreamGetsTooMuch(t *testing.T) {
 	require.Zero(t, lookAt(r, epoch.Add(at)).Throttle)
 	_, quick = r.AcquireClosed()
 	require.True(t, quick, "and none any more")
-	require.Nil(t, r.machine.throttle.memory)
+	require.Nil(t, r.machine.throttle)
 }
 
 func TestAWordOf429IsNoFailureAndThrottles(t *testing.T) {
@@ -105,7 +105,7 @@ func TestWhatIsForcedOrSetByHandIsNotThrottled(t *testing.T) {
 			at := r.crowd(t, 0)
 			renew(r, at)
 			require.Equal(t, policy.NotRefused, r.because(at))
-			require.Nil(t, r.machine.throttle.memory)
+			require.Nil(t, r.machine.throttle)
 			_, quick := r.AcquireClosed()
 			require.True(t, quick)
 		})
@@ -122,7 +122,7 @@ func TestNoThrottleWithoutARule(t *testing.T) {
 			require.Equal(t, policy.NotRefused, refusal.Reason)
 			p.Done(now, []policy.Result{away, fine}[at%2])
 		}
-		require.Nil(t, r.machine.throttle.memory)
+		require.Nil(t, r.machine.throttle)
 	}
 }
 
@@ -156,69 +156,6 @@ func TestAThrottleOfACrowdTakesNoMoreMemory(t *testing.T) {
 		r.Acquire(epoch.Add(at), epoch.Add(at+time.Hour), ToProbe)
 	}
 	require.LessOrEqual(t, unsafe.Sizeof(policy.Throttling{}), uintptr(320), "and it has nothing that grows")
-}
-
-// queue makes calls that take ever longer until the circuit opens, and returns when it did.
-func (r *rig) queue(t *testing.T) time.Duration {
-	t.Helper()
-	const bears = 2 * time.Second
-	var out []Permit
-	var from []time.Duration
-	at := time.Second
-	r.mu.Lock()
-	r.machine.canary.usual = 10 * time.Millisecond
-	r.machine.takeCanary(epoch, 0)
-	r.machine.wake(epoch.Add(at))
-	r.unlock()
-	for back := 0; at < time.Minute; at += 10 * time.Millisecond {
-		if p, refusal := r.Acquire(epoch.Add(at), epoch.Add(at+bears), ToProbe); refusal.Reason == policy.NotRefused {
-			out, from = append(out, p), append(from, at)
-		}
-		if at%(40*time.Millisecond) != 0 || back == len(out) || at < from[back]+150*time.Millisecond {
-			continue
-		}
-		result := fine
-		if at-from[back] > bears {
-			result = policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller}}
-		}
-		if opened, _ := out[back].Done(epoch.Add(at), result); opened {
-			return at
-		}
-		back++
-		if at > 4*time.Second { // and now it stalls
-			for ; back < len(out); back++ {
-				at = max(at, from[back]+bears+time.Millisecond)
-				if opened, _ := out[back].Done(epoch.Add(at), policy.Result{
-					Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindTimeout, Deadline: policy.DeadlineCaller},
-				}); opened {
-					return at
-				}
-			}
-		}
-	}
-	t.Fatal("it does not open")
-	return 0
-}
-
-func TestAfterAQueueTheProbeClosesAtALimitOfOne(t *testing.T) {
-	for _, off := range []bool{false, true} {
-		r := newRig(policy.Adaptive{Throttle: policy.Throttle{RecoveryOff: off}}.Rules())
-		at := r.queue(t) + time.Second
-		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
-		require.True(t, p.Probe())
-		p.Done(epoch.Add(at+10*time.Millisecond), fine)
-		s := lookAt(r, epoch.Add(at+10*time.Millisecond))
-		if off {
-			require.Equal(t, policy.HalfOpen, s.State)
-			continue
-		}
-		require.Equal(t, policy.Closed, s.State)
-		require.EqualValues(t, 1, s.Throttle)
-		_, refusal := r.Acquire(epoch.Add(at+20*time.Millisecond), time.Time{}, ToProbe)
-		require.Equal(t, policy.NotRefused, refusal.Reason)
-		_, refusal = r.Acquire(epoch.Add(at+20*time.Millisecond), time.Time{}, ToProbe)
-		require.Equal(t, policy.RefusedThrottled, refusal.Reason)
-	}
 }
 
 // BenchmarkAThrottledCall is what a call costs while there is a limit: a lock, and memory to know it by.

@@ -46,7 +46,7 @@ func (m *machine) word() uint64 {
 			word |= watchBit
 		}
 	}
-	if m.throttle.memory != nil && m.counting() {
+	if m.throttle != nil && m.counting() {
 		word |= watchBit
 	}
 	switch {
