@@ -37,6 +37,11 @@ func crowded(tb testing.TB) (t *Transport, call func(host int)) {
 	return t, call
 }
 
+// TestACircuitThatIsWellIsSmall is a guard of memory that does not depend on the machine: beyond 256 bytes, the next size is 288.
+func TestACircuitThatIsWellIsSmall(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(circuit{}), uintptr(256))
+}
+
 // TestATripWritesToNoOtherCircuit compares every byte of the others before and after the first one that opens, three together,
 // and the look for others that are well.
 func TestATripWritesToNoOtherCircuit(t *testing.T) {

@@ -61,7 +61,6 @@ type Circuit struct {
 	mu      sync.Mutex
 	machine machine
 	timer   *time.Timer // nil if it is not set
-	stepped bool        // there is no timer, and no clock (Stepped)
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -136,7 +135,7 @@ func (c *Circuit) settle() {
 // setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
 func (c *Circuit) setTimer(at moment) {
 	switch {
-	case c.stepped:
+	case c.machine.canary.stepped:
 	case at != 0 && c.timer == nil:
 		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
 	case at != 0:

@@ -12,7 +12,7 @@ import (
 // when WakeAt has come, before anything that happens later. One goroutine uses it at a time.
 func Stepped(config *Config, observer Observer) *Circuit {
 	c := New(config, observer, nil)
-	c.stepped = true
+	c.machine.canary.stepped = true
 	return c
 }
 
