@@ -49,9 +49,9 @@ func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer 
 	m.trip = copied(c.machine.seenTrip(), config.Rules.Trip.NewTrip)
 	m.probe = config.Rules.Probe.NewProbe()
 	m.probe.Trip(now, r, config.Random())
-	if memory := m.throttle.memory; memory != nil {
-		own := *memory
-		m.throttle.memory = &own
+	if m.throttle != nil {
+		own := *m.throttle
+		m.throttle = &own
 	}
 	trouble := *c.machine.trouble
 	m.trouble, m.waiting, m.recover, m.recoverOf = &trouble, nil, nil, nil
