@@ -47,6 +47,41 @@ func TestNoneOfAMillionRequestsToAHealthyUpstreamIsRefused(t *testing.T) {
 	}
 }
 
+// The calls are spread over fifty paths, of which no two are alike popular, and fail by whatever status.
+func TestNoneOfAMillionRequestsToFiftyPathsIsRefused(t *testing.T) {
+	for _, share := range []float64{0.001, 0.01, 0.05} {
+		t.Run(fmt.Sprintf("%v %% fail", 100*share), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				coin := rand.New(rand.NewPCG(2, uint64(1000*share)))
+				rt := transport.New(roundTripper(func(*http.Request) (*http.Response, error) {
+					status := 200
+					if coin.Float64() < share {
+						status = 500 + coin.IntN(5)
+					}
+					return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+				}))
+				var paths []*http.Request
+				for i := range 50 {
+					for range 50 / (i + 1) {
+						paths = append(paths, httptest.NewRequest(http.MethodGet, fmt.Sprintf("http://upstream.test/%c/%c", 'a'+i%7, 'a'+i/7), nil))
+					}
+				}
+				for i := range 1_000_000 {
+					if i%10 == 0 {
+						time.Sleep(time.Millisecond)
+					}
+					resp, err := rt.RoundTrip(paths[coin.IntN(len(paths))])
+					require.NoError(t, err)
+					if transport.Refused(resp) {
+						t.Fatalf("request %d is refused", i)
+					}
+				}
+				require.Len(t, rt.Circuits(), 1)
+			})
+		})
+	}
+}
+
 // TestAHardOutageAtFiftyRequestsASecond holds the default policy to what docs/decisions.md promises of it. An outage of n
 // requests sees about √n probes, so what is wasted of it falls with its length.
 func TestAHardOutageAtFiftyRequestsASecond(t *testing.T) {

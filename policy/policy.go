@@ -76,6 +76,8 @@ type Result struct {
 	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
 	Trace      string        // the id of the trace that the call belongs to, if it is known
+	// Part tells the parts of one upstream apart (Contrast), in this process alone; 0 if nobody asks, or of none.
+	Part uint64
 
 	// Of the probe that a Recover starts with:
 	Usual time.Duration // what calls took before; 0 if that is not known
@@ -94,7 +96,10 @@ type Rules struct {
 	Probe   ProbeRule
 	Recover RecoverRule
 	Hold    *Hold // nil holds nothing; &Hold{} holds as Adaptive does. Not to be changed
-	Limits  Limits
+	// Parts is how parts of an upstream that are in trouble alone are cut out. nil cuts out nothing; &Contrast{} does
+	// as Adaptive. It only matters for the default key, transport.Upstream without WithKey. Not to be changed
+	Parts  *Contrast
+	Limits Limits
 
 	Throttle *Throttle // nil throttles nothing; &Throttle{} throttles as Adaptive does. Not to be changed
 
@@ -104,15 +109,19 @@ type Rules struct {
 	SafeWait time.Duration
 }
 
-// Validated returns r with the defaults of Hold, Limits and SafeWait filled in, and a Hold that is Off for none. It
-// panics if their values make no sense.
+// Validated returns r with the defaults of Hold, Parts, Limits and SafeWait filled in, and a Hold and Parts that are
+// Off for none. It panics if their values make no sense.
 func (r Rules) Validated() Rules {
 	hold := Hold{Off: true}
 	if r.Hold != nil {
 		hold = *r.Hold
 	}
-	hold = hold.Validated()
-	r.Hold, r.Limits = &hold, r.Limits.Validated()
+	parts := Contrast{Off: true}
+	if r.Parts != nil {
+		parts = *r.Parts
+	}
+	hold, parts = hold.Validated(), parts.Validated()
+	r.Hold, r.Parts, r.Limits = &hold, &parts, r.Limits.Validated()
 	r.SafeWait = positiveOr(r.SafeWait, time.Minute, "Rules.SafeWait")
 	return r
 }

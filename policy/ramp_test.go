@@ -534,6 +534,7 @@ func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 		Probe:   policy.Squares{Spacing: 3},
 		Recover: policy.Ramp{Reopen: 7},
 		Hold:    &policy.Hold{Silence: 10, InFlight: 11},
+		Parts:   &policy.Contrast{Failures: 14, Worth: 15, Parts: 17},
 		Limits:  policy.Limits{InFlight: 13},
 
 		Throttle: &policy.Throttle{LateOff: true},
@@ -541,11 +542,11 @@ func TestAdaptivePassesItsFieldsOn(t *testing.T) {
 	}, policy.Adaptive{
 		Trip: policy.Evidence{Threshold: 1, Worth: 2}, Probe: policy.Squares{Spacing: 3}, Recover: policy.Ramp{Reopen: 7},
 		Hold: policy.Hold{Silence: 10, InFlight: 11}, Limits: policy.Limits{InFlight: 13}, SafeWait: 12,
-		Throttle: policy.Throttle{LateOff: true},
+		Throttle: policy.Throttle{LateOff: true}, Parts: policy.Contrast{Failures: 14, Worth: 15, Parts: 17},
 	}.Rules())
 	require.Equal(t, policy.Rules{
 		Trip: policy.Evidence{}, Probe: policy.Squares{}, Recover: policy.Ramp{}, Hold: &policy.Hold{Silence: time.Second, InFlight: 10},
-		Throttle: &policy.Throttle{},
+		Throttle: &policy.Throttle{}, Parts: &policy.Contrast{Failures: 4, Worth: 3, Parts: 16},
 	}, policy.Adaptive{}.Rules())
 	require.Contains(t, messageOfPanic(t, func() { policy.Adaptive{Hold: policy.Hold{Silence: -1}}.Rules() }), "Hold.Silence is -1ns; write")
 }

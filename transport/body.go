@@ -103,6 +103,7 @@ func (b *body) asBase() io.ReadCloser {
 // quiet reports whether all that is to be kept of a call is its circuit, its permit, and what was sent and got.
 func (k *call) quiet() bool {
 	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && !k.delivering &&
+		k.part == nil &&
 		k.started.IsZero() && !k.t.observers.attend.Load()
 }
 
@@ -194,7 +195,7 @@ func (b *body) came(l *lasting, p []byte) {
 	now := time.Now()
 	l.heard.Store(now.UnixNano())
 	if !l.bytesAt.IsZero() && !now.Before(l.bytesAt) {
-		again := l.call.permit.Bytes(now)
+		again := soonest(l.call.permit.Bytes(now), l.call.part.bytes(now))
 		if l.bytesAt = (time.Time{}); again > 0 {
 			l.bytesAt = now.Add(again)
 		}

@@ -14,6 +14,8 @@ type call struct {
 	t          *Transport
 	c          *circuit
 	permit     statemachine.Permit // none if the call is made in shadow
+	part       *part               // nil if the call is for none that is cut out
+	cut        *circuit            // of the part that the call has cut out; nil if none
 	shadow     bool
 	check      *policy.Outcome // where the outcome of a health check goes; nil for a caller's request
 	attempt    *attempt        // nil if nothing limits the call
@@ -43,6 +45,16 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 			k.permit = statemachine.Permit{}
 		}
 		return refusal
+	}
+	if k.c.cut.Load() != nil {
+		if refusal = k.enterPart(); refusal.Reason != policy.NotRefused {
+			if k.permit.Granted() {
+				k.permit.Return(time.Now())
+				k.permit = statemachine.Permit{}
+			}
+			k.attempt.leave()
+			return refusal
+		}
 	}
 	if k.permit.Granted() {
 		return statemachine.Refusal{}
@@ -113,12 +125,12 @@ func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 func (k *call) start() {
 	t := k.t
 	if t.observers.timed.Load() ||
-		k.c.Config().Timed || k.permit.Watched() || k.permit.Probing() || k.c.classify.Load() != nil {
+		k.c.Config().Timed || k.permit.Watched() || k.probing() || k.c.classify.Load() != nil {
 		k.started = k.now()
 	}
 	for _, o := range t.observers.all() {
 		if o.OnCall != nil {
-			o.OnCall(CallStart{Key: k.c.key, Request: k.req, Probe: k.permit.Probing()})
+			o.OnCall(CallStart{Key: k.whose().key, Request: k.req, Probe: k.probing()})
 		}
 	}
 	sent, bodyErr := watchBody(k.req)
@@ -164,11 +176,12 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		b = k.watch(resp)
 	}
 	if lasts {
-		if k.permit.Granted() && k.permit.WantsHeaders() {
+		if k.permit.Granted() && (k.part != nil || k.permit.WantsHeaders()) {
 			now, l := time.Now(), b.last()
 			l.headersAt, l.bytesAt = now, now.Add(statemachine.BytesAfter)
 			l.heard.Store(-now.UnixNano())
-			l.call.permit.Headers(now)
+			l.call.permit.Headers(now, k.number())
+			l.call.part.headers(now)
 		}
 		k.resp = nil
 		return resp, nil
@@ -183,8 +196,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	return resp, err
 }
 
-// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429 is
-// no failure, but says that it is too much.
+// fine reports whether no status can be better, as policy.CauseOf sees it. A 407 may be of a forward proxy, and a 429
+// is no failure, but says that it is too much.
 func fine(resp *http.Response) bool {
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusProxyAuthRequired &&
 		resp.StatusCode != http.StatusTooManyRequests
@@ -275,12 +288,12 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	switch {
 	case k.shadow:
 		k.c.also().shadowed.count(outcome)
-	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || !k.permit.Quiet():
+	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || k.part != nil || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}
 	if k.c.Config().Timed && k.permit.Slow() {
 		k.tell(policy.Failure, policy.Cause{Kind: policy.KindSlow, Status: cause.Status})
-	} else if outcome == policy.Failure || k.permit.Probing() || k.t.observers.attend.Load() {
+	} else if outcome == policy.Failure || k.probing() || k.t.observers.attend.Load() {
 		k.tell(outcome, cause)
 	}
 	switch {
@@ -298,7 +311,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 		return
 	}
 	end := CallEnd{
-		Key: k.c.key, Request: k.req, Probe: k.permit.Probing(), Shadow: k.shadow,
+		Key: k.whose().key, Part: k.whose().of != nil, Request: k.req, Probe: k.probing(), Shadow: k.shadow,
 		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {
@@ -327,22 +340,45 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	if outcome == policy.Failure && resp != nil {
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
-	give := k.permit.Done
+	if outcome == policy.Failure || k.c.Parted() {
+		result.Part = k.number()
+	}
+	give := statemachine.Permit.Done
 	broke := outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout
 	if outcome == policy.Success && k.long || broke && k.c.again(err, k.started, now) {
-		give = k.permit.DoneAgain
+		give = statemachine.Permit.DoneAgain
 	}
-	tripped, gone := give(now, result)
-	if !gone || outcome != policy.Failure {
+	if k.part != nil {
+		probing := k.part.permit.Probing()
+		if tripped, _ = give(k.part.permit, now, result); tripped {
+			k.cut = k.part.circuit
+		}
+		if probing && outcome == policy.Failure { // what is cut out is no matter of the upstream
+			if k.permit.Granted() {
+				k.permit.Return(now)
+			}
+			return tripped
+		}
+	}
+	if !k.permit.Granted() { // of the part alone, when something panicked
+		return false
+	}
+	tripped, gone := give(k.permit, now, result)
+	switch {
+	case outcome != policy.Failure:
 		return tripped
+	case !gone:
+		k.cut = k.t.cut(k.c, k.req, result, now)
+		return tripped || k.cut != nil
 	}
 	// The circuit was forgotten while the call was out. What the call found out belongs to the one in its place.
 	if successor := k.t.circuits.add(k.c.key); successor != nil {
 		if tripped = successor.Blame(now, result); tripped {
 			k.c = successor // whose refusal it gets
 		}
+		k.cut = k.t.cut(successor, k.req, result, now)
 	}
-	return tripped
+	return tripped || k.cut != nil
 }
 
 func (k *call) elapsed() time.Duration {
@@ -364,8 +400,12 @@ func (k *call) refuseTripping(resp *http.Response) (*http.Response, error) {
 	if resp != nil && resp.Body != nil {
 		resp.Body.Close()
 	}
-	snapshot := k.c.Snapshot(time.Now())
-	return k.t.refuse(k.req, k.c, statemachine.Refusal{
+	opened := k.c
+	if k.cut != nil {
+		opened = k.cut
+	}
+	snapshot := opened.Snapshot(time.Now())
+	return k.t.refuse(k.req, opened, statemachine.Refusal{
 		Reason: policy.RefusedOpen, State: snapshot.State, At: snapshot.Since, Since: snapshot.Since, Due: snapshot.Due,
 		Cause: snapshot.Cause, Samples: snapshot.Samples,
 	})
@@ -385,7 +425,7 @@ func (k *call) abandon() {
 	if k.sent == nil {
 		closeBody(k.req)
 	}
-	if k.permit.Granted() || k.shadow {
+	if k.permit.Granted() || k.part != nil || k.shadow {
 		k.done(policy.Ignored, policy.Cause{Kind: policy.KindPanic}, nil, nil)
 	}
 }

@@ -26,6 +26,8 @@ const (
 type circuit struct {
 	statemachine.Circuit
 	key      Key
+	of       *circuit                          // that of the upstream, if this is of a part that is cut out of it
+	cut      atomic.Pointer[[]cutPart]         // of this upstream; nil if none is
 	classify atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
 	own      atomic.Pointer[Settings]          // of its key; not nil
 	t        *Transport
@@ -72,7 +74,8 @@ func (c *circuit) text() string {
 // nothing in view; then any closed one; and one in trouble only if nobody has asked for it for an hour.
 type circuits struct {
 	make  func(Key) *circuit
-	added func(*circuit) // told of a new circuit, outside the lock
+	added func(*circuit)  // told of a new circuit, outside the lock
+	idle  func(time.Time) // has circuits forgotten of what nobody asks for, but for those kept here
 	max   int
 
 	table table
@@ -185,6 +188,9 @@ func (cs *circuits) forgetOne() (freed int) {
 	for _, spare := range []statemachine.Spare{
 		statemachine.Unknown, statemachine.Quiet, statemachine.AnyClosed, statemachine.Idle,
 	} {
+		if spare == statemachine.Idle {
+			cs.idle(now) // of parts, since an upstream is not forgotten while any is cut out
+		}
 		start := cs.hand
 		for range 2 { // the second time, those that were used before the first one can be spared too
 			cs.hand = start

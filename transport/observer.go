@@ -56,6 +56,7 @@ type StateChange struct {
 	// what a rule saw that opened the circuit, and against what bound; empty if none did
 	Why     string
 	Trouble time.Time       // as Snapshot.Trouble
+	Part    bool            // as Snapshot.Part
 	Shadow  bool            // the circuit refuses nothing (SetShadow)
 	Known   bool            // as Snapshot.Known
 	Samples []policy.Sample // the latest causes of failures, if To is Open; not to be changed
@@ -96,6 +97,7 @@ type RefusalEvent struct {
 	Error  *RefusedError
 	Shadow bool // the call was made all the same (SetShadow)
 	Known  bool // as Snapshot.Known
+	Part   bool // as Snapshot.Part
 }
 
 // CallStart is a call that is about to be made.
@@ -120,6 +122,7 @@ type CallEnd struct {
 	// id of the trace of a call that failed, or that a rule of slowness looked at, if it is known
 	Trace string
 	Known bool // as Snapshot.Known, with this call
+	Part  bool // as Snapshot.Part: the call is a probe of a part, or of its recovery
 }
 
 // StorageError is an error of a Storage. The circuit goes on with what it knows itself.
@@ -184,13 +187,18 @@ func (c *circuit) Changed(change statemachine.Change) {
 		return
 	}
 	event := StateChange{
-		Key: c.key, From: change.From, To: change.To, At: change.At, Reason: change.Reason, Shadow: c.shadow.Load(),
-		Cause: change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
+		Key: c.key, Part: c.of != nil, From: change.From, To: change.To, At: change.At, Reason: change.Reason,
+		Shadow: c.shadow.Load(),
+		Cause:  change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
 		NextProbe: change.Due, ProbeRequests: change.Requests, ProbeLatest: change.Latest,
 		Known: c.Known(), Why: change.Why, Trouble: change.Trouble,
 	}
-	defer c.t.save(event) // last, since it is a user's too, and may panic
-	c.t.local.observe(c.t, c, change)
+	if c.of != nil {
+		c.t.mended(c, change)
+	} else {
+		defer c.t.save(event) // last, since it is a user's too, and may panic
+		c.t.local.observe(c.t, c, change)
+	}
 	for _, o := range c.t.observers.all() {
 		if o.OnStateChange != nil {
 			o.OnStateChange(event)
@@ -204,7 +212,9 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 		if o.OnRefusal != nil {
 			facts := refusedError(c, r)
 			facts.Shadow = shadow
-			o.OnRefusal(RefusalEvent{Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known()})
+			o.OnRefusal(RefusalEvent{
+				Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known(), Part: c.of != nil,
+			})
 		}
 	}
 }

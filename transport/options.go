@@ -40,7 +40,7 @@ func New(base http.RoundTripper, opts ...Option) *Transport {
 		base = ProxyErrors(cleanhttp.DefaultPooledTransport())
 	}
 	t := &Transport{base: base, random: rand.Float64, traceOf: traceparent, initial: initial{policy: policy.Adaptive{}}}
-	t.circuits = circuits{make: t.newCircuit, added: t.added, max: defaultMaxCircuits}
+	t.circuits = circuits{make: t.newCircuit, added: t.added, idle: t.parts.forgetIdle, max: defaultMaxCircuits}
 	for _, option := range opts {
 		mustNotBeNil("New", option == nil)
 		option(t)

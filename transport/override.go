@@ -233,11 +233,14 @@ func (t *Transport) Reset(pattern string) (matched int, err error) {
 		return 0, err
 	}
 	now := time.Now()
-	for _, c := range t.circuits.all() {
+	for _, c := range t.all() {
 		if p.matches(c.text()) {
 			matched++
 			if c.Reset(now) {
 				c.also().shadowed.reset()
+				for _, part := range c.parts() {
+					part.Reset(now)
+				}
 			}
 		}
 	}
@@ -260,7 +263,7 @@ func (t *Transport) override(by ...*pattern) (matched int) {
 			t.override(by...)
 		}
 	}()
-	for _, c := range t.circuits.all() {
+	for _, c := range t.all() {
 		if slices.ContainsFunc(by, func(p *pattern) bool { return p.matches(c.text()) }) {
 			matched++
 			t.applyOverride(c)

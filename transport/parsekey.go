@@ -110,7 +110,7 @@ func (t *Transport) possible(text string, p *pattern) error {
 		meant, _ = parsePattern(canonical)
 	}
 	anyMeant := false
-	for _, c := range t.circuits.all() {
+	for _, c := range t.all() {
 		if p.matches(c.text()) {
 			return nil
 		}

@@ -88,6 +88,9 @@ func (t *Transport) configureBy(c *circuit, by *policies, own *Settings, config 
 		t.classifyLatest(c)
 		c.Configure(config, time.Now())
 		c.by.Store(by)
+		for _, p := range c.parts() {
+			t.configurePart(p)
+		}
 	}
 }
 
@@ -116,10 +119,14 @@ func (t *Transport) newConfig(p policy.Policy) *statemachine.Config {
 	rules.Probe.NewProbe()
 	rules.Recover.NewRecover()
 	rules = rules.Validated()
-	return &statemachine.Config{
+	config := &statemachine.Config{
 		Rules: rules, Random: t.random,
 		Measured: true, Timed: looks, Attended: looks || rules.Limits != policy.Limits{},
 	}
+	if !rules.Parts.Off && t.keyOf == nil {
+		config.Part = partConfig(config)
+	}
+	return config
 }
 
 // SetClassifier replaces the classifiers of WithClassifier while calls are under way; none means the default, for which
@@ -131,7 +138,7 @@ func (t *Transport) SetClassifier(classifiers ...policy.Classifier) {
 	} else {
 		WithClassifier(classifiers...)(t)
 	}
-	for _, c := range t.circuits.all() {
+	for _, c := range t.all() {
 		t.classifyLatest(c)
 	}
 }

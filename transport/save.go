@@ -122,7 +122,7 @@ func (t *Transport) SaveTo(w io.Writer) error {
 	slices.SortStableFunc(all, func(a, b Snapshot) int { return knownFirst(a.Known, b.Known) })
 	for _, c := range all {
 		text := c.Key.Scheme + c.Key.Host + c.Key.Detail
-		if c.State != policy.Closed && !c.Forced && utf8.ValidString(text) { // JSON has no other text
+		if c.State != policy.Closed && !c.Forced && !c.Part && utf8.ValidString(text) { // JSON has no other text
 			add(&s.Circuits, savedCircuit{
 				Scheme: c.Key.Scheme, Host: c.Key.Host, Detail: c.Key.Detail,
 				State: c.State, Trouble: c.Trouble, NextProbe: c.NextProbe, Known: c.Known,

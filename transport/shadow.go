@@ -17,7 +17,7 @@ func (t *Transport) SetShadow(shadow func(Key) bool) {
 		shadow = func(Key) bool { return false }
 	}
 	t.shadow.Store(&shadow)
-	for _, c := range t.circuits.all() {
+	for _, c := range t.all() {
 		t.shadeLatest(c)
 	}
 }
@@ -26,7 +26,7 @@ func (t *Transport) SetShadow(shadow func(Key) bool) {
 func (t *Transport) shadeLatest(c *circuit) {
 	for {
 		shadow := t.shadow.Load()
-		c.shadow.Store((*shadow)(c.key))
+		c.shadow.Store((*shadow)(c.whose().key))
 		if t.shadow.Load() == shadow {
 			return
 		}

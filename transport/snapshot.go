@@ -12,7 +12,10 @@ import (
 // Snapshot is a circuit as it was at one moment. As JSON, keys, states and causes are text, as their String methods
 // write them.
 type Snapshot struct {
-	Key      Key          `json:"key"`
+	Key Key `json:"key"`
+	// Part says that the circuit is of a part of an upstream, which is cut out (policy.Contrast). The Key's Detail is
+	// the name of the part.
+	Part     bool         `json:"part,omitempty"`
 	State    policy.State `json:"state"`
 	Forced   bool         `json:"forced,omitempty"`    // the state is one that somebody forced (Force)
 	ForcedBy string       `json:"forced_by,omitempty"` // and the pattern by which
@@ -85,7 +88,7 @@ type Shadow struct {
 // Circuits returns all circuits that are kept, in the order of their keys.
 func (t *Transport) Circuits() []Snapshot {
 	now := time.Now()
-	kept := t.circuits.all()
+	kept := t.all()
 	slices.SortFunc(kept, func(a, b *circuit) int { return strings.Compare(a.text(), b.text()) })
 	all := make([]Snapshot, len(kept))
 	for i, c := range kept {
@@ -96,7 +99,7 @@ func (t *Transport) Circuits() []Snapshot {
 
 // Circuit returns the circuit of a key, if there is one.
 func (t *Transport) Circuit(k Key) (Snapshot, bool) {
-	c := t.circuits.find(k)
+	c := t.find(k)
 	if c == nil {
 		return Snapshot{}, false
 	}
@@ -110,7 +113,11 @@ func (t *Transport) SetState(k Key, state policy.State) bool {
 	if state > policy.HalfOpen {
 		panic("fusebox/transport: SetState got an invalid state; write policy.Closed, policy.Open or policy.HalfOpen")
 	}
-	for c := t.circuits.get(k); c != nil; c = t.circuits.add(k) {
+	c := t.find(k)
+	if c == nil {
+		c = t.circuits.get(k)
+	}
+	for ; c != nil; c = t.circuits.add(k) {
 		if gone := c.Set(state, time.Now()); !gone {
 			return true
 		}
@@ -141,7 +148,7 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 		forcedBy = c.t.overrides.now.Load().of(c.text()).Pattern
 	}
 	return Snapshot{
-		Key: c.key, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
+		Key: c.key, Part: c.of != nil, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
 		Throttle:    s.Throttle,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,

@@ -34,6 +34,7 @@ import (
 type Transport struct {
 	base        http.RoundTripper
 	circuits    circuits
+	parts       parts
 	keyOf       KeyFunc                           // nil for Upstream
 	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503, or an error
@@ -123,6 +124,9 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 	k := call{t: t, c: c, req: req, permit: permit}
 	defer k.abandon()
 	if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
+		if k.part != nil {
+			k.leavePart()
+		}
 		if k.shadow = k.c.shadows(refusal); !k.shadow {
 			k.over = true
 			k.attempt.end()

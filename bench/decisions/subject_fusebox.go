@@ -33,12 +33,17 @@ func fuseboxFlags(fs *flag.FlagSet) {
 	fs.IntVar(&adaptive.Recover.Worth, "adaptive.recover.worth", 0, "`Worth`")
 	fs.IntVar(&adaptive.Recover.Health, "adaptive.recover.health", 0, "`Health`")
 	fs.DurationVar(&adaptive.Recover.Lease, "adaptive.recover.lease", 0, "`Lease`")
+	fs.BoolVar(&adaptive.Parts.Off, "adaptive.parts.off", false, "cut out nothing")
+	fs.IntVar(&adaptive.Parts.Failures, "adaptive.parts.failures", 0, "`Failures`")
+	fs.IntVar(&adaptive.Parts.Worth, "adaptive.parts.worth", 0, "`Worth`")
+	fs.IntVar(&adaptive.Parts.Parts, "adaptive.parts.parts", 0, "`Parts`")
 	fs.BoolVar(&adaptive.Hold.Off, "adaptive.hold.off", false, "hold nothing")
 	fs.DurationVar(&adaptive.Hold.Silence, "adaptive.hold.silence", 0, "`Silence`")
 	fs.BoolVar(&adaptive.Throttle.Off, "adaptive.throttle.off", false, "limit no calls of a closed circuit")
 	fs.BoolVar(&adaptive.Throttle.FullOff, "adaptive.throttle.fulloff", false, "nor because of those turned away")
 	fs.BoolVar(&adaptive.Throttle.LateOff, "adaptive.throttle.lateoff", false, "nor because of late ones")
-	fs.BoolVar(&adaptive.Throttle.RecoveryOff, "adaptive.throttle.recoveryoff", false, "no recovery by a limit that grows")
+	fs.BoolVar(&adaptive.Throttle.RecoveryOff, "adaptive.throttle.recoveryoff", false,
+		"no recovery by a limit that grows")
 	fs.IntVar(&adaptive.Hold.InFlight, "adaptive.hold.inflight", 0, "`InFlight`")
 
 	fs.IntVar(&classic.Failures, "classic.failures", classic.Failures,

@@ -49,6 +49,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		m.changeThrottle(to, now, reason)
 	}
 	m.canary.stop()
+	if m.parts != nil {
+		m.suspectNone()
+	}
 	m.well = 0
 	switch to {
 	case policy.Closed:
@@ -118,7 +121,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 		m.failedProbes = math.MaxInt / 2 // whoever closes it by hand does not say that the trip was a false alarm
 	case policy.ChangeReset:
 		m.trip, m.failedProbes = m.config.Rules.Trip.NewTrip(), math.MaxInt/2
-		m.counts, m.failures, m.leases.hollow = Counts{}, failures{}, 0
+		m.counts, m.failures, m.leases.hollow, m.parts = Counts{}, failures{}, 0, nil
 	}
 	m.tripRule().Start(now, m.failedProbes)
 	m.trouble = nil

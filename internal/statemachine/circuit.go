@@ -20,6 +20,7 @@ import (
 // Config is what circuits of one policy have in common.
 type Config struct {
 	Rules  policy.Rules   // validated
+	Part   *Config        // of the circuits of parts that are cut out; nil if none are
 	Random func() float64 // uniform in [0,1), for jitter; called under a circuit's lock
 
 	Timed    bool // a rule looks at the time that a call took
@@ -158,7 +159,7 @@ func (c *Circuit) timeIsUp() {
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
 	word := c.word.Load()
-	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit
+	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
 	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
@@ -174,7 +175,8 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 		return Permit{}, false
 	}
 	permit := Permit{
-		circuit: c, generation: word >> generation, timed: word&failingBit != 0, attended: word&attendedBit != 0,
+		circuit: c, generation: word >> generation,
+		timed: word&failingBit != 0, attended: word&(attendedBit|partsBit) != 0,
 	}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		if now.IsZero() {

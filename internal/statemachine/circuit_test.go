@@ -99,7 +99,7 @@ func (r *rig) do(at time.Duration, operation string) string {
 	case "ignore":
 		came = done(permit.Done(now, policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Kind: policy.KindCanceled}}))
 	case "headers":
-		permit.Headers(now)
+		permit.Headers(now, 0)
 	case "look":
 		s := lookAt(r, now)
 		came = fmt.Sprintf("%d failed %d ok, %d of %d", s.Failures, s.Successes, s.InFlight, s.Limit)

@@ -82,7 +82,7 @@ func TestNoJumpOfTheClockHoldsUpACircuitForGood(t *testing.T) {
 						}
 					case 2:
 						if len(out) > 0 {
-							out[0].Headers(now)
+							out[0].Headers(now, 0)
 						}
 					case 3, 4:
 						if len(out) > 0 {
@@ -257,9 +257,9 @@ func TestAnOutageOfFourHundredDays(t *testing.T) {
 	}
 }
 
-// The generation has 54 bits. Behind the last one comes 0, and nothing else changes.
+// The generation has 53 bits. Behind the last one comes 0, and nothing else changes.
 func TestTheGenerationWrapsAround(t *testing.T) {
-	const last = 1<<54 - 1
+	const last = 1<<53 - 1
 	r := newRig(classic)
 	r.machine.generation = last - 1
 	r.publish()

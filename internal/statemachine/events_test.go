@@ -59,7 +59,7 @@ func TestAnObserverCanCallAnything(t *testing.T) {
 		seen = append(seen, fmt.Sprintf("%v→%v", change.From, change.To))
 		lookAt(c, change.At)
 		if p, _ := c.Acquire(change.At, time.Time{}, ToProbe); p.Granted() {
-			p.Headers(change.At)
+			p.Headers(change.At, 0)
 			p.Done(change.At, policy.Result{Outcome: policy.Ignored})
 		}
 		c.Forget(change.At, Quiet, 0)

@@ -73,6 +73,12 @@ func (c *Circuit) Configure(config *Config, now time.Time) {
 
 func (m *machine) configure(config *Config, now time.Time) {
 	m.config = config
+	if m.parts != nil {
+		m.suspectNone()
+	}
+	if config.Part == nil && m.parts != nil {
+		m.parts = nil
+	}
 	trip := config.Rules.Trip.NewTrip()
 	if m.innocent = trip.Quiet(); m.trip != nil {
 		m.trip = trip

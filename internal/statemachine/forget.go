@@ -28,7 +28,7 @@ func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 	c.lock()
 	defer c.quietly() // the caller may hold a lock of its own, and tells observers by Tell
 	word, m := c.word.Load(), &c.machine
-	if word&touchedBit != 0 || !mayBeSpared(word, spare) {
+	if word&touchedBit != 0 || !mayBeSpared(word, spare) || m.parts != nil && len(m.parts.cut) > 0 {
 		return false
 	}
 	if spare == Idle && m.state != policy.Closed {

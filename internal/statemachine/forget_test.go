@@ -147,7 +147,7 @@ func TestWellIsAnsweredWellSinceAndNothingFailedAfter(t *testing.T) {
 			p := start()
 			began = time.Now()
 			isWell(false, "called, and not answered yet")
-			p.Headers(time.Now())
+			p.Headers(time.Now(), 0)
 			isWell(true, "the headers came")
 			p.Done(time.Now(), failed)
 			isWell(false, "and its body broke")

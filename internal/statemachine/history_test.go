@@ -209,7 +209,7 @@ func (c *client) operation(name string) {
 	case pick < 13 && len(c.out) > 0:
 		h := &c.out[c.random.IntN(len(c.out))]
 		c.did("headers "+h.name, func() string {
-			h.permit.Headers(now)
+			h.permit.Headers(now, 0)
 			return ""
 		}, func(m *model) string {
 			m.gotHeaders(now, m.named(h.name))

@@ -51,6 +51,7 @@ type place struct {
 	overdue  bool          // and waited for a safe call for so long that any could be it
 	hastened bool          // it is a probe for that reason
 	weighed  bool          // the circuit is closed
+	part     uint64        // and the call is for this part of the upstream; 0 if nobody asked
 	headers  bool          // they came well
 	bytes    bool          // and some of the body, when it was oldEnough
 	took     time.Duration // until they did
@@ -132,7 +133,7 @@ func (m *machine) expire(now time.Time) {
 		m.free(p)
 		switch {
 		case p.weighed:
-			m.record(now, policy.Result{Outcome: policy.Success})
+			m.record(now, policy.Result{Outcome: policy.Success, Part: p.part})
 		case m.good(now, p):
 			m.settle(now, p, policy.Result{Outcome: policy.Success, Elapsed: p.took})
 		default:
@@ -147,13 +148,13 @@ func (m *machine) expire(now time.Time) {
 
 // weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or
 // breaks before. It returns nil if a success would change nothing, or if too many calls wait for that.
-func (m *machine) weigh(now time.Time) *place {
+func (m *machine) weigh(now time.Time, part uint64) *place {
 	m.expire(now)
-	if m.state != policy.Closed || m.word()&quietBit != 0 || len(m.leases.places) >= maxWeighed {
+	if m.state != policy.Closed || m.word()&(quietBit|partsBit) == quietBit || len(m.leases.places) >= maxWeighed {
 		return nil
 	}
 	m.remember()
-	p := &place{started: now, expiry: now.Add(bodyLease), weighed: true, headers: true}
+	p := &place{started: now, expiry: now.Add(bodyLease), weighed: true, headers: true, part: part}
 	if m.leases.hollow.after(now) {
 		p.expiry = now.Add(forEver) // until bytes come
 	}

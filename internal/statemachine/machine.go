@@ -47,6 +47,7 @@ type past struct {
 	throttle    throttle
 	failures    failures
 	counts      Counts
+	parts       *parts // nil while none is in trouble, nor suspected to be
 	peers       peers.Peers
 	waiting     []func() // to be told
 }

@@ -1023,7 +1023,7 @@ func (d *duel) step(o operation) {
 			return
 		}
 		d.last = "Headers"
-		d.out[at].permit.Headers(d.now)
+		d.out[at].permit.Headers(d.now, 0)
 		m.gotHeaders(d.now, d.out[at].call)
 	case 8:
 		d.now = d.now.Add(steps[int(o.Arg)%len(steps)])

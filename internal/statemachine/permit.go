@@ -13,7 +13,7 @@ type Permit struct {
 	place      *place   // nil if the circuit was closed
 	watched    *watched // nil if nobody watched it then
 	timed      bool     // the circuit has to know how long the call takes
-	attended   bool     // somebody looks at the call (Config.Attended)
+	attended   bool     // somebody looks at the call (Config.Attended), or at parts (Circuit.Parted)
 }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
@@ -62,7 +62,7 @@ func (p Permit) Quiet() bool {
 // Quiet is Permit.Quiet of a permit of which only the generation was kept (Permit.Plain).
 func (c *Circuit) Quiet(of uint64) bool {
 	word := c.word.Load()
-	return word&(stateBits|quietBit|goneBit|watchBit|knownBit) == uint64(policy.Closed)|quietBit|knownBit &&
+	return word&(stateBits|quietBit|goneBit|watchBit|knownBit|partsBit) == uint64(policy.Closed)|quietBit|knownBit &&
 		word>>generation == of
 }
 
@@ -74,15 +74,15 @@ func (p Permit) WantsHeaders() bool {
 // WantsHeaders is that of a permit that is plain (Permit.Plain).
 func (c *Circuit) WantsHeaders() bool {
 	word := c.word.Load()
-	return word&watchBit != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
+	return word&(watchBit|partsBit) != 0 || word&(stateBits|quietBit) == uint64(policy.Closed)
 }
 
 // Headers says that the call's headers came well and its body is still to end. If that takes long, the headers
-// settle the call, and the failure of a later Done counts as one more.
-func (p *Permit) Headers(now time.Time) {
+// settle the call, and the failure of a later Done counts as one more. Part is that of policy.Result.
+func (p *Permit) Headers(now time.Time, part uint64) {
 	p.circuit.lock()
 	defer p.circuit.unlock()
-	p.circuit.machine.headersCame(now, p)
+	p.circuit.machine.headersCame(now, p, part)
 }
 
 // BytesAfter is for how long after Headers bytes of the body are worth a call of Bytes.

@@ -61,7 +61,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 }
 
 // headersCame takes notice that the headers of a call came well.
-func (m *machine) headersCame(now time.Time, p *Permit) {
+func (m *machine) headersCame(now time.Time, p *Permit, part uint64) {
 	switch place := p.place; {
 	case m.gone:
 	case place != nil && place.expired:
@@ -75,7 +75,7 @@ func (m *machine) headersCame(now time.Time, p *Permit) {
 		m.wentWell(now)
 		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
 		m.canary.headersCame(now, p.watched, m.config.hold())
-		p.place = m.weigh(now)
+		p.place = m.weigh(now, part)
 	case place.index >= 0 && !place.weighed:
 		place.headers, place.took = true, now.Sub(place.started)
 		m.answered(policy.Result{Outcome: policy.Success})
@@ -149,7 +149,7 @@ func (m *machine) failed(now time.Time, r policy.Result) {
 
 // record takes the result of a call that started while the circuit was closed.
 func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
-	if r.Outcome == policy.Ignored || m.forced {
+	if r.Outcome == policy.Ignored || m.forced || m.outside(r) {
 		return false
 	}
 	if m.past == &unharmed && m.innocent && r.Outcome == policy.Success {

@@ -299,7 +299,7 @@ func TestAConnectionThatIsToldOfLateLeavesTheLeaseOfABodyAlone(t *testing.T) {
 	r := newRig(probing)
 	r.tripBy(t, timedOut)
 	p := r.granted(t, 10*time.Second)
-	p.Headers(epoch.Add(10 * time.Second))
+	p.Headers(epoch.Add(10*time.Second), 0)
 	p.Reused(epoch.Add(10*time.Second), false, time.Time{}, 128)
 	r.refused(t, 11*time.Second-1)
 	r.Acquire(epoch.Add(11*time.Second), time.Time{}, ToProbe)

@@ -79,7 +79,7 @@ func manyGoroutines(t *testing.T, rules policy.Rules, seen map[[2]policy.State]b
 			}
 			out.Add(-1)
 			if random.IntN(3) == 0 {
-				permit.Headers(now) // from now on its place may be given to another call
+				permit.Headers(now, 0) // from now on its place may be given to another call
 				runtime.Gosched()
 			}
 			result := policy.Result{Outcome: policy.Success}

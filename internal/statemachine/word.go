@@ -14,7 +14,8 @@ const (
 	knownBit    = 0b0010000000 // the upstream has answered a call, or somebody set the state by hand (Set)
 	failingBit  = 0b0100000000 // closed, and the last call that said something did not succeed
 	attendedBit = 0b1000000000 // closed, and somebody looks at every call (Config.Attended)
-	generation  = 10           // bits below the generation
+	partsBit    = 1 << 10      // not forced, and parts of the upstream are in trouble, or suspected to be
+	generation  = 11           // bits below the generation
 
 	generationMask = 1<<(64-generation) - 1
 )
@@ -27,6 +28,9 @@ func (m *machine) word() uint64 {
 	}
 	if m.gone {
 		word |= goneBit
+	}
+	if m.parts != nil && !m.forced {
+		word |= partsBit
 	}
 	if m.state != policy.Closed {
 		return word

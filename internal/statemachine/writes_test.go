@@ -34,7 +34,7 @@ func testHealthyCalls(t *testing.T, inFleet bool) {
 		p, ok := c.AcquireClosed()
 		require.True(t, ok)
 		if p.WantsHeaders() {
-			p.Headers(time.Now())
+			p.Headers(time.Now(), 0)
 		}
 		if !p.Quiet() {
 			p.Done(time.Now(), policy.Result{Outcome: policy.Ignored, Cause: policy.Cause{Status: 200}})

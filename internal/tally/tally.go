@@ -17,6 +17,7 @@ import (
 const (
 	DefaultMaxKeys = 100       // for New
 	OtherKey       = "other"   // the text of what keys without an entry of their own are called
+	partsOf        = 8         // entries, of which one can be of a part of an upstream
 	otherReason    = "other"   // what a classifier's reasons without a Series of their own are called
 	mostReasons    = 8         // of classifiers that have one, for each entry
 	quietFor       = time.Hour // how long nothing was told of an entry before it may give way
@@ -68,7 +69,8 @@ var lifecycle = []Series{
 // is bounded: at most that many keys have an entry of their own, and the rest share one. Half of the entries are for
 // whoever comes first, and half for keys whose circuits open; if these are taken too, one of an upstream that has never
 // answered gives way to one that has (transport.Snapshot.Known), and one that was not in trouble for an hour to one
-// that is. Its methods can be called by many goroutines at once, but for Observe.
+// that is. An eighth at most is for parts of upstreams (transport.Snapshot.Part). Its methods can be called by many
+// goroutines at once, but for Observe.
 type Tally struct {
 	t       *transport.Transport
 	most    int
@@ -111,6 +113,7 @@ type entry struct {
 	shown   time.Duration   // what was last read of it
 	last    time.Time       // of the latest news; zero if there was none
 	known   bool            // an upstream of it has answered
+	part    bool            // it is of a part of an upstream
 }
 
 // New returns a Tally of a Transport, in which at most that many keys have an entry of their own. It counts from
@@ -130,10 +133,10 @@ func (ta *Tally) Observe() {
 		OnStateChange: ta.changed,
 		OnRefusal:     ta.refused,
 		OnFailure: func(c transport.CallEnd) {
-			ta.count(c.Key, c.Known, Series{Event: Failures, A: classOf(c.Cause), B: reasonOf(c.Cause)})
+			ta.count(c, Series{Event: Failures, A: classOf(c.Cause), B: reasonOf(c.Cause)})
 		},
 		OnProbe: func(c transport.CallEnd) {
-			ta.count(c.Key, c.Known, Series{Event: Probes, A: c.Outcome.String()})
+			ta.count(c, Series{Event: Probes, A: c.Outcome.String()})
 		},
 		OnLocalTrouble: ta.localTrouble,
 	})
@@ -146,7 +149,7 @@ func (ta *Tally) changed(c transport.StateChange) {
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
 	ta.changes++
-	e := ta.entry(c.Key, c.Known, c.To != policy.Closed, c.At)
+	e := ta.entry(c.Key, c.Known, c.Part, c.To != policy.Closed, c.At)
 	e.counts[Series{Transitions, c.From.String(), c.To.String(), string(c.Reason)}]++
 	if c.Trouble.IsZero() { // closed, or so by hand
 		ta.troubleOver(c.Key, c.At)
@@ -202,21 +205,21 @@ func (ta *Tally) refused(r transport.RefusalEvent) {
 	}
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
-	ta.entry(r.Key, r.Known, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
+	ta.entry(r.Key, r.Known, r.Part, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
 	ta.askedFor(r.Key, r.At)
 }
 
-func (ta *Tally) count(k transport.Key, known bool, s Series) {
+func (ta *Tally) count(c transport.CallEnd, s Series) {
 	now := time.Now()
 	ta.mu.Lock()
 	defer ta.mu.Unlock()
-	e := ta.entry(k, known, false, now)
+	e := ta.entry(c.Key, c.Known, c.Part, false, now)
 	if s.Event == Failures {
 		s.B = e.reason(s.B)
 	}
 	e.counts[s]++
 	if s.Event == Probes {
-		ta.askedFor(k, now)
+		ta.askedFor(c.Key, now)
 	}
 }
 
@@ -233,10 +236,10 @@ func (ta *Tally) localTrouble(l transport.LocalTrouble) {
 }
 
 // entry returns the entry for news of a key, and makes one if there is room.
-func (ta *Tally) entry(k transport.Key, known, inTrouble bool, at time.Time) *entry {
+func (ta *Tally) entry(k transport.Key, known, part, inTrouble bool, at time.Time) *entry {
 	e := ta.entries[k]
 	if e == nil {
-		e = ta.make(k, known, inTrouble, at)
+		e = ta.make(k, known, part, inTrouble, at)
 	}
 	e.known = e.known || known
 	if at.After(e.last) {
@@ -245,18 +248,45 @@ func (ta *Tally) entry(k transport.Key, known, inTrouble bool, at time.Time) *en
 	return e
 }
 
-func (ta *Tally) make(k transport.Key, known, inTrouble bool, now time.Time) *entry {
+func (ta *Tally) make(k transport.Key, known, part, inTrouble bool, now time.Time) *entry {
 	most := (ta.most + 1) / 2
 	if inTrouble {
 		most = ta.most
 	}
 	text := k.String()
+	if part && !ta.roomForPart(now) {
+		return ta.other
+	}
 	if text == OtherKey || len(ta.entries) >= most && !ta.makeRoom(known, inTrouble, most, now) {
 		return ta.other
 	}
-	e := &entry{key: k, text: text, counts: make(map[Series]uint64), known: known}
+	e := &entry{key: k, text: text, counts: make(map[Series]uint64), known: known, part: part}
 	ta.entries[k] = e
 	return e
+}
+
+// roomForPart reports whether one more part can have an entry of its own: an eighth of all are for them at most, since
+// their names can be made up. One that was not in trouble for long enough gives way.
+func (ta *Tally) roomForPart(now time.Time) bool {
+	var quiet *entry
+	parts := 0
+	for _, e := range ta.entries {
+		if !e.part {
+			continue
+		}
+		parts++
+		if e.trouble == 0 && now.Sub(e.last) >= quietFor && (quiet == nil || e.last.Before(quiet.last)) {
+			quiet = e
+		}
+	}
+	switch {
+	case parts < max(1, ta.most/partsOf):
+	case quiet != nil:
+		ta.drop(quiet)
+	default:
+		return false
+	}
+	return true
 }
 
 // reason returns by what a classifier's reason is counted: the first few by themselves, since it may be made of what an
@@ -374,7 +404,7 @@ func (ta *Tally) Read() Summary {
 		}
 		e := ta.entries[c.Key]
 		if e == nil {
-			e = ta.make(c.Key, c.Known, c.State != policy.Closed, now)
+			e = ta.make(c.Key, c.Known, c.Part, c.State != policy.Closed, now)
 		}
 		e.known = e.known || c.Known
 		if have := byEntry[e]; e != ta.other && (have == nil || have.State == policy.Closed) {
@@ -421,7 +451,7 @@ func (ta *Tally) correct(circuits []transport.Snapshot, now time.Time) {
 		if since.Before(ta.started) {
 			since = ta.started
 		}
-		ta.inTrouble(c.Key, c.Known, ta.entry(c.Key, c.Known, true, since), since)
+		ta.inTrouble(c.Key, c.Known, ta.entry(c.Key, c.Known, c.Part, true, since), since)
 		ta.askedFor(c.Key, c.Asked)
 	}
 	for k := range ta.troubled.All() {
@@ -445,7 +475,7 @@ func (ta *Tally) readShadows(circuits []transport.Snapshot, at time.Time) {
 		}
 		ta.shadows[c.Key] = now
 		if succeeded, failed := now.Succeeded-last.Succeeded, now.Failed-last.Failed; succeeded+failed > 0 {
-			e := ta.entry(c.Key, c.Known, false, at)
+			e := ta.entry(c.Key, c.Known, c.Part, false, at)
 			e.counts[Series{Event: ShadowCalls, A: policy.Success.String()}] += succeeded
 			e.counts[Series{Event: ShadowCalls, A: policy.Failure.String()}] += failed
 		}

@@ -67,3 +67,29 @@ func TestTimesOfTroubleAreTakenInBoundedMemory(t *testing.T) {
 	}
 	require.LessOrEqual(t, ta.troubled.Len(), mostTroubled)
 }
+
+// Who makes up paths of an upstream that fails on them can have any number of parts cut out, one after the other.
+func TestPartsTakeNoMoreThanAnEighthOfTheEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ta := New(transport.New(nil), 16)
+		change := func(key transport.Key, part bool, from, to policy.State) {
+			ta.changed(transport.StateChange{Key: key, Part: part, From: from, To: to, At: time.Now(), Known: true})
+		}
+		partOf := func(i int) transport.Key {
+			return transport.Key{Scheme: "http", Host: "sick.test", Detail: "GET /" + strconv.Itoa(i)}
+		}
+		for i := range 100 {
+			change(partOf(i), true, policy.Closed, policy.Open)
+			change(partOf(i), true, policy.Open, policy.Closed)
+		}
+		require.Len(t, ta.entries, 2)
+		for i := range 14 {
+			change(transport.Key{Host: strconv.Itoa(i)}, false, policy.Closed, policy.Open)
+		}
+		require.Len(t, ta.entries, 16)
+		require.EqualValues(t, 98, ta.other.counts[Series{Transitions, "closed", "open", ""}])
+		time.Sleep(2 * time.Hour)
+		change(partOf(100), true, policy.Closed, policy.Open)
+		require.Contains(t, ta.entries, partOf(100), "one that was quiet for an hour has given way")
+	})
+}

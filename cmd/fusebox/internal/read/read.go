@@ -4,7 +4,6 @@ package read
 import (
 	"context"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
@@ -62,10 +61,6 @@ type Calls interface {
 func Open(ctx context.Context, o Options, files ...string) (*Source, error) {
 	return open(ctx, o, files)
 }
-
-// SaveMemory has the garbage collector of the process keep within what reading needs: the heap is a few large pieces
-// without pointers, so that it costs next to nothing. A program that reads, and little else, calls it once.
-func SaveMemory() { debug.SetGCPercent(25) }
 
 // Next writes the next calls to buf, in order of their start over all files, and returns how many. With n > 0 the error
 // is nil; after the last call it is io.EOF. It is called by one goroutine at a time.
