@@ -46,7 +46,7 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 		}
 		return refusal
 	}
-	if k.c.cut.Load() != nil {
+	if k.c.cutParts() != nil {
 		if refusal = k.enterPart(); refusal.Reason != policy.NotRefused {
 			if k.permit.Granted() {
 				k.permit.Return(time.Now())
@@ -311,7 +311,7 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 		return
 	}
 	end := CallEnd{
-		Key: k.whose().key, Part: k.whose().of != nil, Request: k.req, Probe: k.probing(), Shadow: k.shadow,
+		Key: k.whose().key, Part: k.whose().isPart(), Request: k.req, Probe: k.probing(), Shadow: k.shadow,
 		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
 	}
 	for _, o := range observers {

@@ -26,8 +26,6 @@ const (
 type circuit struct {
 	statemachine.Circuit
 	key      Key
-	of       *circuit                          // that of the upstream, if this is of a part that is cut out of it
-	cut      atomic.Pointer[[]cutPart]         // of this upstream; nil if none is
 	classify atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
 	own      atomic.Pointer[Settings]          // of its key; not nil
 	t        *Transport
@@ -46,6 +44,9 @@ type some struct {
 	said     atomic.Pointer[said]  // in refusals at once; nil if nothing has been yet
 	broken   atomic.Pointer[event] // nil if no call has failed by an error yet
 	madeBy   *overrideSet          // what was forced when it was made, and is applied
+
+	of  *circuit                  // that of the upstream, if this is of a part that is cut out of it
+	cut atomic.Pointer[[]cutPart] // of this upstream; nil if none is
 }
 
 // also returns what only some circuits have, of this one, too.

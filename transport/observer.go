@@ -187,13 +187,13 @@ func (c *circuit) Changed(change statemachine.Change) {
 		return
 	}
 	event := StateChange{
-		Key: c.key, Part: c.of != nil, From: change.From, To: change.To, At: change.At, Reason: change.Reason,
+		Key: c.key, Part: c.isPart(), From: change.From, To: change.To, At: change.At, Reason: change.Reason,
 		Shadow: c.shadow.Load(),
 		Cause:  change.Cause, Failures: change.Failures, Successes: change.Successes, Samples: change.Samples,
 		NextProbe: change.Due, ProbeRequests: change.Requests, ProbeLatest: change.Latest,
 		Known: c.Known(), Why: change.Why, Trouble: change.Trouble,
 	}
-	if c.of != nil {
+	if c.isPart() {
 		c.t.mended(c, change)
 	} else {
 		defer c.t.save(event) // last, since it is a user's too, and may panic
@@ -213,7 +213,7 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 			facts := refusedError(c, r)
 			facts.Shadow = shadow
 			o.OnRefusal(RefusalEvent{
-				Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known(), Part: c.of != nil,
+				Key: c.key, At: r.At, Error: &facts, Shadow: shadow, Known: c.Known(), Part: c.isPart(),
 			})
 		}
 	}

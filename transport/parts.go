@@ -57,10 +57,23 @@ func (t *Transport) find(k Key) *circuit {
 
 // whose returns the circuit of the upstream of a part, and otherwise the circuit itself: what a user says by key.
 func (c *circuit) whose() *circuit {
-	if c.of != nil {
-		return c.of
+	if s := c.some.Load(); s != nil && s.of != nil {
+		return s.of
 	}
 	return c
+}
+
+// isPart reports whether the circuit is of a part that is cut out of its upstream.
+func (c *circuit) isPart() bool { return c.whose() != c }
+
+// cutParts returns what is cut out of an upstream. It is not to be changed.
+func (c *circuit) cutParts() []cutPart {
+	if s := c.some.Load(); s != nil {
+		if cut := s.cut.Load(); cut != nil {
+			return *cut
+		}
+	}
+	return nil
 }
 
 // part is the permit of a call that is for a part that is cut out.
@@ -114,12 +127,12 @@ func (k *call) number() uint64 {
 
 // cutOut returns the circuit of the part that a request is for; nil if that is not cut out.
 func (c *circuit) cutOut(req *http.Request) *circuit {
-	cut := c.cut.Load()
+	cut := c.cutParts()
 	if cut == nil || !c.Parted() {
 		return nil
 	}
 	number := partNumber(req)
-	for _, p := range *cut {
+	for _, p := range cut {
 		if p.number == number {
 			return p.circuit
 		}
@@ -178,7 +191,8 @@ func (t *Transport) cut(of *circuit, req *http.Request, r policy.Result, now tim
 // newPart makes the circuit of a part, of which observers hear nothing before Tell.
 func (t *Transport) newPart(of *circuit, name string) *circuit {
 	k, _ := short(Key{Scheme: of.key.Scheme, Host: of.key.Host, Detail: name})
-	p := &circuit{t: t, key: k, of: of, kept: true}
+	p := &circuit{t: t, key: k, kept: true}
+	p.also().of = of // before anybody can find it
 	p.by.Store(of.by.Load())
 	p.own.Store(of.own.Load())
 	t.classifyLatest(p)
@@ -209,15 +223,16 @@ func partConfig(config *statemachine.Config) *statemachine.Config {
 func (t *Transport) settlePart(p *circuit) {
 	t.applyOverride(p)
 	t.configurePart(p)
-	p.shadow.Store(p.of.shadow.Load())
+	p.shadow.Store(p.whose().shadow.Load())
 }
 
 // configurePart makes the circuit of a part go by what that of its upstream goes by now.
 func (t *Transport) configurePart(p *circuit) {
-	p.own.Store(p.of.own.Load())
-	p.by.Store(p.of.by.Load())
+	of := p.whose()
+	p.own.Store(of.own.Load())
+	p.by.Store(of.by.Load())
 	t.classifyLatest(p)
-	if config := p.of.Config().Part; config != nil {
+	if config := of.Config().Part; config != nil {
 		p.Configure(config, time.Now())
 	} else {
 		t.parts.drop(p)
@@ -234,12 +249,9 @@ func (ps *parts) add(t *Transport, p *circuit, number uint64, now time.Time) boo
 		}
 	}
 	ps.all = append(ps.all, p)
-	var cut []cutPart
-	if have := p.of.cut.Load(); have != nil {
-		cut = slices.Clone(*have)
-	}
-	cut = append(cut, cutPart{number, p})
-	p.of.cut.Store(&cut)
+	of := p.whose()
+	cut := append(slices.Clone(of.cutParts()), cutPart{number, p})
+	of.also().cut.Store(&cut)
 	return true
 }
 
@@ -255,15 +267,16 @@ func (ps *parts) drop(p *circuit) {
 func (ps *parts) remove(at int) {
 	p := ps.all[at]
 	ps.all = slices.Delete(ps.all, at, at+1)
-	cut := slices.Clone(*p.of.cut.Load())
+	of := p.whose()
+	cut := slices.Clone(of.cutParts())
 	mine := slices.IndexFunc(cut, func(c cutPart) bool { return c.circuit == p })
 	number := cut[mine].number
 	if cut = slices.Delete(cut, mine, mine+1); len(cut) > 0 {
-		p.of.cut.Store(&cut)
+		of.also().cut.Store(&cut)
 	} else {
-		p.of.cut.Store(nil)
+		of.also().cut.Store(nil)
 	}
-	p.of.Mended(number)
+	of.Mended(number)
 }
 
 // forgetIdle forgets those that nobody has asked for for an hour.
@@ -286,10 +299,8 @@ func (ps *parts) dropIdle(now time.Time) {
 
 // parts returns the circuits of the parts of an upstream.
 func (c *circuit) parts() (circuits []*circuit) {
-	if cut := c.cut.Load(); cut != nil {
-		for _, p := range *cut {
-			circuits = append(circuits, p.circuit)
-		}
+	for _, p := range c.cutParts() {
+		circuits = append(circuits, p.circuit)
 	}
 	return circuits
 }

@@ -148,7 +148,7 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 		forcedBy = c.t.overrides.now.Load().of(c.text()).Pattern
 	}
 	return Snapshot{
-		Key: c.key, Part: c.of != nil, State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
+		Key: c.key, Part: c.isPart(), State: s.State, Since: s.Since, NextProbe: s.Due, Generation: s.Generation,
 		Failures: s.Failures, Successes: s.Successes, InFlight: s.InFlight, Limit: s.Limit, Expired: s.Expired,
 		Throttle:    s.Throttle,
 		FailedCalls: s.Counts.Failures, IgnoredCalls: s.Counts.Ignored, LateCalls: s.Counts.LateCalls,
