@@ -68,7 +68,6 @@ const (
 type Throttling struct {
 	rule  Throttle
 	limit float64 // calls in a round trip; unlimited if there is none
-	slow  bool    // slow start: the limit grows by one with each good answer
 
 	number  int       // of the last call let through
 	newest  int       // the highest number of one that was answered, and not turned away
