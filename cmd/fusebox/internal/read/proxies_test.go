@@ -27,10 +27,10 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// The calls of testdata/outages were made so, with -write -seconds 60.
+// The calls of testdata/outages were made so, with -write -seconds 60; those of otelhttp by examples/otel/outages.
 var seconds = flag.Int("seconds", 12, "for how long calls are made behind proxies")
 
-// outages are what the proxies wrote of the same calls, and callers by its side.
+// outages are what the proxies, and otelhttp, wrote of the same calls, and callers by its side.
 var outages = []struct {
 	name, format string
 	where        []string
@@ -39,19 +39,23 @@ var outages = []struct {
 	{"nginx-msec.log", "nginx:$msec $status $request_time $upstream_addr $upstream_status $upstream_connect_time " +
 		"$upstream_header_time $upstream_response_time", nil},
 	{"haproxy.log", "", []string{"path=/*"}}, // and no connection without a request
+	{"otel.json", "", nil},
 }
 
-func TestWhatProxiesWroteOfOutagesIsWhatTheirCallersMet(t *testing.T) {
+func TestWhatWasWrittenOfOutagesIsWhatCallersMet(t *testing.T) {
 	folder := filepath.Join("..", "..", "testdata", "outages")
 	for _, log := range outages {
 		agree(t, log.format, log.where, 1, filepath.Join(folder, log.name+".gz"), filepath.Join(folder, callersOf(log.name)+".gz"))
 	}
 }
 
-// callersOf is where the callers of a proxy have written.
+// callersOf is where the callers of a log have written.
 func callersOf(log string) string {
-	if log == "haproxy.log" {
+	switch log {
+	case "haproxy.log":
 		return "haproxy-callers.json"
+	case "otel.json":
+		return "otel-callers.json"
 	}
 	return "nginx-callers.json"
 }
