@@ -169,18 +169,20 @@ func best(s *settings, all []format, start []byte, whole bool) (format, error) {
 	return found, nil
 }
 
+// tried is how much of a file's lines try reads.
+const tried = 64 << 10
+
 // try reads the start of a file in a format.
 func try(s *settings, f format, start []byte, whole bool) *block {
 	every := *s // all calls, whatever is asked for
 	options := *s.Options
 	options.Judge, options.Explain = nil, false
 	every.Options, every.where, every.bounded = &options, nil, false
-	const enough = 64 << 10
 	if paths := f.about().elements; paths != nil {
 		lines, _ := io.ReadAll(newElements(bytes.NewReader(start), paths))
 		start, whole = lines, false
-	} else if len(start) > enough {
-		start, whole = start[:enough], false
+	} else if len(start) > tried {
+		start, whole = start[:tried], false
 	}
 	if i := bytes.LastIndexByte(start, '\n'); i >= 0 && !whole {
 		start = start[:i+1]

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // keyBy is what calls are told apart by.
@@ -49,7 +48,7 @@ var fields = []string{"key", "upstream", "backend", "host", "path", "method", "c
 func newSettings(o Options) (*settings, error) {
 	s := &settings{Options: &o, from: -1 << 63, to: 1<<63 - 1}
 	if s.Window <= 0 {
-		s.Window = 2 * time.Minute
+		s.Window = usualWindow
 	}
 	if !o.From.IsZero() {
 		s.from, s.bounded = o.From.UnixNano(), true

@@ -7,6 +7,8 @@ import (
 	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
 )
 
+const usualWindow = 2 * time.Minute
+
 // order puts calls that come by their end into the order of their start. It holds those of a window, by intervals of
 // their start.
 type order struct {
