@@ -61,18 +61,19 @@ Printing
 
 // options is what the flags say.
 type options struct {
-	read     read.Options
-	decide   decide.Options
-	asked    int // policies of -policy
-	suggest  bool
-	strange  float64 // share of lines
-	maxPrice float64 // of calls; -1 if it is not given
-	json     string
-	html     string
-	svg      string
-	explain  bool
-	files    []string
-	from, to string
+	read       read.Options
+	decide     decide.Options
+	asked      int  // policies of -policy
+	defaultToo bool // it is one of those asked for
+	suggest    bool
+	strange    float64 // share of lines
+	maxPrice   float64 // of calls; -1 if it is not given
+	json       string
+	html       string
+	svg        string
+	explain    bool
+	files      []string
+	from, to   string
 }
 
 // many is a flag that can be given again.
@@ -173,6 +174,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 			return o, fmt.Errorf("-policy: %w", err)
 		}
 		name := strings.Join(strings.Fields(text), " ")
+		if name == "default" {
+			o.defaultToo = true
+		}
 		o.asked++
 		if !slices.ContainsFunc(o.decide.Policies, func(had decide.Policy) bool { return had.Name == name }) {
 			o.decide.Policies = append(o.decide.Policies, decide.Policy{Name: name, Policy: p})
