@@ -109,7 +109,11 @@ func detect(s *settings, start []byte, whole bool) (format, error) {
 	has := func(names ...string) bool {
 		return !slices.ContainsFunc(names, func(name string) bool { return !bytes.Contains(start, []byte(name)) })
 	}
-	if text[0] == '{' {
+	object := text
+	if text[0] != '{' { // the first line may be the rest of one, or about the log
+		object = text[bytes.Index(text, []byte("\n{"))+1:]
+	}
+	if object[0] == '{' {
 		switch {
 		case has(`"resourceSpans"`):
 			all = append(all, otlpOf(start))
@@ -136,10 +140,11 @@ func detect(s *settings, start []byte, whole bool) (format, error) {
 		if has(`"time"`, `"level"`, `"msg"`, `"duration"`) {
 			all = append(all, slogJSON)
 		}
-		if f := inferredMapping(text); f != nil {
+		if f := inferredMapping(object); f != nil {
 			all = append(all, f)
 		}
-	} else {
+	}
+	if text[0] != '{' {
 		all = append(all, haproxy, squid, envoy, alb)
 		if f, err := cloudfrontOf(start); err == nil {
 			all = append(all, f)
