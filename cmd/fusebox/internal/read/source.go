@@ -78,7 +78,6 @@ func open(ctx context.Context, o Options, names []string) (*Source, error) {
 	if len(names) == 0 {
 		return nil, errors.New("no files are named; write - to read from a pipe")
 	}
-	s.order = newOrder(int64(s.settings.Window), mostHeld)
 	sized := true
 	for _, name := range names {
 		f := &file{source: s, told: File{Name: name}}
@@ -97,6 +96,7 @@ func open(ctx context.Context, o Options, names []string) (*Source, error) {
 	if !sized {
 		s.all = 0
 	}
+	s.order = newOrder(int64(s.settings.Window), mostHeld)
 	s.read.Store(0)
 	s.waiting = slices.Clone(s.files)
 	slices.SortStableFunc(s.waiting, func(a, b *file) int { return cmp.Compare(a.first, b.first) })
@@ -138,7 +138,13 @@ func (f *file) look() error {
 	if len(calls) > 0 {
 		f.first = calls[0].End()
 	}
-	if by, is := newestFirst(calls); is && o.Window <= usualWindow && (len(start) > tried || by > o.Window) {
+	sampled := len(start) > tried
+	if a.elements != nil {
+		if sampled = !whole; o.usual {
+			o.Window = documentWindow
+		}
+	}
+	if by, is := newestFirst(calls); is && o.usual && (sampled || by > o.Window) {
 		return fmt.Errorf("%s: the newest record is first; turn it round, as by tac, or give a longer -window, which has "+
 			"to be as long as the time that it covers", name)
 	}
@@ -332,7 +338,7 @@ func (f *file) setBack(c *record.Call) {
 	if f.back++; f.back == 1 {
 		f.backBy = f.latest - end
 	}
-	if f.back < enough {
+	if f.back < enough || f.own == nil && f.format.about().elements != nil { // which no clock has written in order
 		return
 	}
 	by := f.backBy
