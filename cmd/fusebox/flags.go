@@ -37,7 +37,7 @@ Reading
   -from T, -to T      calls that begin in that time alone: 2026-11-29T13:00:00Z or '2026-11-29 13:00'
   -where C            calls for which that holds: host=api.*, path!=/health, status=5*; can be given again
   -zone Z             zone of times that have none, and of those that are printed, such as Europe/Berlin (UTC)
-  -window D           how long calls take at most; longer ones begin that long before their end (2m)
+  -window D           how long calls take at most; longer ones begin that long before their end (2m; 1h of HAR and traces)
   -fail S, -ignore S  statuses that are failures, or say nothing: 429,408; as policy.OnStatus
   -slow D             calls that take longer have failed: 5s; as policy.OnSlow
   -not-understood P   share of lines that may be strange (5%%); 100%% allows all
@@ -61,18 +61,19 @@ Printing
 
 // options is what the flags say.
 type options struct {
-	read     read.Options
-	decide   decide.Options
-	asked    int // policies of -policy
-	suggest  bool
-	strange  float64 // share of lines
-	maxPrice float64 // of calls; -1 if it is not given
-	json     string
-	html     string
-	svg      string
-	explain  bool
-	files    []string
-	from, to string
+	read       read.Options
+	decide     decide.Options
+	asked      int  // policies of -policy
+	defaultToo bool // it is one of those asked for
+	suggest    bool
+	strange    float64 // share of lines
+	maxPrice   float64 // of calls; -1 if it is not given
+	json       string
+	html       string
+	svg        string
+	explain    bool
+	files      []string
+	from, to   string
 }
 
 // many is a flag that can be given again.
@@ -173,6 +174,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 			return o, fmt.Errorf("-policy: %w", err)
 		}
 		name := strings.Join(strings.Fields(text), " ")
+		if name == "default" {
+			o.defaultToo = true
+		}
 		o.asked++
 		if !slices.ContainsFunc(o.decide.Policies, func(had decide.Policy) bool { return had.Name == name }) {
 			o.decide.Policies = append(o.decide.Policies, decide.Policy{Name: name, Policy: p})

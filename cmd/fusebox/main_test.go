@@ -120,6 +120,10 @@ func TestExitCodesAreThoseThatAreDocumented(t *testing.T) {
 		{exitWrong, `-fail: "4xx" is no status`, []string{"-fail", "4xx", log}},
 		{exitWrong, `-from: "noon" is no time`, []string{"-from", "noon", log}},
 		{exitWrong, "-clients is 0", []string{"-clients", "0", log}},
+		{exitWrong, "would be written over what is read", []string{"-json", log, log}},
+		{exitWrong, "-html and -svg are both", []string{"-html", log + ".out", "-svg", log + ".out", log}},
+		{exitOK, "", []string{"-html", os.DevNull, "-svg", os.DevNull, log}},
+		{exitPrice, "default: ", []string{"-max-price", "0.01%", "-policy", "default", "-policy", "classic failures=999", log}},
 		{exitWrong, "only one of", []string{"-json", "-", "-html", "-", log}},
 	} {
 		t.Run(fmt.Sprint(try.args), func(t *testing.T) {

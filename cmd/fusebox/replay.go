@@ -26,6 +26,9 @@ func replay(ctx context.Context, args []string, in io.Reader, out, problems io.W
 	if err != nil {
 		return exitWrong, err
 	}
+	if err := apart(&o); err != nil {
+		return exitWrong, err
+	}
 	limitMemory(len(o.decide.Policies), o.suggest)
 	facts, err := decideAbout(ctx, &o, in, problems)
 	if err != nil {
@@ -43,8 +46,8 @@ func replay(ctx context.Context, args []string, in io.Reader, out, problems io.W
 		return exitOK, nil
 	}
 	asked := facts.Result.Outcomes
-	if o.asked > 0 {
-		asked = asked[min(1, len(asked)-1):]
+	if o.asked > 0 && !o.defaultToo {
+		asked = asked[1:]
 	}
 	for i := range asked {
 		if float64(asked[i].Price) > o.maxPrice*float64(facts.Result.Total.Calls) {
@@ -133,6 +136,31 @@ func decideAbout(ctx context.Context, o *options, in io.Reader, problems io.Writ
 	}
 	result.Outcomes = result.Outcomes[:shown]
 	return facts, nil
+}
+
+// apart says whether what is written would be written over what is read, or over what else is written.
+func apart(o *options) error {
+	outs := []struct{ flag, name string }{{"-html", o.html}, {"-svg", o.svg}, {"-json", o.json}}
+	for i, out := range outs {
+		if out.name == "" || out.name == "-" {
+			continue
+		}
+		there, err := os.Stat(typed(out.name, false))
+		if err == nil && !there.Mode().IsRegular() { // such as /dev/null
+			continue
+		}
+		for _, other := range outs[:i] {
+			if typed(out.name, false) == typed(other.name, false) {
+				return fmt.Errorf("%s and %s are both %s", other.flag, out.flag, out.name)
+			}
+		}
+		for _, name := range o.files {
+			if log, missing := os.Stat(typed(name, true)); err == nil && missing == nil && os.SameFile(there, log) {
+				return fmt.Errorf("%s %s would be written over what is read", out.flag, out.name)
+			}
+		}
+	}
+	return nil
 }
 
 // write writes what there is to show to where the flags say.

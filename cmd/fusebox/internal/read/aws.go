@@ -55,15 +55,21 @@ func (a *albLines) line(w *worker, b []byte) verdict {
 		return isStrange
 	}
 	rest = rest[end+1:]
-	var more [3][]byte // the cipher, the protocol, the target group
-	for i := range more {
+	var more [8][]byte // cipher protocol target_group "trace" "domain" "certificate" priority creation_time
+	for i := range more[:3] {
 		more[i], rest = word(bytes.TrimLeft(rest, " "))
+	}
+	last := rest
+	for i := range more[3:] {
+		more[3+i], last = word(bytes.TrimLeft(last, " "))
 	}
 	r.backend = groupOf(noHyphen(more[2]))
 	before, at, after := duration(f[4], second), duration(f[5], second), duration(f[6], second)
 	if at >= 0 {
 		r.took = at + max(after, 0)
 		r.span = max(before, 0) + r.took
+	} else if created, ok := w.rfc3339(more[7]); ok && created <= r.stamp { // there was no answer
+		r.took = r.stamp - created
 	}
 	r.reading = albReading(elb, target, r.upstream != nil)
 	if target == 0 {

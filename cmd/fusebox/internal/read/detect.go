@@ -109,7 +109,11 @@ func detect(s *settings, start []byte, whole bool) (format, error) {
 	has := func(names ...string) bool {
 		return !slices.ContainsFunc(names, func(name string) bool { return !bytes.Contains(start, []byte(name)) })
 	}
-	if text[0] == '{' {
+	object := text
+	if text[0] != '{' { // the first line may be the rest of one, or about the log
+		object = text[bytes.Index(text, []byte("\n{"))+1:]
+	}
+	if object[0] == '{' {
 		switch {
 		case has(`"resourceSpans"`):
 			all = append(all, otlpOf(start))
@@ -136,10 +140,11 @@ func detect(s *settings, start []byte, whole bool) (format, error) {
 		if has(`"time"`, `"level"`, `"msg"`, `"duration"`) {
 			all = append(all, slogJSON)
 		}
-		if f := inferredMapping(text); f != nil {
+		if f := inferredMapping(object); f != nil {
 			all = append(all, f)
 		}
-	} else {
+	}
+	if text[0] != '{' {
 		all = append(all, haproxy, squid, envoy, alb)
 		if f, err := cloudfrontOf(start); err == nil {
 			all = append(all, f)
@@ -169,18 +174,20 @@ func best(s *settings, all []format, start []byte, whole bool) (format, error) {
 	return found, nil
 }
 
+// tried is how much of a file's lines try reads.
+const tried = 64 << 10
+
 // try reads the start of a file in a format.
 func try(s *settings, f format, start []byte, whole bool) *block {
 	every := *s // all calls, whatever is asked for
 	options := *s.Options
 	options.Judge, options.Explain = nil, false
 	every.Options, every.where, every.bounded = &options, nil, false
-	const enough = 64 << 10
 	if paths := f.about().elements; paths != nil {
 		lines, _ := io.ReadAll(newElements(bytes.NewReader(start), paths))
 		start, whole = lines, false
-	} else if len(start) > enough {
-		start, whole = start[:enough], false
+	} else if len(start) > tried {
+		start, whole = start[:tried], false
 	}
 	if i := bytes.LastIndexByte(start, '\n'); i >= 0 && !whole {
 		start = start[:i+1]

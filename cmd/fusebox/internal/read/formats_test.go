@@ -48,11 +48,11 @@ var documented = []struct {
 		`tls 2.0 2026-11-29T02:27:06 net/lb/c6 g3 72.21.218.154:51341 172.100.100.185:443 5 2 98 246`,
 	}, []string{
 		"06.329 85ms shop 200 success ok",
-		"06.6 -1ns shop 502 failure headers: reset",
-		"06.7 -1ns shop 503 failure connect: refused",
-		"06.8 -1ns shop 460 ignored canceled",
-		"06.9 -1ns www.example.com:80 503 ignored local trouble",
-		"07 -1ns www.example.com:80- 400 ignored bad request",
+		"06.599 1ms shop 502 failure headers: reset",
+		"06.599 101ms shop 503 failure connect: refused",
+		"06.599 201ms shop 460 ignored canceled",
+		"06.599 301ms www.example.com:80 503 ignored local trouble",
+		"06.599 401ms www.example.com:80- 400 ignored bad request",
 	}},
 	{"CloudFront", "", "", []string{
 		"#Version: 1.0",

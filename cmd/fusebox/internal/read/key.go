@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // keyBy is what calls are told apart by.
@@ -29,6 +28,7 @@ type settings struct {
 	where        []condition
 	bounded      bool
 	from, to     int64
+	usual        bool // the window was not asked for
 }
 
 // route is a method, "" for all, and a path in which {name} is one part of it.
@@ -49,7 +49,7 @@ var fields = []string{"key", "upstream", "backend", "host", "path", "method", "c
 func newSettings(o Options) (*settings, error) {
 	s := &settings{Options: &o, from: -1 << 63, to: 1<<63 - 1}
 	if s.Window <= 0 {
-		s.Window = 2 * time.Minute
+		s.Window, s.usual = usualWindow, true
 	}
 	if !o.From.IsZero() {
 		s.from, s.bounded = o.From.UnixNano(), true

@@ -7,6 +7,12 @@ import (
 	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
 )
 
+// A document is one service's calls after the other's, or as a query gave them: its calls are of any time of it.
+const (
+	usualWindow    = 2 * time.Minute
+	documentWindow = time.Hour
+)
+
 // order puts calls that come by their end into the order of their start. It holds those of a window, by intervals of
 // their start.
 type order struct {

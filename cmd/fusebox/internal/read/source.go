@@ -64,6 +64,9 @@ type file struct {
 	back   int      // how many calls in a row were of before
 	backBy int64    // by how much the first of them was
 	longs  []uint32 // keys of calls longer than the window
+	met    bool     // a call, by ahead
+	before int64    // the last end that it went by
+	early  int64    // calls that were ahead of those about them
 }
 
 func open(ctx context.Context, o Options, names []string) (*Source, error) {
@@ -75,7 +78,6 @@ func open(ctx context.Context, o Options, names []string) (*Source, error) {
 	if len(names) == 0 {
 		return nil, errors.New("no files are named; write - to read from a pipe")
 	}
-	s.order = newOrder(int64(s.settings.Window), mostHeld)
 	sized := true
 	for _, name := range names {
 		f := &file{source: s, told: File{Name: name}}
@@ -94,6 +96,7 @@ func open(ctx context.Context, o Options, names []string) (*Source, error) {
 	if !sized {
 		s.all = 0
 	}
+	s.order = newOrder(int64(s.settings.Window), mostHeld)
 	s.read.Store(0)
 	s.waiting = slices.Clone(s.files)
 	slices.SortStableFunc(s.waiting, func(a, b *file) int { return cmp.Compare(a.first, b.first) })
@@ -131,9 +134,19 @@ func (f *file) look() error {
 	f.told.Notes = slices.Clone(a.notes)
 	f.told.Stamp = Stamp{End: a.end, Resolution: a.resolution, Took: a.took}
 	f.spread.end = a.end
-	for _, c := range try(o, f.format, start, whole).calls {
-		f.first = c.End()
-		break
+	calls := try(o, f.format, start, whole).calls
+	if len(calls) > 0 {
+		f.first = calls[0].End()
+	}
+	sampled := len(start) > tried
+	if a.elements != nil {
+		if sampled = !whole; o.usual {
+			o.Window = documentWindow
+		}
+	}
+	if by, is := newestFirst(calls); is && o.usual && (sampled || by > o.Window) {
+		return fmt.Errorf("%s: the newest record is first; turn it round, as by tac, or give a longer -window, which has "+
+			"to be as long as the time that it covers", name)
 	}
 	return nil
 }
@@ -253,12 +266,14 @@ func (f *file) take(b *block) {
 			w.meet(c.Key, keys)
 		}
 		c.Key = w.numbers[c.Key]
-		if f.format.about().whole {
-			f.ready = f.spread.add(*c, b.seconds[i]>>1, b.seconds[i]&1 != 0, f.ready)
-		}
 	}
+	f.ahead(b.calls, b.seconds)
 	if !f.format.about().whole {
 		f.ready, b.calls = b.calls, f.ready
+		return
+	}
+	for i, c := range b.calls {
+		f.ready = f.spread.add(c, b.seconds[i]>>1, b.seconds[i]&1 != 0, f.ready)
 	}
 }
 
@@ -310,7 +325,6 @@ func (f *file) meet() {
 
 // setBack notices that the clock of a file was set back, and moves all of its calls from then on so that time goes on.
 func (f *file) setBack(c *record.Call) {
-	const enough = 20 // calls in a row, which are no stragglers
 	window := int64(f.source.settings.Window)
 	if raw := c.End(); f.shift > 0 && max(raw-f.latest, f.latest-raw) < window {
 		f.shift = 0 // as after the hour that clocks show twice
@@ -324,7 +338,7 @@ func (f *file) setBack(c *record.Call) {
 	if f.back++; f.back == 1 {
 		f.backBy = f.latest - end
 	}
-	if f.back < enough {
+	if f.back < enough || f.own == nil && f.format.about().elements != nil { // which no clock has written in order
 		return
 	}
 	by := f.backBy
@@ -339,7 +353,7 @@ func (f *file) setBack(c *record.Call) {
 	if f.told.Back++; f.told.Back <= kept {
 		f.told.Notes = append(f.told.Notes, fmt.Sprintf(
 			"The clock of this file goes back by %v at about %s: from there on its times are moved on by that.",
-			time.Duration(by), time.Unix(0, end).UTC().Format(time.RFC3339)))
+			time.Duration(by).Round(time.Second), time.Unix(0, end).UTC().Format(time.RFC3339)))
 	}
 }
 
@@ -464,6 +478,11 @@ func (f *file) edges() (notes []string) {
 	if f.told.Late > 0 {
 		notes = append(notes, fmt.Sprintf("Records that came out of order by more than the window of %v: %d. "+
 			"Their calls begin at its edge.", s.settings.Window, f.told.Late))
+	}
+	if f.early > 0 {
+		notes = append(notes, fmt.Sprintf("Records that are ahead of those about them by more than the window of %v: %d. "+
+			"Of these, a call that began with those ends at its edge, and any other is taken to be of their time.",
+			s.settings.Window, f.early))
 	}
 	if s.order.tight > 0 {
 		notes = append(notes, fmt.Sprintf("There were too many calls at a time to hold those of a window of %v, which "+

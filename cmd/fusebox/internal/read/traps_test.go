@@ -42,6 +42,7 @@ func TestALineThatIsBrokenCostsThatLineOnly(t *testing.T) {
 			"no end of line":    bytes.TrimRight(text, "\n"),
 			"garbage":           slices.Concat(lines[0], []byte("\x16\x03\x01\x00 \"[{\n"), bytes.Join(lines[1:], nil)),
 			"blank lines":       slices.Concat(lines[0], []byte("\n   \n\r\n"), bytes.Join(lines[1:], nil)),
+			"cut at the begin":  slices.Concat(last[len(last)/2:], text),
 			"cut at the end":    slices.Concat(text, last[:len(last)/3]),
 			"cut in the middle": slices.Concat(lines[0], last[:len(last)/3], []byte("\n"), bytes.Join(lines[1:], nil)),
 			"a long line":       slices.Concat(bytes.Join(lines[:3], nil), bytes.Repeat([]byte("x"), 2*longestLine), []byte("\n"), bytes.Join(lines[3:], nil)),

@@ -66,7 +66,7 @@ func Parse(text string) (policy.Policy, error) {
 		return nil, fmt.Errorf("there is no policy %q; write default, adaptive, classic, share or slow", kind)
 	}
 	p := reflect.New(reflect.TypeOf(made())).Elem()
-	fields := fieldsOf(p, "")
+	fields, seen := fieldsOf(p, ""), map[string]bool{}
 	for _, word := range words[1:] {
 		name, value, given := strings.Cut(word, "=")
 		name = strings.ToLower(name)
@@ -103,6 +103,10 @@ func Parse(text string) (policy.Policy, error) {
 		if err := set(fields[name], value); err != nil {
 			return nil, fmt.Errorf("policy %s: %s: %w", kind, name, err)
 		}
+		if seen[name] {
+			return nil, fmt.Errorf("policy %s: %s is there twice", kind, name)
+		}
+		seen[name] = true
 	}
 	policy := p.Interface().(policy.Policy)
 	return policy, check(kind, policy)

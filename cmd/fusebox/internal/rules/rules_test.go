@@ -59,6 +59,7 @@ func TestWhatIsWrongWithAPolicyIsSaid(t *testing.T) {
 		"adaptive limits.timeout=1s":    "would have changed how calls ended",
 		"slow percent=50":               "SlowShare.Slower",
 		"share percent=50 percent=wide": `"wide" is no whole number`,
+		"classic failures=5 failures=6": "failures is there twice",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)

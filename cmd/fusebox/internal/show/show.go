@@ -90,8 +90,10 @@ func long(d time.Duration) string {
 		return fmt.Sprintf("%d ns", d)
 	case d < time.Millisecond:
 		return fmt.Sprintf("%.3g µs", float64(d)/1e3)
-	case d < time.Second:
+	case d < 999_500*time.Microsecond:
 		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
+	case d < time.Second:
+		return "1 s"
 	case d < time.Minute && d%time.Second == 0:
 		return fmt.Sprintf("%d s", d/time.Second)
 	case d < 10*time.Second:

@@ -18,7 +18,7 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 		"0": count(0), "999": count(999), "1,000": count(1000), "-12,345,678": count(-12345678),
 		"–": share(0, 0), "0 %": share(0, 5), "0.001 %": share(1, 100_000), "0.50 %": share(1, 200), "33.3 %": share(1, 3),
 		"100.0 %": share(3, 3),
-		"0 s":     long(0), "250 ms": long(250 * time.Millisecond), "1 s": long(time.Second), "1.5 s": long(1500 * time.Millisecond),
+		"0 s":     long(0), "250 ms": long(250 * time.Millisecond), "1 s": long(time.Second), "999 ms": long(999400 * time.Microsecond), "1.5 s": long(1500 * time.Millisecond),
 		"90 s": long(90 * time.Second), "2 min 5 s": long(125 * time.Second), "3 h 25 min": long(3*time.Hour + 25*time.Minute),
 		"4 d 1 h": long(97 * time.Hour), "-2.5 s": long(-2500 * time.Millisecond),
 		"1 call": counted(1, "call"), "1,234 calls": counted(1234, "call"), "3,600 s": seconds(time.Hour), "1.2 s": seconds(1234 * time.Millisecond),
@@ -26,6 +26,9 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if got := long(time.Second - time.Microsecond); got != "1 s" {
+		t.Errorf("%q, want 1 s", got)
 	}
 }
 

@@ -85,16 +85,16 @@ func (f *Facts) file(b *strings.Builder, file *read.File) {
 		}
 	}
 	for _, left := range []struct {
-		n    int64
-		what string
+		n           int64
+		thing, what string
 	}{
-		{file.Others, "lines are no calls, such as comments and a proxy's own messages"},
-		{file.Left, "calls are left out by -where, -key, -from or -to"},
-		{file.Long, "calls took longer than -window, and are taken to have begun that long before their end"},
-		{file.Back, "times the clock was set back"},
+		{file.Others, "line", "of no call, such as a comment or a proxy's own message"},
+		{file.Left, "call", "left out by -where, -key, -from or -to"},
+		{file.Long, "call", "longer than -window, taken to have begun that long before the end"},
+		{file.Back, "time", "the clock was set back"},
 	} {
 		if left.n > 0 {
-			fmt.Fprintf(b, "  %s %s\n", count(left.n), left.what)
+			fmt.Fprintf(b, "  %s %s\n", counted(left.n, left.thing), left.what)
 		}
 	}
 	for _, note := range append(append([]string(nil), file.Notes...), file.CannotShow...) {
