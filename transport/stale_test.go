@@ -435,10 +435,11 @@ type streams struct {
 
 func newStreams(t *testing.T, http2 bool) *streams {
 	s := &streams{more: make(chan struct{})}
+	over := make(chan struct{})
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/hang":
-			<-r.Context().Done()
+		case "/hang": // whatever the connection does meanwhile, or it would be an answer now and then
+			<-over
 		case "/stream":
 			for {
 				w.(http.Flusher).Flush()
@@ -453,7 +454,7 @@ func newStreams(t *testing.T, http2 bool) *streams {
 	}))
 	s.EnableHTTP2 = http2
 	s.StartTLS()
-	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(over); s.Close() })
 	return s
 }
 
