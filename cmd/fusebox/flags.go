@@ -37,7 +37,7 @@ Reading
   -from T, -to T      calls that begin in that time alone: 2026-11-29T13:00:00Z or '2026-11-29 13:00'
   -where C            calls for which that holds: host=api.*, path!=/health, status=5*; can be given again
   -zone Z             zone of times that have none, and of those that are printed, such as Europe/Berlin (UTC)
-  -window D           how long calls take at most; longer ones begin that long before their end (2m; 1h of HAR and traces)
+  -window D           how long calls take at most; longer ones begin so long before their end (2m; 1h of HAR, traces)
   -fail S, -ignore S  statuses that are failures, or say nothing: 429,408; as policy.OnStatus
   -slow D             calls that take longer have failed: 5s; as policy.OnSlow
   -not-understood P   share of lines that may be strange (5%%); 100%% allows all

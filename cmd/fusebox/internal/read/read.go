@@ -25,7 +25,7 @@ type Options struct {
 	// From and To are the time in which a call has to begin, To not included; the zero time is no bound.
 	From, To time.Time
 	// Window is how much later than others a record may come, which is when its call has ended; 0 is 2 minutes, or an
-	// hour if there are documents, as HAR and traces. A call that took longer begins, as it is given, at the edge of the
+	// hour if there are documents, as HAR and traces. A call that took longer begins, as given, at the edge of the
 	// window.
 	Window time.Duration
 	// Zone is that of times that have none; nil is UTC.

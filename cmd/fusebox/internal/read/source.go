@@ -145,8 +145,8 @@ func (f *file) look() error {
 		}
 	}
 	if by, is := newestFirst(calls); is && o.usual && (sampled || by > o.Window) {
-		return fmt.Errorf("%s: the newest record is first; turn it round, as by tac, or give a longer -window, which has "+
-			"to be as long as the time that it covers", name)
+		return fmt.Errorf("%s: the newest record is first; turn it round, as by tac, or give a longer -window, "+
+			"which has to be as long as the time that it covers", name)
 	}
 	return nil
 }
@@ -480,8 +480,8 @@ func (f *file) edges() (notes []string) {
 			"Their calls begin at its edge.", s.settings.Window, f.told.Late))
 	}
 	if f.early > 0 {
-		notes = append(notes, fmt.Sprintf("Records that are ahead of those about them by more than the window of %v: %d. "+
-			"Of these, a call that began with those ends at its edge, and any other is taken to be of their time.",
+		notes = append(notes, fmt.Sprintf("Records that are ahead of those about them by more than the window of %v: "+
+			"%d. Of these, a call that began with those ends at its edge, and any other is taken to be of their time.",
 			s.settings.Window, f.early))
 	}
 	if s.order.tight > 0 {
