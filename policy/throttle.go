@@ -218,7 +218,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 	if p.number <= t.first+lateAnswers {
 		t.slowest = max(t.slowest, took)
 	}
-	if t.isLate(now, p, took, float64(t.took) > lateGrowth*float64(t.slowest)) {
+	if t.isLate(now, p, took, t.slowest > 0 && float64(t.took) > lateGrowth*float64(t.slowest)) {
 		return
 	}
 	t.late = 0

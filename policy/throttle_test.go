@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -31,7 +32,7 @@ func offer(
 	coin := rand.New(rand.NewPCG(1, 2))
 	var out []inFlight
 	back := func(until time.Duration) {
-		slices.SortStableFunc(out, func(a, b inFlight) int { return int(a.end - b.end) })
+		slices.SortStableFunc(out, func(a, b inFlight) int { return cmp.Compare(a.end, b.end) })
 		for ; len(out) > 0 && out[0].end <= until; out = out[1:] {
 			c := out[0]
 			switch took := c.end - c.began; {
