@@ -78,26 +78,19 @@ func logFile(name string) string { return filepath.Join("..", "..", "testdata", 
 // readAll reads files to their end.
 func readAll(t testing.TB, o Options, files ...string) ([]record.Call, Report) {
 	t.Helper()
-	s, err := Open(context.Background(), o, files...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	var all []record.Call
-	for buf := make([]record.Call, 100); ; {
-		n, err := s.Next(buf)
-		all = append(all, buf[:n]...)
-		if err == io.EOF {
-			return all, s.Report()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	all, s := readToEnd(t, o, 100, files)
+	return all, s.Report()
 }
 
 // readKeys reads files to their end, and gives the calls with their keys.
 func readKeys(t testing.TB, o Options, files ...string) ([]record.Call, *record.Keys) {
+	t.Helper()
+	all, s := readToEnd(t, o, 7, files)
+	return all, s.Keys()
+}
+
+// readToEnd reads files in pieces of so many calls, and gives the source, which is closed.
+func readToEnd(t testing.TB, o Options, piece int, files []string) ([]record.Call, *Source) {
 	t.Helper()
 	s, err := Open(context.Background(), o, files...)
 	if err != nil {
@@ -105,11 +98,11 @@ func readKeys(t testing.TB, o Options, files ...string) ([]record.Call, *record.
 	}
 	defer s.Close()
 	var all []record.Call
-	for buf := make([]record.Call, 7); ; {
+	for buf := make([]record.Call, piece); ; {
 		n, err := s.Next(buf)
 		all = append(all, buf[:n]...)
 		if err == io.EOF {
-			return all, s.Keys()
+			return all, s
 		}
 		if err != nil {
 			t.Fatal(err)
