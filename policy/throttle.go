@@ -3,6 +3,8 @@ package policy
 import (
 	"math"
 	"time"
+
+	"github.com/fusebox-go/fusebox/internal/smoothed"
 )
 
 // Throttle limits how many calls a closed circuit sends in a round trip, while its upstream gets more than it can
@@ -59,7 +61,6 @@ const (
 	lateAnswers = 8           // in a row are a queue
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
 	calmAfter   = 30 * time.Second
-	smoothOf    = 8 // answers in the mean of how long they take
 	leastRound  = time.Second / 10
 	mostRound   = time.Minute // or nothing has come back, and one is let through to see
 )
@@ -214,7 +215,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 	}
 	t.newest = max(t.newest, p.number)
 	t.timed++
-	t.took += (took - t.took) / time.Duration(min(t.timed, smoothOf))
+	t.took = smoothed.Among(t.took, took, t.timed)
 	if p.number <= t.first+lateAnswers {
 		t.slowest = max(t.slowest, took)
 	}

@@ -13,3 +13,8 @@ func With(mean, took time.Duration) time.Duration {
 	}
 	return mean + (took-mean)/Of
 }
+
+// Among is the mean with a time in it that is the n-th: that of all n, until there are as many as Of.
+func Among(mean, took time.Duration, n int) time.Duration {
+	return mean + (took-mean)/time.Duration(min(n, Of))
+}

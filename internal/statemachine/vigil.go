@@ -93,7 +93,7 @@ func (v *vigil) answered(now time.Time, call *watched, well bool) (inTime bool) 
 		v.remember(now, took)
 	}
 	v.timed++
-	v.smooth += (took - v.smooth) / time.Duration(min(v.timed, smoothed.Of))
+	v.smooth = smoothed.Among(v.smooth, took, v.timed)
 	if (call == v.first || v.timed >= smoothed.Of) && (v.least == 0 || v.smooth < v.least) {
 		v.least = v.smooth
 	}
