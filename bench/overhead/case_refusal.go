@@ -17,21 +17,12 @@ func tripped(s subject) *rig {
 	if s.name == bare.name {
 		return over(empty, serial)(s)
 	}
-	base := &failing{}
-	rt := s.new(base)
-	return &rig{rt: rt, bench: func(b *testing.B) error {
-		c := newCaller(upstream)
-		defer c.cancel()
-		if err := trip(c, rt, base); err != nil {
-			return err
-		}
-		before := base.calls.Load()
+	return trippedFirst(s, func(b *testing.B, c *caller, rt http.RoundTripper) {
 		b.ReportAllocs()
 		for b.Loop() {
 			c.ask(rt)
 		}
-		return refused(b, base.calls.Load()-before)
-	}}
+	})
 }
 
 // trippedForAll is tripped with many goroutines, which ask at once.
@@ -39,6 +30,14 @@ func trippedForAll(s subject) *rig {
 	if s.name == bare.name {
 		return over(empty, crowd)(s)
 	}
+	return trippedFirst(s, func(b *testing.B, _ *caller, rt http.RoundTripper) {
+		b.ResetTimer()
+		askAll(b, rt)
+	})
+}
+
+// trippedFirst measures what asks a circuit that its caller has tripped.
+func trippedFirst(s subject, ask func(*testing.B, *caller, http.RoundTripper)) *rig {
 	base := &failing{}
 	rt := s.new(base)
 	return &rig{rt: rt, bench: func(b *testing.B) error {
@@ -48,13 +47,12 @@ func trippedForAll(s subject) *rig {
 			return err
 		}
 		before := base.calls.Load()
-		b.ResetTimer()
-		askAll(b, rt)
+		ask(b, c, rt)
 		return refused(b, base.calls.Load()-before)
 	}}
 }
 
-// halfOpenForAll is the same of a circuit that is half-open and has as many calls in flight as may be.
+// halfOpenForAll is trippedForAll of a circuit that is half-open and has as many calls in flight as may be.
 func halfOpenForAll(s subject) *rig {
 	if s.name == bare.name {
 		return over(empty, crowd)(s)
