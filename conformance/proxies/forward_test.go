@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/internal/testkit"
 )
 
 // forward is a forward proxy. Start returns its port; it refuses what goes to forbidden. If it can and is told to, it asks for a
@@ -29,7 +31,7 @@ const forbiddenName = "forbidden.test"
 
 var forwards = []forward{
 	{program{"squid", "squid", []string{"-v"}}, false, true, true, false, forbiddenName, func(w *workshop, path string, as door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		auth := "http_access allow all"
 		if as.password {
 			w.file("passwords", "")
@@ -42,7 +44,7 @@ http_access deny forbidden
 		return port
 	}},
 	{program{"tinyproxy", "tinyproxy", []string{"-v"}}, false, true, false, false, forbiddenName, func(w *workshop, path string, as door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		auth := ""
 		if as.password {
 			auth = "BasicAuth someone secret\n"
@@ -57,7 +59,7 @@ LogLevel Critical
 		return port
 	}},
 	{program{"privoxy", "privoxy", []string{"--version"}}, false, false, false, false, forbiddenName, func(w *workshop, path string, _ door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		w.file("my.action", "{+limit-connect{-}}\n/\n{+block{not this one}}\nforbidden.test\n")
 		w.run(port, path, "--no-daemon", w.file("config", fmt.Sprintf(`listen-address 127.0.0.1:%d
 confdir DIR
@@ -68,7 +70,7 @@ socket-timeout 10
 		return port
 	}},
 	{program{"apache", "apache2", []string{"-v"}}, false, true, true, true, forbiddenName, func(w *workshop, path string, as door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		auth := ""
 		if as.password {
 			auth = `<Proxy "*">
@@ -94,7 +96,7 @@ Require all denied
 		return trafficServer(w, path, as.tls, "", 1, "")
 	}},
 	{program{"dante", "danted", []string{"-v"}}, true, true, false, false, "127.0.0.2", func(w *workshop, path string, as door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		method := "none"
 		if as.password {
 			method = "username"
@@ -112,7 +114,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 		return port
 	}},
 	{program{"microsocks", "microsocks", nil}, true, true, false, false, "", func(w *workshop, path string, as door) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		args := []string{"-i", "127.0.0.1", "-p", fmt.Sprint(port)}
 		if as.password {
 			args = append(args, "-u", "someone", "-P", "secret")
@@ -121,7 +123,7 @@ socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 		return port
 	}},
 	{program{"ssh -D", "sshd", []string{"-V"}}, true, false, false, false, "", func(w *workshop, path string, _ door) int {
-		server, port := freePort(w.t), freePort(w.t)
+		server, port := testkit.FreePort(w.t), testkit.FreePort(w.t)
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/host")
 		w.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", w.dir+"/key")
 		w.tool("cp", w.dir+"/key.pub", w.dir+"/authorized")
@@ -190,7 +192,7 @@ func modules(names ...string) (text string) {
 
 // trafficServer is a forward proxy if remap is empty, and waits for as many seconds.
 func trafficServer(w *workshop, path string, tls bool, remap string, seconds int, more string) int {
-	port := freePort(w.t)
+	port := testkit.FreePort(w.t)
 	for _, dir := range []string{"etc", "log", "run", "cache"} {
 		require.NoError(w.t, os.Mkdir(filepath.Join(w.dir, dir), 0o777))
 		require.NoError(w.t, os.Chmod(filepath.Join(w.dir, dir), 0o777))

@@ -178,14 +178,6 @@ func (w *workshop) tool(path string, args ...string) {
 	require.NoError(w.t, err, "%s", said)
 }
 
-// freePort returns a port on which nothing listens.
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func on(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // asRoot is text for programs that give up being root, if they are root.

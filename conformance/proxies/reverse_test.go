@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -50,7 +51,7 @@ var reverses = []reverse{
 	{program{"squid", "squid", []string{"-v"}}, "", []limit{
 		{"`max-conn`", true, "max-conn=1", ""},
 	}, func(w *workshop, path string, b behind) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		_, number := b.hostAndPort()
 		w.run(port, path, "-N", "-n", fmt.Sprint("fusebox", port), "-f", w.file("squid.conf", squidConf(port, false, " accel defaultsite=localhost")+fmt.Sprintf(`
 cache_peer 127.0.0.1 parent %s 0 no-query originserver name=backend %s
@@ -63,7 +64,7 @@ http_access allow all
 	{program{"apache", "apache2", []string{"-v"}}, "https", []limit{
 		{"`max` and `acquire`", true, "max=1 acquire=100", "ServerLimit 1\nStartServers 1\nThreadsPerChild 25\nMaxRequestWorkers 25\n"},
 	}, func(w *workshop, path string, b behind) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		w.run(port, path, "-d", w.dir, "-f", w.file("apache.conf", apacheConf(port, b.http2)+b.limit.outer+
 			fmt.Sprintf("ProxyPass / http://%s/ timeout=%d %s\n", b.backend, b.seconds, b.limit.inner)), "-DFOREGROUND")
 		return port
@@ -97,7 +98,7 @@ http_access allow all
 	{program{"varnish", "varnishd", []string{"-V"}}, "http", []limit{
 		{"`max_connections`", true, ".max_connections = 1;", ""},
 	}, func(w *workshop, path string, b behind) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		host, number := b.hostAndPort()
 		w.run(port, path, "-F", "-a", on(port), "-T", "127.0.0.1:0", "-n", w.dir+"/work", "-s", "malloc,16m", "-p", "feature=+http2",
 			"-f", w.file("default.vcl", fmt.Sprintf(`vcl 4.1;
@@ -107,7 +108,7 @@ sub vcl_recv { return (pass); }
 		return port
 	}},
 	{program{"lighttpd", "lighttpd", []string{"-v"}}, "http", nil, func(w *workshop, path string, b behind) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		host, number := b.hostAndPort()
 		w.run(port, path, "-D", "-f", w.file("lighttpd.conf", fmt.Sprintf(`server.port = %d
 server.bind = "127.0.0.1"
@@ -121,7 +122,7 @@ proxy.server = ("" => (("host" => %q, "port" => %s, "read-timeout" => %d)))
 	{program{"caddy", "caddy", []string{"version"}}, "https", []limit{
 		{"`unhealthy_request_count`", true, "unhealthy_request_count 1\n\t\tmax_fails 1", ""},
 	}, func(w *workshop, path string, b behind) int {
-		port := freePort(w.t)
+		port := testkit.FreePort(w.t)
 		scheme, tls := "http", ""
 		if b.http2 {
 			scheme, tls = "https", "tls DIR/cert.pem DIR/key.pem"
@@ -146,7 +147,7 @@ proxy.server = ("" => (("host" => %q, "port" => %s, "read-timeout" => %d)))
 }
 
 func haproxy(w *workshop, path string, b behind) int {
-	port := freePort(w.t)
+	port := testkit.FreePort(w.t)
 	tls := ""
 	if b.http2 {
 		tls = "ssl crt DIR/both.pem alpn h2"
@@ -166,7 +167,7 @@ listen all
 }
 
 func nginx(w *workshop, path, to string, b behind) int {
-	port := freePort(w.t)
+	port := testkit.FreePort(w.t)
 	tls := ""
 	if b.http2 {
 		tls = "ssl http2"
@@ -263,7 +264,7 @@ func TestReverseProxies(t *testing.T) {
 				lines[last] = strings.TrimSuffix(lines[last], " |") + ", back (" + after + ") |"
 			}
 
-			refusing := on(freePort(t))
+			refusing := on(testkit.FreePort(t))
 			got := fails("refuses", refusing)
 			require.Equal(t, policy.Failure, got.end.Outcome)
 			serve(t, refusing, answers(whole))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -183,7 +184,7 @@ func TestForwardProxies(t *testing.T) {
 			}
 			at := newWorkshop(t)
 			open := f.url(f.start(at, path, door{}))
-			refusing := on(freePort(t))
+			refusing := on(testkit.FreePort(t))
 			through(open, "the upstream refuses", refusing)
 			through(open, "the upstream closes", serve(t, "", answers("")))
 			if namesAreLookedUp(t) {

@@ -18,6 +18,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fusebox-go/fusebox/internal/testkit"
 )
 
 // patience is how long a test waits for what takes milliseconds on a machine that has nothing else to do.
@@ -103,29 +105,7 @@ func (s *server) kill() {
 	}
 }
 
-var handedOut sync.Map // addresses
-
-// busAbove is by how much the port of a node's cluster bus is above its own.
-const busAbove = 10_000
-
-// freeAddr returns an address that no other test has, or two that run side by side could share a server. The port of the cluster bus
-// that goes with it is free as well.
-func freeAddr(t testing.TB) string {
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		addr := l.Addr().String()
-		bus, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", l.Addr().(*net.TCPAddr).Port+busAbove))
-		l.Close()
-		if err != nil {
-			continue
-		}
-		bus.Close()
-		if _, taken := handedOut.LoadOrStore(addr, true); !taken {
-			return addr
-		}
-	}
-}
+func freeAddr(t testing.TB) string { return fmt.Sprint("127.0.0.1:", testkit.FreePort(t)) }
 
 // await waits until the server answers, be it that it wants a password.
 func (s *server) await(t testing.TB) {

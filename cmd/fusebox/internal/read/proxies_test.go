@@ -24,6 +24,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/fusebox-go/fusebox/cmd/fusebox/internal/record"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -165,12 +166,7 @@ type flaky struct {
 }
 
 func newFlaky(t *testing.T) *flaky {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &flaky{address: l.Addr().String()}
-	l.Close()
+	f := &flaky{address: freeAddress(t)}
 	f.up()
 	t.Cleanup(f.down)
 	return f
@@ -386,14 +382,7 @@ func run(t *testing.T, address string, command *exec.Cmd) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddress(t *testing.T) string { return fmt.Sprint("127.0.0.1:", testkit.FreePort(t)) }
 
 func gzippedWell(t *testing.T, b []byte) []byte {
 	var out bytes.Buffer
