@@ -162,6 +162,9 @@ func (c *Circuit) AcquireClosed() (Permit, bool) {
 	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
 		return Permit{circuit: c, generation: word >> generation}, true
 	}
+	if word&stateBits != uint64(policy.Closed) && word&touchedBit != 0 {
+		return Permit{}, false
+	}
 	return c.acquireClosed(word, time.Time{})
 }
 
