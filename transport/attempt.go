@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/fusebox-go/fusebox/policy"
 )
@@ -13,16 +13,23 @@ import (
 // attempt is a call under policy.Limits: it has a place among the calls in flight, and a deadline of its own. It lasts
 // to the end of the response's body or of the request's context, whichever is first. A nil attempt has neither.
 type attempt struct {
-	c        *circuit // whose inFlight it is in; nil if in none
-	limits   policy.Limits
-	ctx      context.Context         // of the request that was sent
-	cancel   context.CancelCauseFunc // nil if there is no deadline
-	timer    *time.Timer
-	unfollow func() bool  // the end of ctx; nil if nothing waits for it
-	sent     http.Request // if there is a deadline
-	inBody   bool         // it lasts to the end of the body
-	left     atomic.Bool  // its place
-	over     atomic.Bool
+	c         *circuit // whose inFlight it is in; nil if in none
+	limits    policy.Limits
+	ctx       context.Context // of the request that was sent
+	unfollow  func() bool     // the end of ctx; nil if nothing waits for it
+	inBody    bool            // it lasts to the end of the body
+	left      atomic.Bool     // its place
+	over      atomic.Bool
+	*deadline // nil if there is none
+}
+
+// deadline is what it takes to have one. It is in one piece of memory with its attempt, and so is what will watch the
+// body.
+type deadline struct {
+	cancel context.CancelCauseFunc // nil until the clock is started
+	alarm  atomic.Pointer[alarm]   // nil if it is not set
+	sent   http.Request
+	body   wholeBody
 }
 
 // timeIsUp is the cause of the end of an attempt's context. It is the attempt's own, since a context can be inside that
@@ -38,29 +45,42 @@ func (timeIsUp) Temporary() bool { return true }
 // newAttempt returns nil if nothing is limited, and false if as many calls are in flight as may be: then the attempt,
 // if it is made all the same, has only a deadline.
 func newAttempt(c *circuit, limits policy.Limits) (a *attempt, ok bool) {
-	ok = true
-	if limits.InFlight > 0 {
-		if ok = int(c.inFlight.Add(1)) <= limits.InFlight; ok {
-			return &attempt{c: c, limits: limits}, true
-		}
+	placed := limits.InFlight > 0
+	if ok = !placed || int(c.inFlight.Add(1)) <= limits.InFlight; !ok {
 		c.inFlight.Add(-1)
+		placed = false
 	}
-	if limits.Timeout > 0 {
-		return &attempt{limits: limits}, ok
+	switch {
+	case limits.Timeout > 0:
+		a = withDeadline(limits)
+	case placed:
+		a = &attempt{limits: limits}
 	}
-	return nil, ok
+	if placed {
+		a.c = c
+	}
+	return a, ok
 }
 
-// start starts the clock and returns the request to send.
-func (a *attempt) start(req *http.Request) *http.Request {
+func withDeadline(limits policy.Limits) *attempt {
+	made := &struct {
+		attempt
+		deadline
+	}{attempt: attempt{limits: limits}}
+	made.attempt.deadline = &made.deadline
+	return &made.attempt
+}
+
+// start starts the clock and returns the request to send. It takes an alarm of those.
+func (a *attempt) start(req *http.Request, alarms *sync.Pool) *http.Request {
 	if a == nil {
 		return req
 	}
-	if a.ctx = req.Context(); a.limits.Timeout == 0 {
+	if a.ctx = req.Context(); a.deadline == nil {
 		return req
 	}
 	a.ctx, a.cancel = context.WithCancelCause(a.ctx)
-	a.timer = time.AfterFunc(a.limits.Timeout, func() { a.cancel(timeIsUp{a}) })
+	a.alarm.Store(setAlarm(a, alarms))
 	a.sent = *req.WithContext(a.ctx)
 	return &a.sent
 }
@@ -75,7 +95,7 @@ func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*h
 		return resp, a.blame(err, false)
 	}
 	duplex := duplex(req, resp)
-	if a.timer != nil && (!a.limits.TimeoutBody || duplex) && !a.timer.Stop() {
+	if (!a.limits.TimeoutBody || duplex) && !a.stop() {
 		a.end()
 		if resp.Body != nil {
 			resp.Body.Close()
@@ -85,7 +105,7 @@ func (a *attempt) headers(req *http.Request, resp *http.Response, err error) (*h
 	switch {
 	case duplex:
 		a.leave() // the connection is the caller's from now on
-		if a.cancel != nil {
+		if a.deadline != nil {
 			resp.Body = attemptDuplex{resp.Body.(io.ReadWriteCloser), a}
 		}
 	case resp.Body == nil || resp.Body == http.NoBody:
@@ -118,17 +138,24 @@ func (a *attempt) end() {
 		a.unfollow()
 	}
 	a.release()
-	if a.cancel != nil {
+	if a.deadline != nil && a.cancel != nil {
 		a.cancel(nil)
 	}
 }
 
-// release gives back what the attempt holds of others: its place and its timer.
+// release gives back what the attempt holds of others: its place and its alarm.
 func (a *attempt) release() {
 	a.leave()
-	if a.timer != nil {
-		a.timer.Stop()
+	a.stop()
+}
+
+// stop stops the clock, if there is one, and reports whether it is not up.
+func (a *attempt) stop() (inTime bool) {
+	if a.deadline == nil {
+		return true
 	}
+	alarm := a.alarm.Swap(nil)
+	return alarm == nil || alarm.stop()
 }
 
 // leave gives the place among the calls in flight back.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -864,6 +865,48 @@ func protocols(proto int) *http.Protocols {
 	only.SetHTTP1(proto == 1)
 	only.SetUnencryptedHTTP2(proto == 2)
 	return only
+}
+
+// TestATimeoutGoesByTheTimeOfItsCaller uses one Transport in real time and in bubbles, for a host each: timers of one are of no use
+// in the other.
+func TestATimeoutGoesByTheTimeOfItsCaller(t *testing.T) {
+	timeouts := map[string]time.Duration{"real.test": 50 * time.Millisecond, "virtual-1.test": time.Hour, "virtual-2.test": 2 * time.Hour}
+	hangs := false
+	rt := transport.New(base(func(req *http.Request) (*http.Response, error) {
+		if hangs {
+			<-req.Context().Done()
+			return nil, context.Cause(req.Context())
+		}
+		return answer(200, "hello")(req)
+	}), transport.WithSettingsFor(func(k transport.Key) transport.Settings {
+		limits := policy.Limits{Timeout: timeouts[k.Host]}
+		return transport.Settings{Policy: policy.Classic{Failures: 1000, Limits: limits}}
+	}))
+	within := func(host string) {
+		ask := func() error {
+			_, err := rt.RoundTrip(&http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: host}})
+			return err
+		}
+		for range 10 {
+			require.NoError(t, ask(), "and in real time it leaves a timer to be used again")
+		}
+		hangs = true
+		err := ask()
+		hangs = false
+		var timedOut *policy.TimeoutError
+		require.ErrorAs(t, err, &timedOut)
+		require.Equal(t, timeouts[host], timedOut.After)
+		require.NoError(t, ask())
+	}
+	within("real.test")
+	for _, host := range []string{"virtual-1.test", "virtual-2.test"} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			within(host)
+			require.Equal(t, timeouts[host], time.Since(began))
+		})
+		within("real.test")
+	}
 }
 
 func TestABodyIsCutOnlyByTimeoutBody(t *testing.T) {

@@ -40,6 +40,12 @@ type lasting struct {
 	flow    flow
 }
 
+// wholeBody is a body and its call, in one piece of memory.
+type wholeBody struct {
+	body
+	lasting
+}
+
 // flow is how a body's bytes came, as far as a coarse clock can tell, and in Unix nanoseconds. Whoever reads the body
 // writes it, and whoever closes the body meanwhile may look.
 type flow struct {
@@ -64,10 +70,13 @@ func (k *call) watch(resp *http.Response) *body {
 	if generation, plain := k.permit.Plain(); plain && k.quiet() {
 		b = &body{ReadCloser: resp.Body, c: k.c, generation: generation, req: k.req, resp: resp}
 	} else {
-		made := &struct { // in one piece of memory
-			body
-			lasting
-		}{lasting: lasting{call: *k}}
+		var made *wholeBody
+		if k.attempt != nil && k.attempt.deadline != nil {
+			made = &k.attempt.deadline.body
+		} else {
+			made = new(wholeBody)
+		}
+		made.call = *k
 		b = &made.body
 		b.ReadCloser, b.c, b.req, b.resp = resp.Body, k.c, k.req, resp
 		if k.delivering {

@@ -135,7 +135,7 @@ func (k *call) start() {
 	}
 	sent, bodyErr := watchBody(k.req)
 	k.bodyErr = bodyErr
-	k.sent = k.overNew(k.attempt.start(sent))
+	k.sent = k.overNew(k.attempt.start(sent, &t.alarms))
 }
 
 // now is the time for k.started and k.ended, which nobody sees by themselves but a classifier.

@@ -41,7 +41,7 @@ func (k *call) probeByCheck() policy.Outcome {
 	k.permit = statemachine.Permit{}
 	defer check.abandon()
 	// It goes on the place of the request that it is made for.
-	check.attempt = &attempt{limits: policy.Limits{Timeout: cmp.Or(k.limits().Timeout, checkFor), TimeoutBody: true}}
+	check.attempt = withDeadline(policy.Limits{Timeout: cmp.Or(k.limits().Timeout, checkFor), TimeoutBody: true})
 	check.start()
 	resp, err := k.t.base.RoundTrip(check.sent)
 	if resp, err = check.finish(resp, err); err == nil && resp != nil && resp.Body != nil {

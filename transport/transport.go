@@ -50,6 +50,7 @@ type Transport struct {
 	http3       atomic.Bool                    // an answer came over it
 	local       local
 	clock       coarseClock
+	alarms      sync.Pool // of attempts, that are not set
 	bus         fleet.Bus // nil without a fleet, and seat too
 	seat        *seat
 
