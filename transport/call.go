@@ -38,8 +38,8 @@ const gaveUp policy.RefusalReason = math.MaxUint8
 
 // acquire gets the call a place among those in flight and a permit, or says why not.
 func (k *call) acquire() (refusal statemachine.Refusal) {
-	var ok bool
-	if refusal, ok = k.enter(); !ok {
+	if !k.enter() {
+		refusal = k.c.Refuse(time.Now(), policy.RefusedLimit)
 		if k.permit.Granted() {
 			k.permit.Return(time.Now())
 			k.permit = statemachine.Permit{}
@@ -88,13 +88,11 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 	return refusal
 }
 
-// enter takes a place among the calls in flight of the circuit, and gives one of another circuit back.
-func (k *call) enter() (refusal statemachine.Refusal, ok bool) {
+// enter takes a place among the calls in flight of the circuit, if there is one, and gives one of another circuit back.
+func (k *call) enter() (ok bool) {
 	k.attempt.leave()
-	if k.attempt, ok = newAttempt(k.c, k.limits()); !ok {
-		return k.c.Refuse(time.Now(), policy.RefusedLimit), false
-	}
-	return statemachine.Refusal{}, true
+	k.attempt, ok = newAttempt(k.c, k.limits())
+	return ok
 }
 
 func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }
@@ -116,8 +114,8 @@ func (k *call) ask(good statemachine.Use) (refusal statemachine.Refusal) {
 		if k.c = k.t.circuits.add(key); k.c == nil {
 			k.c = k.t.passing(key)
 		}
-		if refusal, ok := k.enter(); !ok {
-			return refusal
+		if !k.enter() {
+			return k.c.Refuse(time.Now(), policy.RefusedLimit)
 		}
 	}
 }
