@@ -69,10 +69,10 @@ func TestAllocations(t *testing.T) {
 		{name: "body that can write itself", base: with(writing), most: 1, bytes: 64},
 		{name: "body in memory", base: inMemory},
 		{name: "body, with a timeout", base: with(&hiding{body}), opts: []transport.Option{timeout}, most: 3, bytes: 896},
-		{name: "refusal", open: true, most: 3, bytes: 592},
+		{name: "refusal", open: true, most: 3, bytes: 576},
 		{name: "refusal of what is better not lost", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes()}, most: 4, bytes: 896},
 		{name: "the same by error", method: http.MethodPost, open: true, due: true, opts: []transport.Option{transport.WithSafeProbes(), transport.WithRefusalError()}, most: 1, bytes: 176},
-		{name: "refusal by error", open: true, opts: []transport.Option{transport.WithRefusalError()}, most: 1, bytes: 32},
+		{name: "refusal by error", open: true, opts: []transport.Option{transport.WithRefusalError()}, most: 1, bytes: 24},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rt := transport.New(c.base, append([]transport.Option{classic}, c.opts...)...)

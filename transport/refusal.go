@@ -214,12 +214,12 @@ func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Resp
 		return nil, nil, false
 	}
 	closeBody(req)
-	by := refusedAtOnce{c, r}
+	by := refusedAtOnce{r}
 	switch refusal := c.own.Load().Refusal; {
 	case refusal != nil:
 		resp, err = refuseBy(refusal, req, by.facts())
 	case t.refuseByError:
-		err = &refusedAtOnce{c, r} // by itself would be elsewhere for all
+		err = &refusedAtOnce{r} // by itself would be elsewhere for all
 	case t.refusal != nil:
 		resp, err = refuseBy(t.refusal, req, by.facts())
 	default:
@@ -228,20 +228,20 @@ func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Resp
 	return resp, err, true
 }
 
-// refusedAtOnce is a request that was refused at once, and the error of that: a RefusedError in a fifth of the memory,
-// which becomes one for who asks for it by errors.As.
-type refusedAtOnce struct {
-	c *circuit
-	r statemachine.Refused
-}
+// refusedAtOnce is a request that was refused at once, and the error of that: a RefusedError in a seventh of the
+// memory, which becomes one for who asks for it by errors.As.
+type refusedAtOnce struct{ r statemachine.Refused }
 
 // refusedWithFacts is the error of other requests. It hides that it is a RefusedError, so that whoever does not ask by
 // errors.As finds none, whatever became of the request.
 type refusedWithFacts struct{ facts RefusedError }
 
+// by is the circuit, which is its own observer.
+func (e *refusedAtOnce) by() *circuit { return e.r.Of.(*circuit) }
+
 func (e *refusedAtOnce) facts() RefusedError {
 	facts := RefusedError{
-		Key: e.c.key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, Cause: e.r.Cause, Samples: e.r.Samples,
+		Key: e.by().key, Reason: e.r.Reason, State: e.r.State, Since: e.r.Since, Cause: e.r.Cause, Samples: e.r.Samples,
 	}
 	facts.RetryAfter, facts.Requests, facts.Latest, facts.SafeWait = e.r.Next()
 	return facts
@@ -249,7 +249,7 @@ func (e *refusedAtOnce) facts() RefusedError {
 
 func (e *refusedAtOnce) Error() string {
 	facts := e.facts()
-	return string(facts.append(nil, e.c.text()))
+	return string(facts.append(nil, e.by().text()))
 }
 
 func (e *refusedAtOnce) As(target any) bool {
@@ -320,7 +320,7 @@ type lateBody struct {
 func (b *lateBody) Read(p []byte) (n int, err error) {
 	var buffer [refusalText]byte
 	facts := b.of.facts()
-	left := facts.line(buffer[:0], b.of.c)[b.read:]
+	left := facts.line(buffer[:0], b.of.by())[b.read:]
 	if len(left) == 0 {
 		return 0, io.EOF
 	}
@@ -339,13 +339,13 @@ type said struct {
 
 // fixed returns how many bytes of the text are the same for all requests that the Standing of e refuses.
 func (e *refusedAtOnce) fixed() int {
-	also := e.c.also()
+	also := e.by().also()
 	if s := also.said.Load(); s != nil && s.by == e.r.Standing {
 		return s.fixed
 	}
 	var buffer [refusalText]byte
 	facts := e.facts()
-	s := &said{e.r.Standing, len(facts.appendCause(facts.appendWhat(buffer[:0], e.c.text()))) + len("\n")}
+	s := &said{e.r.Standing, len(facts.appendCause(facts.appendWhat(buffer[:0], e.by().text()))) + len("\n")}
 	also.said.Store(s)
 	return s.fixed
 }

@@ -16,6 +16,7 @@ import (
 //
 // What it has in it does not change. Its methods may be called by many goroutines at once.
 type Standing struct {
+	Of      Observer // of the circuit, by which its user knows it; nil if it has none
 	Reason  policy.RefusalReason
 	State   policy.State
 	Since   time.Time
@@ -109,9 +110,9 @@ func (m *machine) stands() *Standing {
 	}
 	r := m.refusal(time.Time{}, reason)
 	s := &Standing{
-		Reason: reason, State: r.State, Since: r.Since, Cause: r.Cause, Samples: r.Samples, requests: r.Requests,
+		Of: m.observer, Reason: reason, State: r.State, Since: r.Since, Cause: r.Cause, Samples: r.Samples,
 		due: momentOrNone(r.Due), latest: momentOrNone(r.Latest), safeUntil: momentOrNone(r.SafeUntil),
-		until: until, most: most,
+		requests: r.Requests, until: until, most: most,
 	}
 	if max(s.due, s.latest, s.safeUntil) == math.MaxInt64 {
 		return nil // in more years than a moment can have
