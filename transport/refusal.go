@@ -209,7 +209,8 @@ func (t *Transport) refuseAtOnce(req *http.Request, c *circuit) (resp *http.Resp
 	if t.observers.refuse.Load() || c.shadow.Load() || c.Config().Rules.Limits.InFlight > 0 {
 		return nil, nil, false
 	}
-	r, ok := c.RefuseAtOnce()
+	const page = 8192 // by which processors get their memory
+	r, ok := c.RefuseAtOnce(uint(uintptr(unsafe.Pointer(req)) / page))
 	if !ok {
 		return nil, nil, false
 	}

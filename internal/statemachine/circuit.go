@@ -195,11 +195,11 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 // Acquire gives a permit to a call that is good for a use, or says why not. Deadline is when its caller will be gone;
 // zero if never.
 func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, refusal Refusal) {
-	if r, refused := c.refuseAtOnce(momentOf(now)); refused {
+	if r, refused := c.refuseAtOnce(momentOf(now), 0); refused {
 		return Permit{}, r.refusal(now)
 	}
 	c.mu.Lock()
-	if r, refused := c.refuseAtOnce(momentOf(now)); refused { // by who had the lock, and those behind need it no more
+	if r, refused := c.refuseAtOnce(momentOf(now), 0); refused { // by who had the lock: those behind need it no more
 		c.mu.Unlock()
 		return Permit{}, r.refusal(now)
 	}

@@ -29,7 +29,15 @@ type Standing struct {
 	until moment       // from then on, there is something to decide
 	most  int64        // of requests that it refuses
 	left  atomic.Int64 // of these; negative if there are none, or it was taken back
+	many  *countdowns  // in place of left, if requests have no numbers; otherwise nil
 	asked atomic.Int64 // when the last of them came, a moment, to askedStep
+}
+
+// countdowns are several for one: a processor that writes to a line of memory takes that from all others, which is most
+// of what a refusal costs where all count in one.
+type countdowns [8]struct {
+	left atomic.Int64
+	_    [56]byte
 }
 
 // askedStep spares a write for each request.
@@ -38,8 +46,11 @@ const askedStep = int64(time.Millisecond)
 // none is no moment, and before all.
 const none = math.MinInt64
 
-// all is as good as any number of requests.
-const all = math.MaxInt64 / 2
+// all is as good as any number of requests, and ended so few that no request is left, however many ask.
+const (
+	all   = math.MaxInt64 / 2
+	ended = math.MinInt64 / 2
+)
 
 // A Refused is a request that a Standing has refused.
 type Refused struct {
@@ -48,12 +59,13 @@ type Refused struct {
 	number int64 // of this request among those that it has refused
 }
 
-// RefuseAtOnce refuses a request without the lock, if there is nothing to decide about it and nobody is to be told.
-func (c *Circuit) RefuseAtOnce() (Refused, bool) {
-	return c.refuseAtOnce(moment(time.Since(began)))
+// RefuseAtOnce refuses a request without the lock, if there is nothing to decide about it and nobody is to be told. Of
+// requests that come at the same time it is better if they are of different places, which can be any numbers.
+func (c *Circuit) RefuseAtOnce(place uint) (Refused, bool) {
+	return c.refuseAtOnce(moment(time.Since(began)), place)
 }
 
-func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
+func (c *Circuit) refuseAtOnce(now moment, place uint) (Refused, bool) {
 	s := c.standing.Load()
 	if s == nil || now >= s.until || c.machine.observed() {
 		return Refused{}, false
@@ -61,7 +73,11 @@ func (c *Circuit) refuseAtOnce(now moment) (Refused, bool) {
 	if at := s.asked.Load(); int64(now)-askedStep >= at || at == none {
 		s.asked.Store(int64(now)) // before it counts, or it could be lost
 	}
-	left := s.left.Add(-1)
+	countdown := &s.left
+	if s.many != nil {
+		countdown = &s.many[place%uint(len(s.many))].left
+	}
+	left := countdown.Add(-1)
 	return Refused{s, now, s.most - left}, left >= 0
 }
 
@@ -118,6 +134,12 @@ func (m *machine) stands() *Standing {
 		return nil // in more years than a moment can have
 	}
 	s.left.Store(most)
+	if r.Requests == 0 && most == all {
+		s.many = new(countdowns)
+		for i := range s.many {
+			s.many[i].left.Store(most)
+		}
+	}
 	s.asked.Store(none)
 	return s
 }
@@ -161,7 +183,12 @@ func momentOrNone(t time.Time) moment {
 
 // takeBack ends a Standing and takes in what it has refused.
 func (m *machine) takeBack(s *Standing) {
-	n := s.most - max(0, s.left.Swap(math.MinInt64/2))
+	n := s.most - max(0, s.left.Swap(ended))
+	if s.many != nil {
+		for i := range s.many {
+			n += s.most - max(0, s.many[i].left.Swap(ended))
+		}
+	}
 	if n == 0 {
 		return
 	}

@@ -86,6 +86,62 @@ func TestWhoIsToldOfRefusalsIsToldOfAll(t *testing.T) {
 	require.Len(t, o.refusals, 10)
 }
 
+// TestARefusalIsCountedWhereverItCounts refuses in all places, some of which one count has and others another.
+func TestARefusalIsCountedWhereverItCounts(t *testing.T) {
+	for name, s := range standingCases {
+		t.Run(name, func(t *testing.T) {
+			c := &rig{
+				New(&Config{Rules: validated(s.rules), Random: func() float64 { return 0 }}, &deaf{}, nil), &told{}, map[string]Permit{},
+			}
+			at := time.Second
+			for _, operation := range s.script {
+				at++
+				c.do(at, operation)
+			}
+			before := lookAt(c, epoch.Add(at))
+			refused, standing := 0, c.standing.Load()
+			for place := range uint(100) {
+				if r, ok := c.refuseAtOnce(momentOf(epoch.Add(at)), place); ok {
+					require.Equal(t, s.reason, r.Reason)
+					refused++
+				}
+			}
+			if before.Requests > 0 {
+				require.Nil(t, standing.many, "each has a number")
+				require.LessOrEqual(t, refused, before.Requests)
+			} else {
+				require.Equal(t, 100, refused)
+				for i := range standing.many {
+					require.Less(t, standing.many[i].left.Load(), standing.most, "a line of memory for some")
+				}
+			}
+			require.Equal(t, before.Counts.Refusals+uint64(refused), lookAt(c, epoch.Add(at)).Counts.Refusals)
+		})
+	}
+}
+
+// TestNoRefusalOfACrowdIsMissing has many refused at once, in all places, while somebody looks again and again.
+func TestNoRefusalOfACrowdIsMissing(t *testing.T) {
+	c := New(&Config{Rules: classic, Random: func() float64 { return 0 }}, &deaf{}, nil)
+	c.Force(policy.Open, epoch)
+	const crowd, each = 16, 2000
+	var out sync.WaitGroup
+	for place := range uint(crowd) {
+		out.Go(func() {
+			for range each {
+				if _, ok := c.refuseAtOnce(momentOf(epoch), place); !ok {
+					c.Acquire(epoch, time.Time{}, ToProbe)
+				}
+				if place == 0 {
+					c.Snapshot(epoch)
+				}
+			}
+		})
+	}
+	out.Wait()
+	require.EqualValues(t, crowd*each, c.Snapshot(epoch).Counts.Refusals)
+}
+
 // TestOfACrowdExactlyTheRightRequestIsTheProbe has many ask at once, again and again: of the requests since the trip, those
 // with the numbers of Squares go, and no other.
 func TestOfACrowdExactlyTheRightRequestIsTheProbe(t *testing.T) {
