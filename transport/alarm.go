@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// alarm is a timer that ends one attempt after another. To set one that is there takes a third of what it takes to make
+// alarm is a timer that ends one attempt after another. To set one that is there takes half of what it takes to make
 // one.
 type alarm struct {
 	timer *time.Timer

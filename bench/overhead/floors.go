@@ -90,6 +90,13 @@ func floors() []floor {
 				time.AfterFunc(time.Minute, func() {}).Stop()
 			}
 		}},
+		{"Reset and Stop of a timer that is there", func(b *testing.B) {
+			timer := time.AfterFunc(time.Minute, func() {})
+			for b.Loop() {
+				timer.Reset(time.Minute)
+				timer.Stop()
+			}
+		}},
 		{"shallow copy of a request", func(b *testing.B) {
 			req := &http.Request{}
 			for b.Loop() {
