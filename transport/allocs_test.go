@@ -50,6 +50,7 @@ func TestAllocations(t *testing.T) {
 	inMemory := with(io.NopCloser(memory))
 	classic := transport.WithPolicy(policy.Classic{})
 	timeout := transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{Timeout: time.Hour}})
+	inFlight := transport.WithPolicy(policy.Adaptive{Limits: policy.Limits{InFlight: 10}})
 	outcomes := transport.WithObserver(transport.Observer{OnOutcome: func(transport.CallEnd) {}})
 	for _, c := range []struct {
 		name        string
@@ -65,6 +66,7 @@ func TestAllocations(t *testing.T) {
 		{name: "healthy, a port in the URL", url: "https://upstream.test:8443/x", base: none},
 		{name: "healthy, told of its outcome", base: none, opts: []transport.Option{outcomes}},
 		{name: "healthy, with a timeout", base: none, opts: []transport.Option{timeout}, most: 3, bytes: 896},
+		{name: "healthy, with a limit in flight", base: none, opts: []transport.Option{inFlight}, most: 1, bytes: 96},
 		{name: "body read to its end", base: with(&hiding{body}), most: 1, bytes: 64},
 		{name: "body that can write itself", base: with(writing), most: 1, bytes: 64},
 		{name: "body in memory", base: inMemory},

@@ -42,7 +42,7 @@ var ways = []way{
 	{"healthy", 9, func(s *scene) { s.warm() }},
 	{"healthy-body", 18, func(s *scene) { s.body = "hello"; s.warm() }},
 	{"refused", 36, func(s *scene) { s.open(); s.call() }},
-	{"probe", 126, func(s *scene) { s.open(); time.Sleep(wait) }},
+	{"probe", 125, func(s *scene) { s.open(); time.Sleep(wait) }},
 }
 
 // wait is longer than it takes until a circuit is due for its first probe.
