@@ -75,6 +75,7 @@ type Result struct {
 	Cause      Cause         // of a Failure
 	Elapsed    time.Duration // from the call's start to its headers or its error; 0 where nobody asked for it
 	RetryAfter time.Duration // what the upstream asked for; 0 if nothing
+	Wait       time.Duration // for how long its caller waits; 0 for any time, or if nobody asked
 	Trace      string        // the id of the trace that the call belongs to, if it is known
 	// Part tells the parts of one upstream apart (Contrast), in this process alone; 0 if nobody asks, or of none.
 	Part uint64

@@ -18,12 +18,15 @@ import (
 //     asked for within one round trip more.
 //   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six
 //     times it shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows.
+//     So it does past 35 % and past 70 % of the time that the caller waits, as with a Throttle, if an answer took a
+//     quarter longer than calls did before the trouble: many clients fill a queue of which none has seen the beginning.
 //     After 128 slow round trips, and then at growing intervals, sixteen go with a single call in flight (as BBR's
-//     ProbeRTT; Cardwell and others, 2016): if that is as slow, it was no queue, and the least is learnt anew.
+//     ProbeRTT; Cardwell and others, 2016): if that is as slow, it was no queue, and the least is learnt anew. Sixteen
+//     slow ones at a limit of one are as good.
 //   - A score runs as in Evidence, but below 0 too, down to -Health. At Reopen the limit is halved and then grows by
 //     one a round trip, unless it was among the first dozen calls; only calls that start after the halving count. Below
 //     one the circuit opens again.
-//   - The circuit closes when the score is at -Health, latency is not beyond three times its least, and a round trip
+//   - The circuit closes when the score is at -Health, calls queue by neither of these measures, and a round trip
 //     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is
 //     offered more than it can carry keeps a limit that suits it.
 //   - In a fleet the limit is that of all members together (Joint).
@@ -56,15 +59,18 @@ type ramp struct {
 	round   int
 	counted int // marks below it are of before the last halving
 	calm    int // rounds that needed half of the limit at most
-	slow    int // rounds in a row beyond growBelow
+	slow    int // crowded rounds in a row
+	alone   int // the same at a limit of one
 
-	look     int  // rounds to go at a limit of one, to see what makes calls slow
-	before   int  // the limit then
-	patience int  // rounds until the next look
-	peak     int  // calls in flight, in this round
-	asked    int  // requests since Start
-	stride   int  // by which each success raises the limit
-	natural  bool // answers are slow, and it is no queue
+	look     int           // rounds to go at a limit of one, to see what makes calls slow
+	before   int           // the limit then
+	patience int           // rounds until the next look
+	peak     int           // calls in flight, in this round
+	asked    int           // requests since Start
+	stride   int           // by which each success raises the limit
+	usual    time.Duration // calls took before the trouble, or since it was found that there is no queue
+	queued   float64       // of its caller's time the last success took so much, and more than usual; 0 if not
+	natural  bool          // answers are slow, and it is no queue
 	halved   bool
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
@@ -87,7 +93,7 @@ const (
 )
 
 func (p *ramp) Start(_ time.Time, probe Result) {
-	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1}
+	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1, usual: probe.Usual}
 	p.natural = probe.Elapsed >= slowAnswer && (probe.Usual == 0 || probe.Elapsed <= growBelow*probe.Usual)
 	if p.natural {
 		p.limit = max(firstLimit, ceilSqrt(float64(probe.Asked)))
@@ -128,6 +134,10 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 		return VerdictStay
 	}
 	p.successes++
+	p.queued = 0
+	if r.Wait > 0 && p.usual > 0 && float64(r.Elapsed) > lateGrowth*float64(p.usual) {
+		p.queued = float64(r.Elapsed) / float64(r.Wait)
+	}
 	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
 	p.latency(r.Elapsed)
 	if p.round == 0 && mark == 0 && p.natural {
@@ -143,7 +153,7 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 	if p.halved || p.patience > firstLook {
 		need = calmHalved
 	}
-	if p.score <= -p.rule.Health && p.calm >= need && p.slowness() <= growBelow {
+	if p.score <= -p.rule.Health && p.calm >= need && !p.crowded() {
 		return VerdictClose
 	}
 	return VerdictStay
@@ -174,7 +184,7 @@ func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 }
 
 // growing reports whether each success allows more calls.
-func (p *ramp) growing() bool { return !p.halved && p.look == 0 && p.slowness() <= growBelow }
+func (p *ramp) growing() bool { return !p.halved && p.look == 0 && !p.crowded() }
 
 func (p *ramp) halve() {
 	p.endLook()
@@ -191,28 +201,40 @@ func (p *ramp) endRound() {
 		p.calm++
 	}
 	p.slow++
-	if p.slowness() <= growBelow {
+	p.alone++
+	if !p.crowded() {
 		p.slow = 0
+	}
+	if p.slow == 0 || p.limit > 1 || p.look > 0 {
+		p.alone = 0
 	}
 	switch {
 	case p.look == 1:
 		if p.slow > 0 {
-			p.least = p.smooth // no queue of ours: this is how long calls take now
+			p.asUsual()
 		} else {
 			p.halved = true // it was a queue, and the limit is near what suits the upstream
 		}
 		p.endLook()
 	case p.look > 1:
 		p.look--
+	case p.alone >= lookRounds: // that was a look
+		p.asUsual()
 	case p.slow >= p.patience:
 		p.look, p.before, p.limit = lookRounds, p.limit, 1
 		p.patience *= 2
-	case p.slowness() > shrinkFrom:
+	case p.slowness() > shrinkFrom || p.queued > lateRoom:
 		p.limit = max(1, p.limit-1)
 	case p.halved && p.slow == 0:
 		p.limit++
 	}
 	p.nextRound()
+}
+
+// asUsual takes it that calls take so long now, since it is no queue of ours.
+func (p *ramp) asUsual() {
+	p.least, p.usual, p.queued = p.smooth, p.smooth, 0
+	p.slow, p.alone = 0, 0
 }
 
 func (p *ramp) endLook() {
@@ -243,6 +265,9 @@ func (p *ramp) slowness() float64 {
 	}
 	return float64(p.smooth) / float64(p.least)
 }
+
+// crowded reports whether calls queue, so that more of them would not come through sooner.
+func (p *ramp) crowded() bool { return p.slowness() > growBelow || p.queued > lateShare }
 
 func (p *ramp) Lease() time.Duration { return p.rule.Lease }
 func (p *ramp) Limit() int           { return p.limit }

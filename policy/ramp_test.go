@@ -659,3 +659,60 @@ func TestTheLatencyOfOthersCountsAsOwnOne(t *testing.T) {
 	}
 	require.Greater(t, ramp.Limit(), limit+50)
 }
+
+// waiting is a recovery of an upstream whose calls took 10 ms before, and whose callers wait for a second.
+func waiting(t *testing.T) (ramp policy.Recover, round func(time.Duration)) {
+	ramp = policy.Ramp{}.NewRecover()
+	ramp.Start(epoch, policy.Result{Outcome: policy.Success, Elapsed: 10 * time.Millisecond, Usual: 10 * time.Millisecond})
+	return ramp, func(elapsed time.Duration) {
+		for _, mark := range admit(t, ramp, ramp.Limit()) {
+			r := took(elapsed)
+			r.Wait = time.Second
+			ramp.Record(epoch, mark, r)
+		}
+	}
+}
+
+// A queue that others fill is as long at the first answer as it is later, so that its least says nothing.
+func TestItGrowsNoFurtherWhereAnswersTakeAThirdOfWhatCallersWait(t *testing.T) {
+	ramp, round := waiting(t)
+	round(300 * time.Millisecond)
+	require.Equal(t, 4, ramp.Limit())
+	for range 5 {
+		round(400 * time.Millisecond)
+		require.Equal(t, 4, ramp.Limit())
+	}
+	round(750 * time.Millisecond)
+	require.Equal(t, 3, ramp.Limit())
+	for range 5 {
+		round(750 * time.Millisecond)
+	}
+	require.Equal(t, 1, ramp.Limit())
+	round(20 * time.Millisecond)
+	require.Equal(t, 2, ramp.Limit())
+}
+
+func TestSixteenSlowCallsAloneAreNoQueue(t *testing.T) {
+	ramp, round := waiting(t)
+	round(750 * time.Millisecond)
+	for range 16 {
+		require.Equal(t, 1, ramp.Limit())
+		round(750 * time.Millisecond)
+	}
+	round(750 * time.Millisecond)
+	require.Equal(t, 2, ramp.Limit(), "they take so long now")
+	round(750 * time.Millisecond)
+	require.Equal(t, 4, ramp.Limit())
+}
+
+func TestCallsThatTakeAsLongAsBeforeAreNoQueue(t *testing.T) {
+	ramp := policy.Ramp{}.NewRecover()
+	usual := 700 * time.Millisecond
+	ramp.Start(epoch, policy.Result{Outcome: policy.Success, Elapsed: usual, Usual: usual, Asked: 4})
+	for _, mark := range admit(t, ramp, 2) {
+		r := took(800 * time.Millisecond)
+		r.Wait = time.Second
+		ramp.Record(epoch, mark, r)
+	}
+	require.Greater(t, ramp.Limit(), 2)
+}

@@ -46,6 +46,7 @@ type place struct {
 	requests int      // trouble.requests then
 	expiry   time.Time
 	mark     int
+	waits    time.Duration // its caller; 0 for any time
 	withheld time.Time     // trouble.withheld when it got its place
 	probe    bool          // it goes to see how the upstream does
 	overdue  bool          // and waited for a safe call for so long that any could be it

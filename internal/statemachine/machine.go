@@ -150,9 +150,9 @@ func (m *machine) decide(now, deadline time.Time, good Use) (Permit, Refusal) {
 	case policy.Closed:
 		return m.decideClosed(now, deadline)
 	case policy.Open:
-		return m.decideOpen(now, good)
+		return m.decideOpen(now, deadline, good)
 	}
-	return m.decideHalfOpen(now, good)
+	return m.decideHalfOpen(now, deadline, good)
 }
 
 func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
@@ -181,13 +181,13 @@ func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
 	return Permit{watched: call}, Refusal{}
 }
 
-func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
+func (m *machine) decideOpen(now, deadline time.Time, good Use) (Permit, Refusal) {
 	if m.forced {
 		return Permit{}, m.refuse(now, policy.RefusedForced)
 	}
 	if m.peers.Join() {
 		m.change(policy.HalfOpen, now, policy.ChangeAnsweredInFleet, policy.Result{})
-		return m.decideHalfOpen(now, good)
+		return m.decideHalfOpen(now, deadline, good)
 	}
 	m.peers.Requested(now)
 	due := (m.probe.Ask(now) || m.hastened) && m.peers.MayProbe(now)
@@ -202,19 +202,19 @@ func (m *machine) decideOpen(now time.Time, good Use) (Permit, Refusal) {
 		withheld := m.trouble.withheld
 		m.change(policy.HalfOpen, now, policy.ChangeOpenTimePassed, policy.Result{})
 		m.trouble.withheld = withheld // until it goes, which it does now
-		return m.decideHalfOpen(now, good)
+		return m.decideHalfOpen(now, deadline, good)
 	}
 	lease := m.probe.Lease()
 	if m.config.hold().Silence > 0 {
 		lease = m.Shortened(lease)
 	}
 	m.peers.Probes(lease)
-	permit := m.admit(now, lease, 0, true)
+	permit := m.admit(now, deadline, lease, 0, true)
 	permit.place.hastened = hastened
 	return permit, Refusal{}
 }
 
-func (m *machine) decideHalfOpen(now time.Time, good Use) (Permit, Refusal) {
+func (m *machine) decideHalfOpen(now, deadline time.Time, good Use) (Permit, Refusal) {
 	trial := !m.recoverOf.Rules.Recover.AfterProbe() // the half-open calls are the probes
 	inFlight := len(m.leases.places)
 	if trial && good != ToProbe && (inFlight >= m.recover.Limit() || m.withholds(now, good)) {
@@ -230,7 +230,7 @@ func (m *machine) decideHalfOpen(now time.Time, good Use) (Permit, Refusal) {
 	if !trial {
 		m.peers.Admitted(now)
 	}
-	return m.admit(now, m.Lengthened(m.recover.Lease()), mark, trial), Refusal{}
+	return m.admit(now, deadline, m.Lengthened(m.recover.Lease()), mark, trial), Refusal{}
 }
 
 // withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe
@@ -257,11 +257,14 @@ func (m *machine) safeUntil() time.Time {
 }
 
 // admit lets a call through in trouble.
-func (m *machine) admit(now time.Time, lease time.Duration, mark int, probe bool) Permit {
+func (m *machine) admit(now, deadline time.Time, lease time.Duration, mark int, probe bool) Permit {
 	p := &place{
 		started: now, trouble: m.trouble, expiry: now.Add(lease), lease: now.Add(lease), mark: mark, probe: probe,
 	}
 	p.requests = m.trouble.requests
+	if !deadline.IsZero() {
+		p.waits = deadline.Sub(now)
+	}
 	if probe {
 		p.stale, m.connections.stale = m.connections.stale, false
 		p.withheld, p.overdue = m.trouble.withheld, m.overdue(now)
