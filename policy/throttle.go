@@ -13,22 +13,28 @@ import (
 // nothing does. What is above it is refused (RefusedThrottled).
 //
 //   - Turned away: answers of 503 and 429. Each raises a score by 1, a good answer lowers it by a fifth, and at 8 the
-//     limit is what got through in a round trip. From then on each that is turned away takes half a call off the limit,
-//     and a good answer adds a fiftieth, the more the longer none was turned away: in balance about one in twenty is
-//     (Kelly, Scalable TCP, 2003). A share below a sixth raises the score to no height, and to an upstream of which 5 %
-//     fail by chance nothing is refused.
-//   - A 503 that does not care: if the limit has fallen to half of what got through, and as large a share as before is
-//     still turned away, it is not for the load. The limit is off, and such answers are not heard for a minute, and
-//     twice as long the next time, up to an hour.
-//   - Late: eight answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
-//     their contexts, and a quarter more than the slowest of the first eight. (CoDel; Nichols and Jacobson,
-//     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what
-//     takes 70 % of that time at the pace of that answer (Little's law). An upstream that is slow by nature was so
-//     from the first of the eight, and is let be.
+//     limit is what got through in a round trip. From then on each that is turned away takes half a call off the
+//     limit, and a good answer adds a fiftieth, the more the longer none was turned away: in balance about one in
+//     twenty is (Kelly, Scalable TCP, 2003). Below one call in a round trip the limit is a pace, with three calls saved
+//     up at most, and one a second at least. A share below a sixth raises the score to no height, and to an upstream of
+//     which 5 % fail by chance nothing is refused.
+//   - Whether it helps: chance says 503, too. At half of what the limit was set to it waits for five answers, and if
+//     more than three tenths of the share before are still turned away, it is not for the load. The limit is off, and
+//     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever
+//     chance, but they may be for something else than the number of calls, such as one of many users: there it takes
+//     twenty answers.
+//   - Late: five answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
+//     their contexts, and a quarter more than the slowest of the first round trip. (CoDel; Nichols and Jacobson,
+//     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what takes
+//     70 % of that time at the pace of that answer (Little's law). Once there is a limit, one late answer is enough. An
+//     upstream that is slow by nature was so from the first round trip on, and is let be.
+//   - Going to be late: answers are half as far again apart as their calls began, so a queue grows, and those ahead of
+//     a call will take more than 70 % of its caller's time at the pace of answers. It is refused, limit or not.
 //
 // Who is turned away has not been in flight for as long as a good call: so the calls that count are those that began
 // since the newest good answer's did, whether they are back or not. Nobody has to give anything back, and what never
-// comes back holds nothing up. The limit is off after half a minute in which nothing was turned away or late.
+// comes back holds nothing up. The limit is off after half a minute in which nothing was turned away or late. If the
+// circuit opens meanwhile, it has that of its Recover when it closes again.
 //
 // A healthy call costs nothing: calls are counted only while a canary is late (see Hold), the score is not 0, or there
 // is a limit. The zero value throttles, wherever it stands: as Adaptive.Throttle and as &Throttle{} in Rules. What
@@ -36,7 +42,7 @@ import (
 type Throttle struct {
 	Off     bool // nothing is limited, and the other fields mean nothing
 	FullOff bool // who is turned away is no reason
-	LateOff bool // who is late is no reason
+	LateOff bool // who is late, or is going to be, is no reason
 }
 
 // NewThrottle makes the memory for one circuit.
@@ -51,15 +57,19 @@ const (
 	regain      = 0.02        // calls by which a good answer raises the limit, at first
 	regainCalls = 4           // good answers in a row that add as much to that again
 	mostRegain  = 16          // times that at most
-	leastLimit  = 0.1         // calls in a round trip
+	saved       = 3           // calls at most that may go at once, if less than one may in a round trip
+	leastPace   = time.Second // in which a call may go, whatever the limit
 	judgedBy    = 5           // answers at least, by which it is told whether the limit helps
-	helps       = 0.6         // of the share that was turned away before is what is left at most if it does
+	judgedBy429 = 20          // the same if the last one turned away was told that there were too many
+	helps       = 0.3         // of the share that was turned away before is what is left at most if it does
 	deafFor     = time.Minute // to those turned away, if it did not
 	mostDeaf    = time.Hour   // the same, if it never does
 	lateShare   = 0.35        // of the time that a caller waits
-	lateRoom    = 0.7         // of it is what the limit leaves for a queue
-	lateAnswers = 8           // in a row are a queue
+	lateRoom    = 0.7         // of it is what may be left to a queue
+	lateAnswers = 5           // in a row are a queue, and as many are the first
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
+	behind      = 1.5         // times as far apart as their calls began are answers while a queue grows
+	behindAhead = 4           // times as many calls ahead as answers are known are too many to tell
 	calmAfter   = 30 * time.Second
 	leastRound  = time.Second / 10
 	mostRound   = time.Minute // or nothing has come back, and one is let through to see
@@ -77,19 +87,34 @@ type Throttling struct {
 	refused time.Time // the last one was refused
 	sign    time.Time // a call was last turned away or late
 
+	tokens  float64       // calls that have been saved up
+	counted time.Duration // since sent, that is in tokens
+
 	score     float64
-	good, bad float64 // calls answered well and turned away: while the score is not 0, or since the limit was set
-	share     float64 // that was turned away before the limit was set
-	top       float64 // the limit as it was set
-	streak    int     // good answers since the last sign
+	since     time.Time // the score was 0
+	good, bad float64   // calls answered well and turned away: while the score is not 0, or since the limit was set
+	share     float64   // that was turned away before the limit was set
+	top       float64   // the limit as it was set
+	streak    int       // good answers since the last sign
+	rate      bool      // the last that was turned away was told that there were too many
 	deaf      time.Duration
 	deafSince time.Time
 
-	first   int           // number of the last call before what is now measured
-	timed   int           // good answers since
+	answers answers
+}
+
+// answers are what good answers say of a queue.
+type answers struct {
+	after   int           // the number of the last call that says nothing
+	n       int           // answers
+	first   int           // calls that had begun when the first answer came, or lateAnswers
 	took    time.Duration // a moving mean of how long they took
-	slowest time.Duration // of the first lateAnswers of them
+	slowest time.Duration // of the first
 	late    int           // in a row
+
+	last, began time.Time     // the last came, and its call began
+	apart       time.Duration // a moving mean of how far apart they came
+	beganApart  time.Duration // the same of their calls' beginnings
 }
 
 // Pass is what a Throttling knows a call by that it has let through. The zero value is one that it has not.
@@ -121,8 +146,19 @@ func (t *Throttling) Measure() {
 	}
 }
 
-func (t *Throttling) measure() {
-	t.first, t.newest, t.timed, t.took, t.slowest, t.late = t.number, t.number, 0, 0, 0, 0
+func (t *Throttling) measure() { t.newest, t.answers = t.number, answers{after: t.number} }
+
+// Resume gives a throttle that has a limit another one, since the circuit has recovered: that of its recovery, in calls.
+func (t *Throttling) Resume(now time.Time, limit int) {
+	if t.limit == unlimited {
+		return
+	}
+	took := t.answers.took
+	t.measure()
+	t.answers.took = took
+	t.good, t.bad = 0, 0
+	t.set(float64(limit))
+	t.sign = now
 }
 
 // Admit counts a call that wants to start, and reports whether it may. Deadline is when its caller will be gone; zero
@@ -131,24 +167,55 @@ func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
 	if t.limit < unlimited && passed(now, t.sign) > calmAfter {
 		t.release()
 	}
-	if t.limit < unlimited {
-		round, waited := min(max(2*t.took, leastRound), mostRound), passed(now, t.sent)
-		switch {
-		case t.limit < 1 && float64(waited)*t.limit < float64(min(t.took, mostRound)),
-			float64(t.ahead()) >= max(1, t.limit) && waited < round:
-			t.refused = now
-			return Pass{}, false
-		case float64(t.ahead()) >= max(1, t.limit): // those are lost
-			t.newest = t.number
-		}
-	}
-	pass := Pass{ahead: t.ahead()}
+	p := Pass{number: t.number + 1, ahead: t.ahead()}
 	if !deadline.IsZero() {
-		pass.bears = deadline.Sub(now)
+		p.bears = deadline.Sub(now)
 	}
-	t.number++
-	pass.number, t.sent = t.number, now
-	return pass, true
+	if t.limit < unlimited && !t.within(now) || t.willBeLate(p) {
+		t.refused = now
+		return Pass{}, false
+	}
+	t.number, t.sent = p.number, now
+	return p, true
+}
+
+// within reports whether a call is within the limit.
+func (t *Throttling) within(now time.Time) bool {
+	waited := passed(now, t.sent)
+	if t.limit = max(t.limit, t.leastLimit()); t.limit < 1 && !t.paced(waited) {
+		return false
+	}
+	if float64(t.ahead()) < max(1, t.limit) {
+		return true
+	}
+	if waited < min(max(2*t.answers.took, leastRound), mostRound) {
+		return false
+	}
+	t.newest = t.number // those are lost
+	return true
+}
+
+// paced reports whether a call may go, where less than one may in a round trip.
+func (t *Throttling) paced(waited time.Duration) bool {
+	t.tokens = min(saved, t.tokens+float64(waited-t.counted)*t.limit/float64(max(1, t.answers.took)))
+	if t.counted = waited; t.tokens < 1 {
+		return false
+	}
+	t.tokens, t.counted = t.tokens-1, 0
+	return true
+}
+
+// leastLimit is the limit at which a call may go in leastPace.
+func (t *Throttling) leastLimit() float64 {
+	return min(1, float64(max(1, t.answers.took))/float64(leastPace))
+}
+
+// willBeLate reports whether a queue grows that a call will be in for too long.
+func (t *Throttling) willBeLate(p Pass) bool {
+	a := &t.answers
+	return p.bears > 0 && !t.rule.LateOff && a.n >= max(lateAnswers, p.ahead/behindAhead) &&
+		float64(a.apart) > behind*float64(a.beganApart) &&
+		float64(p.ahead)*float64(a.apart) > lateRoom*float64(p.bears)
 }
 
 // Withdraw takes back the last Admit: the call is not made.
@@ -160,48 +227,59 @@ func (t *Throttling) ahead() int { return t.number - t.newest }
 func (t *Throttling) release() { t.limit, t.score = unlimited, 0 }
 
 func (t *Throttling) set(limit float64) {
-	t.limit = max(limit, leastLimit)
+	t.limit = max(limit, t.leastLimit())
 	t.top, t.cut, t.streak = t.limit, t.number, 0
-	t.share = 0
-	if t.good+t.bad > 0 {
-		t.share = t.bad / (t.good + t.bad)
-	}
+	t.tokens, t.counted = 0, 0
+	t.share = t.turnedAway()
 	t.good, t.bad = 0, 0
 }
 
-// TurnedAway takes a call that the upstream was not willing to serve.
-func (t *Throttling) TurnedAway(now time.Time, p Pass) {
+// turnedAway is the share of answers that were.
+func (t *Throttling) turnedAway() float64 { return t.bad / max(1, t.good+t.bad) }
+
+// TurnedAway takes a call that the upstream was not willing to serve. Rate says that it was told so by a 429: there are
+// too many calls.
+func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 	if t.rule.FullOff || t.deaf > 0 && passed(now, t.deafSince) < t.deaf {
 		return
 	}
-	t.sign = now
+	t.sign, t.rate = now, rate
 	switch {
 	case t.limit == unlimited:
 		if t.score == 0 {
-			t.good, t.bad = 0, 0
+			t.good, t.bad, t.since = 0, 0, now
 		}
 		t.bad++
 		if t.score++; t.score >= fullScore {
-			t.set(float64(t.ahead()) * t.good / (t.good + t.bad))
+			inRound := t.good / float64(max(1, passed(now, t.since))) * float64(t.answers.took)
+			t.set(min(float64(t.ahead())*(1-t.turnedAway()), inRound))
 		}
 	case p.number > t.cut:
 		t.bad++
 		t.streak = 0
-		t.limit = max(t.limit-fullCost*min(1, t.limit), leastLimit)
-		if (t.limit < t.top/2 || t.limit == leastLimit) && t.good+t.bad >= judgedBy {
+		least := max(t.top/2, t.leastLimit())
+		if t.limit = max(t.limit-fullCost*min(1, t.limit), least); t.limit == least {
 			t.judge(now)
 		}
 	}
 }
 
-// judge finds out whether the limit helps.
+// judge finds out whether the limit helps, if there are answers enough to tell.
 func (t *Throttling) judge(now time.Time) {
-	if t.bad <= helps*t.share*(t.good+t.bad) {
-		t.set(t.limit)
-		return
+	need, before := float64(judgedBy), t.share
+	if t.rate {
+		need = judgedBy429
 	}
-	t.release()
-	t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
+	switch {
+	case t.good+t.bad < need:
+	case t.turnedAway() > helps*before:
+		t.release()
+		t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
+	default:
+		if t.set(t.limit); t.rate {
+			t.share = before
+		}
+	}
 }
 
 // Answered takes a call that was answered well, after that time.
@@ -214,24 +292,42 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.newest = max(t.newest, p.number)
-	t.timed++
-	t.took = smoothed.Among(t.took, took, t.timed)
-	if p.number <= t.first+lateAnswers {
-		t.slowest = max(t.slowest, took)
+	if t.answers.n == 0 {
+		t.answers.first = max(lateAnswers, t.number-t.answers.after)
 	}
-	if t.isLate(now, p, took, t.slowest > 0 && float64(t.took) > lateGrowth*float64(t.slowest)) {
+	t.answers.add(now, p.number, took)
+	if t.isLate(now, p, took, t.answers.grown()) {
 		return
 	}
-	t.late = 0
-	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.took) { // it is felt
+	t.answers.late = 0
+	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
 		t.streak++
 		t.limit += regain * min(1, t.limit) * min(mostRegain, 1+float64(t.streak)/regainCalls)
 	}
 }
 
+func (a *answers) add(now time.Time, number int, took time.Duration) {
+	a.n++
+	a.took = smoothed.Among(a.took, took, a.n)
+	if number <= a.after+a.first {
+		a.slowest = max(a.slowest, took)
+	}
+	began := now.Add(-took)
+	if a.n > 1 {
+		a.apart = smoothed.Among(a.apart, now.Sub(a.last), a.n-1)
+		a.beganApart = smoothed.Among(a.beganApart, began.Sub(a.began), a.n-1)
+	}
+	a.last, a.began = now, began
+}
+
+// grown reports whether answers take longer than the first did.
+func (a *answers) grown() bool {
+	return a.slowest > 0 && float64(a.took) > lateGrowth*float64(a.slowest)
+}
+
 // TimedOut takes a call whose caller's time was up, after that time.
 func (t *Throttling) TimedOut(now time.Time, p Pass, took time.Duration) {
-	if p.number > 0 && t.timed > 0 {
+	if p.number > 0 && t.answers.n > 0 {
 		t.newest = max(t.newest, p.number)
 		t.isLate(now, p, took, true)
 	}
@@ -239,15 +335,14 @@ func (t *Throttling) TimedOut(now time.Time, p Pass, took time.Duration) {
 
 // isLate reports whether a call was late, and sets the limit if enough were.
 func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown bool) bool {
-	bears := time.Duration(lateShare * float64(p.bears))
-	if t.rule.LateOff || p.bears <= 0 || took <= bears || !grown {
+	if t.rule.LateOff || p.bears <= 0 || float64(took) <= lateShare*float64(p.bears) || !grown {
 		return false
 	}
-	t.late++
+	t.answers.late++
 	t.sign = now
-	if t.late >= lateAnswers && p.number > t.cut {
+	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut {
+		t.good, t.bad = 0, 0
 		t.set(min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took)))
-		t.share = 0
 	}
 	return true
 }

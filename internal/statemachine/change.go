@@ -48,6 +48,10 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	switch reason {
 	case policy.ChangeByHand, policy.ChangeForced, policy.ChangeReleased, policy.ChangeReset:
 		m.throttle = nil
+	case policy.ChangeRecovered:
+		if m.throttle != nil {
+			m.throttle.Resume(now, m.recover.Limit())
+		}
 	}
 	m.canary.stop()
 	if m.parts != nil {

@@ -80,7 +80,7 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	}
 	switch {
 	case away:
-		memory.TurnedAway(now, pass)
+		memory.TurnedAway(now, pass, r.Cause.Status == http.StatusTooManyRequests)
 	case r.Outcome == policy.Success:
 		memory.Answered(now, pass, took)
 	case r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout:

@@ -155,7 +155,7 @@ func TestAThrottleOfACrowdTakesNoMoreMemory(t *testing.T) {
 		r.Acquire(epoch.Add(at), epoch.Add(at+time.Hour), ToProbe)
 		r.Acquire(epoch.Add(at), epoch.Add(at+time.Hour), ToProbe)
 	}
-	require.LessOrEqual(t, unsafe.Sizeof(policy.Throttling{}), uintptr(320), "and it has nothing that grows")
+	require.LessOrEqual(t, unsafe.Sizeof(policy.Throttling{}), uintptr(352), "and it has nothing that grows")
 }
 
 // BenchmarkAThrottledCall is what a call costs while there is a limit: a lock, and memory to know it by.
@@ -178,5 +178,77 @@ func BenchmarkAThrottledCall(b *testing.B) {
 			b.Fatal(refusal.Reason)
 		}
 		p.Done(epoch.Add(3*time.Millisecond), fine)
+	}
+}
+
+// recovering opens a circuit whose calls took 10 ms, and has a probe succeed, of a caller who waits for a second.
+func (r *rig) recovering(t *testing.T, at time.Duration) time.Duration {
+	t.Helper()
+	r.machine.canary.usual = 10 * time.Millisecond
+	for r.machine.state == policy.Closed {
+		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		p.Done(epoch.Add(at), policy.Result{Outcome: policy.Failure})
+	}
+	for r.machine.state == policy.Open {
+		at += time.Second
+		p, _ := r.Acquire(epoch.Add(at), epoch.Add(at+time.Second), ToProbe)
+		if p.Granted() {
+			p.Done(epoch.Add(at+10*time.Millisecond), policy.Result{Outcome: policy.Success, Elapsed: 10 * time.Millisecond})
+		}
+	}
+	return at + 10*time.Millisecond
+}
+
+// round has as many calls as may be out succeed after a time, of callers who wait for a second.
+func (r *rig) round(at, took time.Duration) time.Duration {
+	var out []Permit
+	for range r.machine.recover.Limit() {
+		p, _ := r.Acquire(epoch.Add(at), epoch.Add(at+time.Second), ToProbe)
+		out = append(out, p)
+	}
+	at += took
+	for _, p := range out {
+		p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Elapsed: took})
+	}
+	return at
+}
+
+func TestARecoveryIsToldHowLongCallersWait(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	at := r.recovering(t, 0)
+	limit := r.machine.recover.Limit()
+	r.round(at, 500*time.Millisecond)
+	require.Equal(t, limit, r.machine.recover.Limit(), "half of what callers wait, and fifty times as long as before")
+
+	r = newRig(policy.Adaptive{}.Rules())
+	at = r.recovering(t, 0)
+	r.round(at, 100*time.Millisecond)
+	require.Greater(t, r.machine.recover.Limit(), limit)
+}
+
+// What a throttle knew of an upstream's load is not forgotten because its circuit was open meanwhile.
+func TestAThrottleThatLimitedGoesOnWhereTheRecoveryEnds(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	at := r.crowd(t, 0)
+	for r.machine.state == policy.Closed {
+		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		if p.Granted() {
+			p.Done(epoch.Add(at), policy.Result{Outcome: policy.Failure})
+		}
+		at += 10 * time.Millisecond
+	}
+	for limit := 0; ; at += 10 * time.Millisecond {
+		p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
+		if p.Granted() {
+			p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Elapsed: time.Millisecond})
+		}
+		if r.machine.state == policy.Closed {
+			require.GreaterOrEqual(t, lookAt(r, epoch.Add(at)).Throttle, float64(limit))
+			require.NotZero(t, limit)
+			return
+		}
+		if r.machine.state == policy.HalfOpen {
+			limit = r.machine.recover.Limit()
+		}
 	}
 }
