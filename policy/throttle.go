@@ -14,10 +14,10 @@ import (
 //
 //   - Turned away: answers of 503 and 429. Each raises a score by 1, a good answer lowers it by a fifth, and at 8 the
 //     limit is what got through in a round trip. From then on each that is turned away takes half a call off the
-//     limit, and a good answer adds a fiftieth, the more the longer none was turned away: in balance about one in
-//     twenty is (Kelly, Scalable TCP, 2003). Below one call in a round trip the limit is a pace, with three calls saved
-//     up at most, and one a second at least. A share below a sixth raises the score to no height, and to an upstream of
-//     which 5 % fail by chance nothing is refused.
+//     limit, and a good answer adds a fiftieth, and twice that for every six since one was turned away: in balance
+//     about one in ten is (Kelly, Scalable TCP, 2003). Below one call in a round trip the limit is a pace, with three
+//     calls saved up at most, and one a second at least. A share below a sixth raises the score to no height, and to an
+//     upstream of which 5 % fail by chance nothing is refused.
 //   - Whether it helps: chance says 503, too. At half of what the limit was set to it waits for five answers, and if
 //     more than three tenths of the share before are still turned away, it is not for the load. The limit is off, and
 //     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever
@@ -54,9 +54,8 @@ const (
 	fullScore   = 8           // of those turned away, at which there is a limit
 	fullWorth   = 0.2         // by which a good answer lowers the score
 	fullCost    = 0.5         // of one turned away, in calls of the limit, or of it if that is less than one
-	regain      = 0.02        // calls by which a good answer raises the limit, at first
-	regainCalls = 4           // good answers in a row that add as much to that again
-	mostRegain  = 16          // times that at most
+	regain      = 0.02        // calls by which a good answer raises the limit, or of it if that is less than one
+	regainCalls = 6           // good answers in a row that double that, up to one call
 	saved       = 3           // calls at most that may go at once, if less than one may in a round trip
 	leastPace   = time.Second // in which a call may go, whatever the limit
 	judgedBy    = 5           // answers at least, by which it is told whether the limit helps
@@ -148,9 +147,9 @@ func (t *Throttling) Measure() {
 
 func (t *Throttling) measure() { t.newest, t.answers = t.number, answers{after: t.number} }
 
-// Resume gives a throttle that has a limit another one, since the circuit has recovered: that of its recovery, in calls.
+// Resume begins anew, since the circuit has recovered: with the limit of its recovery, in calls, if there was one.
 func (t *Throttling) Resume(now time.Time, limit int) {
-	if t.limit == unlimited {
+	if t.score = 0; t.limit == unlimited {
 		return
 	}
 	took := t.answers.took
@@ -302,7 +301,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 	t.answers.late = 0
 	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
 		t.streak++
-		t.limit += regain * min(1, t.limit) * min(mostRegain, 1+float64(t.streak)/regainCalls)
+		t.limit += min(1, t.limit) * min(1, regain*math.Exp2(float64(t.streak)/regainCalls))
 	}
 }
 

@@ -87,7 +87,7 @@ func TestAThrottleFindsWhatAFullQueueCarries(t *testing.T) {
 		t.Run(fmt.Sprint(times), func(t *testing.T) {
 			m := policy.Throttle{}.NewThrottle()
 			o := offer(m, 100*times, 0, time.Minute, 2*time.Second, queued(10*time.Millisecond, 200*time.Millisecond))
-			require.Less(t, o.away, o.sent/8, "one in twenty, and more at first: %+v", o)
+			require.Less(t, o.away, o.sent/7, "one in ten, and more at first: %+v", o)
 			require.Greater(t, o.good, 5400, "of 6000 that can be served: %+v", o)
 		})
 	}
@@ -206,7 +206,7 @@ func TestAThrottlePacesCallsThatAreShort(t *testing.T) {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			const over = 10 * time.Minute
 			o := offerTo(policy.Throttle{}.NewThrottle(), true, 2*rate, 0, over, time.Second, bucket(rate, 10))
-			require.Less(t, o.away, o.sent/8, "half of what is offered, without a limit: %+v", o)
+			require.Less(t, o.away, o.sent/7, "half of what is offered, without a limit: %+v", o)
 			require.Greater(t, float64(o.good), 0.85*rate*over.Seconds(), "%+v", o)
 		})
 	}
@@ -220,7 +220,7 @@ func TestAThrottleDoesNotHearLimitsOfUsersForGood(t *testing.T) {
 			o := offerTo(policy.Throttle{}.NewThrottle(), true, 100, 0, 20*time.Minute, 2*time.Second,
 				func(time.Duration) (time.Duration, bool) { return 30 * time.Millisecond, coin.Float64() < share })
 			require.NotZero(t, o.refused)
-			require.Less(t, o.refused, (o.sent+o.refused)/30, "%+v", o)
+			require.Less(t, o.refused, (o.sent+o.refused)/25, "%+v", o)
 		})
 	}
 }
@@ -278,4 +278,31 @@ func TestAThrottleThatLimitsCutsAtTheFirstLateAnswer(t *testing.T) {
 	}
 	late(m, began.Add(10*time.Second))
 	require.NotZero(t, m.Limit())
+}
+
+// Half a second in which all are turned away is soon over for those who call.
+func TestAThrottleIsSoonOverABlip(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	ok := func(time.Duration) (time.Duration, bool) { return 10 * time.Millisecond, false }
+	offer(m, 50, 0, 10*time.Second, time.Second, ok)
+	blip := offer(m, 50, 10*time.Second, 10500*time.Millisecond, time.Second, func(time.Duration) (time.Duration, bool) { return time.Millisecond, true })
+	require.NotZero(t, blip.refused+blip.away)
+	after := offer(m, 50, 10500*time.Millisecond, time.Minute, time.Second, ok)
+	require.Less(t, after.refused, 500, "of ten seconds at most: %+v", after)
+}
+
+// What was turned away before a trip is no reason after the recovery.
+func TestAThrottleForgetsItsScoreWithARecovery(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	for range 7 {
+		p, _ := m.Admit(began, time.Time{})
+		m.TurnedAway(began, p, false)
+	}
+	m.Resume(began.Add(time.Minute), 4)
+	require.False(t, m.On())
+	for range 7 {
+		p, _ := m.Admit(began.Add(time.Minute), time.Time{})
+		m.TurnedAway(began.Add(time.Minute), p, false)
+	}
+	require.Zero(t, m.Limit())
 }
