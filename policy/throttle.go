@@ -13,7 +13,7 @@ import (
 // nothing does. What is above it is refused (RefusedThrottled).
 //
 //   - Turned away: answers of 503 and 429. Each raises a score by 1, a good answer lowers it by a fifth, and at 8 the
-//     limit is what got through in a round trip. From then on each that is turned away takes half a call off the
+//     limit is what got through in a round trip, or a quarter of what was sent if that is more. From then on each that is turned away takes half a call off the
 //     limit, and a good answer adds a fiftieth, and twice that for every six since one was turned away: in balance
 //     about one in ten is (Kelly, Scalable TCP, 2003). Below one call in a round trip the limit is a pace, with three
 //     calls saved up at most, and one a second at least. A share below a sixth raises the score to no height, and to an
@@ -53,6 +53,7 @@ var unlimited = math.Inf(1)
 const (
 	fullScore   = 8           // of those turned away, at which there is a limit
 	fullWorth   = 0.2         // by which a good answer lowers the score
+	leastShare  = 0.25        // of what is sent gets through, as far as the first limit is concerned
 	fullCost    = 0.5         // of one turned away, in calls of the limit, or of it if that is less than one
 	regain      = 0.02        // calls by which a good answer raises the limit, or of it if that is less than one
 	regainCalls = 6           // good answers in a row that double that, up to one call
@@ -250,8 +251,9 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 		}
 		t.bad++
 		if t.score++; t.score >= fullScore {
-			inRound := t.good / float64(max(1, passed(now, t.since))) * float64(t.answers.took)
-			t.set(min(float64(t.ahead())*(1-t.turnedAway()), inRound))
+			through := max(1-t.turnedAway(), leastShare)
+			inRound := (t.good + t.bad) / float64(max(1, passed(now, t.since))) * float64(t.answers.took)
+			t.set(through * min(float64(t.ahead()), inRound))
 		}
 	case p.number > t.cut:
 		t.bad++
