@@ -13,11 +13,11 @@ import (
 // nothing does. What is above it is refused (RefusedThrottled).
 //
 //   - Turned away: answers of 503 and 429. Each raises a score by 1, a good answer lowers it by a fifth, and at 8 the
-//     limit is what got through in a round trip, or a quarter of what was sent if that is more. From then on each that is turned away takes half a call off the
-//     limit, and a good answer adds a fiftieth, and twice that for every six since one was turned away: in balance
-//     about one in ten is (Kelly, Scalable TCP, 2003). Below one call in a round trip the limit is a pace, with three
-//     calls saved up at most, and one a second at least. A share below a sixth raises the score to no height, and to an
-//     upstream of which 5 % fail by chance nothing is refused.
+//     limit is what got through in a round trip, or a quarter of what was sent if that is more. From then on each that
+//     is turned away takes half a call off the limit, and a good answer adds a fiftieth, and twice that for every six
+//     since one was turned away: in balance about one in ten is (Kelly, Scalable TCP, 2003). Below one call in a round
+//     trip the limit is a pace, with three calls saved up at most, and one a second at least. A share below a sixth
+//     raises the score to no height, and to an upstream of which 5 % fail by chance nothing is refused.
 //   - Whether it helps: chance says 503, too. At half of what the limit was set to it waits for five answers, and if
 //     more than three tenths of the share before are still turned away, it is not for the load. The limit is off, and
 //     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever

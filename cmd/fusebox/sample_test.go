@@ -41,11 +41,7 @@ func TestALogComesNearToWhatCallersSaw(t *testing.T) {
 				}
 				a, b := log.Outcomes[0], seen.Outcomes[0]
 				t.Logf("log: price %d, gain %d; clients: price %d, gain %d", a.Price, a.Gain, b.Price, b.Gain)
-				// A throttle goes by the order of answers within a round trip, which a proxy's log hardly tells.
-				few := 5.0
-				if text == "default" && of.name != "otelhttp" {
-					few = 20
-				}
+				const few = 5.0
 				near := func(what string, a, b int64) {
 					if math.Abs(float64(a-b)) > max(few, 0.1*float64(b)) {
 						t.Errorf("%s %d by the log, %d by what clients saw", what, a, b)
