@@ -29,7 +29,8 @@ import (
 //     70 % of that time at the pace of that answer (Little's law). Once there is a limit, one late answer is enough. An
 //     upstream that is slow by nature was so from the first round trip on, and is let be.
 //   - Going to be late: answers are half as far again apart as their calls began, so a queue grows, and those ahead of
-//     a call will take more than 70 % of its caller's time at the pace of answers. It is refused, limit or not.
+//     a call will take more than 70 % of its caller's time at the pace of answers. It is refused, limit or not, unless
+//     no answer came for as long as that.
 //
 // Who is turned away has not been in flight for as long as a good call: so the calls that count are those that began
 // since the newest good answer's did, whether they are back or not. Nobody has to give anything back, and what never
@@ -150,7 +151,8 @@ func (t *Throttling) measure() { t.newest, t.answers = t.number, answers{after: 
 
 // Resume begins anew, since the circuit has recovered: with the limit of its recovery, in calls, if there was one.
 func (t *Throttling) Resume(now time.Time, limit int) {
-	if t.score = 0; t.limit == unlimited {
+	t.score = 0
+	if t.limit == unlimited {
 		return
 	}
 	took := t.answers.took
@@ -171,7 +173,7 @@ func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
 	if !deadline.IsZero() {
 		p.bears = deadline.Sub(now)
 	}
-	if t.limit < unlimited && !t.within(now) || t.willBeLate(p) {
+	if t.limit < unlimited && !t.within(now) || t.willBeLate(now, p) {
 		t.refused = now
 		return Pass{}, false
 	}
@@ -210,10 +212,11 @@ func (t *Throttling) leastLimit() float64 {
 	return min(1, float64(max(1, t.answers.took))/float64(leastPace))
 }
 
-// willBeLate reports whether a queue grows that a call will be in for too long.
-func (t *Throttling) willBeLate(p Pass) bool {
+// willBeLate reports whether a queue grows that a call will be in for too long. If nothing comes back while one would
+// wait, nothing is known of the queue.
+func (t *Throttling) willBeLate(now time.Time, p Pass) bool {
 	a := &t.answers
-	return p.bears > 0 && !t.rule.LateOff && a.n >= max(lateAnswers, p.ahead/behindAhead) &&
+	return p.bears > passed(now, a.last) && !t.rule.LateOff && a.n >= max(lateAnswers, p.ahead/behindAhead) &&
 		float64(a.apart) > behind*float64(a.beganApart) &&
 		float64(p.ahead)*float64(a.apart) > lateRoom*float64(p.bears)
 }

@@ -306,3 +306,29 @@ func TestAThrottleForgetsItsScoreWithARecovery(t *testing.T) {
 	}
 	require.Zero(t, m.Limit())
 }
+
+// A queue that has fallen silent is no longer known to grow.
+func TestAThrottleKeepsNobodyOutOfAQueueThatSaysNothing(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	m.Measure()
+	const bears = 8 * time.Second
+	var out []policy.Pass
+	for n := range 40 { // four a second are sent, and one a second comes back
+		at := began.Add(time.Duration(n) * time.Second / 4)
+		if p, ok := m.Admit(at, at.Add(time.Hour)); ok {
+			out = append(out, p)
+		}
+		if n%4 == 3 {
+			m.Answered(at, out[n/4], time.Duration(n-n/4)*time.Second/4)
+		}
+	}
+	last := began.Add(39 * time.Second / 4)
+	for after, want := range map[time.Duration]bool{time.Second: false, bears - time.Second: false, bears: true} {
+		p, ok := m.Admit(last.Add(after), last.Add(after+bears))
+		require.Equal(t, want, ok, "%v after the last answer", after)
+		if ok {
+			m.Withdraw()
+			require.NotZero(t, p)
+		}
+	}
+}
