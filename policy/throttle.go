@@ -23,6 +23,10 @@ import (
 //     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever
 //     chance, but they may be for something else than the number of calls, such as one of many users: there it takes
 //     twenty answers.
+//   - What it costs: a limit that is for the load costs no good answer, since the upstream serves as many as it can. If
+//     fewer than four tenths of those come that came before, of forty or more, by time and by requests, it is off in
+//     the same way: the upstream limits one of many users, perhaps. So it is if answers at half of a limit for late
+//     ones take as long as before: the upstream is slow, whatever is sent.
 //   - Late: five answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
 //     their contexts, and a quarter more than the slowest of the first round trip. (CoDel; Nichols and Jacobson,
 //     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what takes
@@ -63,12 +67,15 @@ const (
 	judgedBy    = 5           // answers at least, by which it is told whether the limit helps
 	judgedBy429 = 20          // the same if the last one turned away was told that there were too many
 	helps       = 0.3         // of the share that was turned away before is what is left at most if it does
+	costsAmong  = 40          // good answers that were to be expected tell whether a limit costs some
+	costsFrom   = 0.4         // of them are there at least, or it does
 	deafFor     = time.Minute // to those turned away, if it did not
 	mostDeaf    = time.Hour   // the same, if it never does
 	lateShare   = 0.35        // of the time that a caller waits
 	lateRoom    = 0.7         // of it is what may be left to a queue
 	lateAnswers = 5           // in a row are a queue, and as many are the first
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
+	lateHelps   = 0.9         // of what late answers took is what they take at most at half of the limit, if it helps
 	behind      = 1.5         // times as far apart as their calls began are answers while a queue grows
 	behindAhead = 4           // times as many calls ahead as answers are known are too many to tell
 	calmAfter   = 30 * time.Second
@@ -100,8 +107,11 @@ type Throttling struct {
 	rate      bool      // the last that was turned away was told that there were too many
 	deaf      time.Duration
 	deafSince time.Time
+	lateLimit float64       // the limit as it was set for late answers, or half of it
+	lateTook  time.Duration // and what they took then
 
 	answers answers
+	worth   worth
 }
 
 // answers are what good answers say of a queue.
@@ -172,6 +182,10 @@ func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
 	p := Pass{number: t.number + 1, ahead: t.ahead()}
 	if !deadline.IsZero() {
 		p.bears = deadline.Sub(now)
+	}
+	t.worth.asked++
+	if t.limit < unlimited && t.worth.costs(now) {
+		t.giveUp(now)
 	}
 	if t.limit < unlimited && !t.within(now) || t.willBeLate(now, p) {
 		t.refused = now
@@ -254,9 +268,12 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 		}
 		t.bad++
 		if t.score++; t.score >= fullScore {
-			through := max(1-t.turnedAway(), leastShare)
-			inRound := (t.good + t.bad) / float64(max(1, passed(now, t.since))) * float64(t.answers.took)
-			t.set(through * min(float64(t.ahead()), inRound))
+			over, had := float64(max(1, passed(now, t.since))), max(1, float64(t.ahead()))
+			if t.answers.took > 0 {
+				had = min(had, (t.good+t.bad)/over*float64(t.answers.took))
+			}
+			t.expect(now, t.good/over, 1-t.turnedAway())
+			t.set(had * max(1-t.turnedAway(), leastShare))
 		}
 	case p.number > t.cut:
 		t.bad++
@@ -277,13 +294,43 @@ func (t *Throttling) judge(now time.Time) {
 	switch {
 	case t.good+t.bad < need:
 	case t.turnedAway() > helps*before:
-		t.release()
-		t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
+		t.giveUp(now)
 	default:
 		if t.set(t.limit); t.rate {
 			t.share = before
 		}
 	}
+}
+
+// giveUp takes the limit off, since it does not help.
+func (t *Throttling) giveUp(now time.Time) {
+	t.release()
+	t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
+	t.answers.slowest = max(t.answers.slowest, t.answers.took) // by nature
+}
+
+// expect takes down how many good answers there were before the limit: in a nanosecond, and of each request.
+func (t *Throttling) expect(now time.Time, rate, share float64) {
+	t.worth = worth{since: now, rate: rate, share: share}
+}
+
+// A worth is what is known of what a limit costs.
+type worth struct {
+	since       time.Time
+	rate, share float64 // of good answers before the limit: in a nanosecond, and of all requests
+	asked, good float64 // requests, and good answers, since
+}
+
+// costs reports whether there are so few good answers that the limit must have cost some. One that is for the load
+// costs none, since the upstream serves as many as it can.
+func (w *worth) costs(now time.Time) bool {
+	expected := min(w.rate*float64(passed(now, w.since)), w.share*w.asked)
+	if expected < costsAmong {
+		return false
+	}
+	less := w.good < costsFrom*expected
+	w.since, w.asked, w.good = now, 0, 0
+	return less
 }
 
 // Answered takes a call that was answered well, after that time.
@@ -296,6 +343,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.newest = max(t.newest, p.number)
+	t.worth.good++
 	if t.answers.n == 0 {
 		t.answers.first = max(lateAnswers, t.number-t.answers.after)
 	}
@@ -345,8 +393,21 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 	t.answers.late++
 	t.sign = now
 	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut {
+		limit := min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took))
+		switch a := &t.answers; {
+		case t.limit == unlimited:
+			if a.apart > 0 {
+				t.expect(now, 1/float64(a.apart), min(1, float64(max(0, a.beganApart))/float64(a.apart)))
+			}
+			t.lateLimit, t.lateTook = limit, a.took
+		case limit <= t.lateLimit/2 && float64(a.took) > lateHelps*float64(t.lateTook):
+			t.giveUp(now)
+			return true
+		case limit <= t.lateLimit/2:
+			t.lateLimit, t.lateTook = limit, a.took
+		}
 		t.good, t.bad = 0, 0
-		t.set(min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took)))
+		t.set(limit)
 	}
 	return true
 }

@@ -332,3 +332,45 @@ func TestAThrottleKeepsNobodyOutOfAQueueThatSaysNothing(t *testing.T) {
 		}
 	}
 }
+
+// Calls are counted from the first that is turned away on, and of those none may be back.
+func TestAThrottleThatKnowsNoRoundTripLeavesAQuarter(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	var last policy.Pass
+	for range 8 {
+		m.TurnedAway(began, last, true)
+		last, _ = m.Admit(began, time.Time{})
+	}
+	require.GreaterOrEqual(t, m.Limit(), 1.0)
+}
+
+// Fewer calls are no sooner answered: it is no queue.
+func TestAThrottleLetsBeWhatGetsSlowWhateverIsSent(t *testing.T) {
+	for _, rate := range []float64{20, 60} {
+		m := policy.Throttle{}.NewThrottle()
+		m.Measure()
+		o := offer(m, rate, 0, 5*time.Minute, 2*time.Second, func(at time.Duration) (time.Duration, bool) {
+			return 10*time.Millisecond + min(1490*time.Millisecond, at/2), false
+		})
+		require.Less(t, o.refused, (o.sent+o.refused)/10, "%+v", o)
+		require.Zero(t, m.Limit())
+	}
+}
+
+// One of ten users is over a limit of each. The other nine are well, and the limit of all must not be for good.
+func TestAThrottleOfALimitOfEachUserIsSoonOff(t *testing.T) {
+	for _, hot := range []float64{20, 50, 100, 200} {
+		t.Run(fmt.Sprint(hot), func(t *testing.T) {
+			coin := rand.New(rand.NewPCG(6, 1))
+			of, user := bucket(5, 5), hot/(hot+18)
+			o := offerTo(policy.Throttle{}.NewThrottle(), true, hot+18, 0, 5*time.Minute, time.Second,
+				func(at time.Duration) (time.Duration, bool) {
+					if coin.Float64() < user {
+						return of(at)
+					}
+					return 5 * time.Millisecond, false
+				})
+			require.Less(t, o.refused, (o.sent+o.refused)/5, "%+v", o)
+		})
+	}
+}
