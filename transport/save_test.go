@@ -423,13 +423,16 @@ func FuzzRestore(f *testing.F) {
 	for _, seed := range []string{
 		`{"version":1,"at":"2999-01-01T00:00:00Z","circuits":[{"scheme":"http","host":"a.test","state":"open"}],"overrides":[{"pattern":"*","state":"open"}]}`,
 		`{"version":1,"circuits":[{"state":"half-open","trouble":"0000-01-01T00:00:00Z","next_probe":"9999-12-31T23:59:59Z"}]}`,
+		`{"version":1,"at":"2999-01-01T00:00:00Z","circuits":[{"scheme":"http","host":"a.test","state":"ajar"}],"overrides":[{"pattern":"*","state":"open"}]}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, saved []byte) {
 		rt := transport.New(answer(204, ""))
 		opened, err := rt.RestoreFrom(bytes.NewReader(saved), 1<<62)
-		if err != nil && (opened > 0 || len(rt.Circuits()) > 0 || len(rt.Overrides()) > 0) {
+		// what cannot be read costs itself, and nothing else
+		apart := err != nil && strings.Contains(err.Error(), "cannot be read and are left out")
+		if err != nil && !apart && (opened > 0 || len(rt.Circuits()) > 0 || len(rt.Overrides()) > 0) {
 			t.Fatalf("%v, and something changed", err)
 		}
 		open := 0
