@@ -73,7 +73,7 @@ const (
 	mostDeaf    = time.Hour   // the same, if it never does
 	lateShare   = 0.35        // of the time that a caller waits
 	lateRoom    = 0.7         // of it is what may be left to a queue
-	lateAnswers = 5           // in a row are a queue, and as many are the first
+	lateAnswers = 5           // in a row are a queue, and the first are as many at least
 	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
 	lateHelps   = 0.9         // of what late answers took is what they take at most at half of the limit, if it helps
 	behind      = 1.5         // times as far apart as their calls began are answers while a queue grows
@@ -118,7 +118,7 @@ type Throttling struct {
 type answers struct {
 	after   int           // the number of the last call that says nothing
 	n       int           // answers
-	first   int           // calls that had begun when the first answer came, or lateAnswers
+	first   int           // calls that had begun when the first answer came, lateAnswers at least
 	took    time.Duration // a moving mean of how long they took
 	slowest time.Duration // of the first
 	late    int           // in a row
@@ -168,8 +168,7 @@ func (t *Throttling) Resume(now time.Time, limit int) {
 	took := t.answers.took
 	t.measure()
 	t.answers.took = took
-	t.good, t.bad = 0, 0
-	t.set(float64(limit))
+	t.set(float64(limit), 0)
 	t.sign = now
 }
 
@@ -243,12 +242,12 @@ func (t *Throttling) ahead() int { return t.number - t.newest }
 
 func (t *Throttling) release() { t.limit, t.score = unlimited, 0 }
 
-func (t *Throttling) set(limit float64) {
+// set sets the limit. Share is what was turned away before, as far as that is the reason.
+func (t *Throttling) set(limit, share float64) {
 	t.limit = max(limit, t.leastLimit())
 	t.top, t.cut, t.streak = t.limit, t.number, 0
 	t.tokens, t.counted = 0, 0
-	t.share = t.turnedAway()
-	t.good, t.bad = 0, 0
+	t.good, t.bad, t.share = 0, 0, share
 }
 
 // turnedAway is the share of answers that were.
@@ -272,8 +271,9 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 			if t.answers.took > 0 {
 				had = min(had, (t.good+t.bad)/over*float64(t.answers.took))
 			}
-			t.expect(now, t.good/over, 1-t.turnedAway())
-			t.set(had * max(1-t.turnedAway(), leastShare))
+			share := t.turnedAway()
+			t.expect(now, t.good/over, 1-share)
+			t.set(had*max(1-share, leastShare), share)
 		}
 	case p.number > t.cut:
 		t.bad++
@@ -287,18 +287,18 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 
 // judge finds out whether the limit helps, if there are answers enough to tell.
 func (t *Throttling) judge(now time.Time) {
-	need, before := float64(judgedBy), t.share
+	need, share := float64(judgedBy), t.turnedAway()
 	if t.rate {
 		need = judgedBy429
 	}
 	switch {
 	case t.good+t.bad < need:
-	case t.turnedAway() > helps*before:
+	case share > helps*t.share:
 		t.giveUp(now)
+	case t.rate:
+		t.set(t.limit, t.share)
 	default:
-		if t.set(t.limit); t.rate {
-			t.share = before
-		}
+		t.set(t.limit, share)
 	}
 }
 
@@ -406,8 +406,7 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 		case limit <= t.lateLimit/2:
 			t.lateLimit, t.lateTook = limit, a.took
 		}
-		t.good, t.bad = 0, 0
-		t.set(limit)
+		t.set(limit, 0)
 	}
 	return true
 }

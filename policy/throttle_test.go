@@ -374,3 +374,11 @@ func TestAThrottleOfALimitOfEachUserIsSoonOff(t *testing.T) {
 		})
 	}
 }
+
+// More requests than before are no good answers that a limit costs.
+func TestAThrottleKeepsItsLimitHoweverManyMoreAsk(t *testing.T) {
+	m, of := policy.Throttle{}.NewThrottle(), bucket(20, 10)
+	offerTo(m, true, 40, 0, time.Minute, time.Second, of)
+	o := offerTo(m, true, 400, time.Minute, 2*time.Minute, time.Second, of)
+	require.Less(t, o.away, o.sent/5, "%+v", o)
+}
