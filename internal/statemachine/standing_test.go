@@ -49,17 +49,21 @@ var squared = policy.Rules{
 	Trip: policy.Consecutive{Failures: 2}, Probe: policy.Squares{Wait: 1}, Recover: policy.Ramp{},
 }
 
+// played is a circuit after a script, whose observer wants to hear nothing, and when that is.
+func played(rules policy.Rules, script []string) (c *rig, at time.Duration) {
+	c = &rig{New(&Config{Rules: validated(rules), Random: func() float64 { return 0 }}, &deaf{}, nil), &told{}, map[string]Permit{}}
+	at = time.Second
+	for _, operation := range script {
+		at++
+		c.do(at, operation)
+	}
+	return c, at
+}
+
 func TestARefusalThatDecidesNothingTakesNoLock(t *testing.T) {
 	for name, s := range standingCases {
 		t.Run(name, func(t *testing.T) {
-			c := &rig{
-				New(&Config{Rules: validated(s.rules), Random: func() float64 { return 0 }}, &deaf{}, nil), &told{}, map[string]Permit{},
-			}
-			at := time.Second
-			for _, operation := range s.script {
-				at++
-				c.do(at, operation)
-			}
+			c, at := played(s.rules, s.script)
 			before := lookAt(c, epoch.Add(at))
 			for range 3 {
 				whileLocked(t, c.Circuit, func() {
@@ -90,14 +94,7 @@ func TestWhoIsToldOfRefusalsIsToldOfAll(t *testing.T) {
 func TestARefusalIsCountedWhereverItCounts(t *testing.T) {
 	for name, s := range standingCases {
 		t.Run(name, func(t *testing.T) {
-			c := &rig{
-				New(&Config{Rules: validated(s.rules), Random: func() float64 { return 0 }}, &deaf{}, nil), &told{}, map[string]Permit{},
-			}
-			at := time.Second
-			for _, operation := range s.script {
-				at++
-				c.do(at, operation)
-			}
+			c, at := played(s.rules, s.script)
 			before := lookAt(c, epoch.Add(at))
 			refused, standing := 0, c.standing.Load()
 			for place := range uint(100) {
