@@ -264,7 +264,7 @@ func TestReverseProxies(t *testing.T) {
 				lines[last] = strings.TrimSuffix(lines[last], " |") + ", back (" + after + ") |"
 			}
 
-			refusing := on(testkit.FreePort(t))
+			refusing := testkit.FreeAddress(t)
 			got := fails("refuses", refusing)
 			require.Equal(t, policy.Failure, got.end.Outcome)
 			serve(t, refusing, answers(whole))

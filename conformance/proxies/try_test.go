@@ -184,7 +184,7 @@ func TestForwardProxies(t *testing.T) {
 			}
 			at := newWorkshop(t)
 			open := f.url(f.start(at, path, door{}))
-			refusing := on(testkit.FreePort(t))
+			refusing := testkit.FreeAddress(t)
 			through(open, "the upstream refuses", refusing)
 			through(open, "the upstream closes", serve(t, "", answers("")))
 			if namesAreLookedUp(t) {

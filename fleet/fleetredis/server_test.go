@@ -63,7 +63,7 @@ func realRedis(t testing.TB) {
 }
 
 func startSentinel(t testing.TB, config string) *server {
-	s := &server{addr: freeAddr(t)}
+	s := &server{addr: testkit.FreeAddress(t)}
 	_, port, err := net.SplitHostPort(s.addr)
 	require.NoError(t, err)
 	s.command = []string{binary(), config, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--logfile", config + ".log"}
@@ -78,7 +78,7 @@ func startRedis(t testing.TB, args ...string) *server {
 		return &server{addr: miniredis.RunT(t).Addr()}
 	}
 	realRedis(t)
-	s := &server{addr: freeAddr(t)}
+	s := &server{addr: testkit.FreeAddress(t)}
 	_, port, err := net.SplitHostPort(s.addr)
 	require.NoError(t, err)
 	dir := t.TempDir()
@@ -104,8 +104,6 @@ func (s *server) kill() {
 		s.process.Wait()
 	}
 }
-
-func freeAddr(t testing.TB) string { return fmt.Sprint("127.0.0.1:", testkit.FreePort(t)) }
 
 // await waits until the server answers, be it that it wants a password.
 func (s *server) await(t testing.TB) {

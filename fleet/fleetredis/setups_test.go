@@ -23,6 +23,7 @@ import (
 
 	"github.com/fusebox-go/fusebox/fleet"
 	"github.com/fusebox-go/fusebox/fleet/fleetredis"
+	"github.com/fusebox-go/fusebox/internal/testkit"
 	"github.com/fusebox-go/fusebox/policy"
 )
 
@@ -157,7 +158,7 @@ func TestOverTLS(t *testing.T) {
 	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: cert}, "key": {Type: "PRIVATE KEY", Bytes: private}} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
 	}
-	secure := freeAddr(t)
+	secure := testkit.FreeAddress(t)
 	_, port, err := net.SplitHostPort(secure)
 	require.NoError(t, err)
 	startRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"), "--tls-auth-clients", "no")

@@ -34,6 +34,12 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
+// FreeAddress is 127.0.0.1 with a FreePort.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprint("127.0.0.1:", FreePort(t))
+}
+
 // canListen returns whether a listener can have the port.
 func canListen(port int) bool {
 	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))

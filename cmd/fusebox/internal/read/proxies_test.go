@@ -166,7 +166,7 @@ type flaky struct {
 }
 
 func newFlaky(t *testing.T) *flaky {
-	f := &flaky{address: freeAddress(t)}
+	f := &flaky{address: testkit.FreeAddress(t)}
 	f.up()
 	t.Cleanup(f.down)
 	return f
@@ -266,7 +266,7 @@ func program(t *testing.T, name string) string {
 }
 
 func startNginx(t *testing.T, path, folder, upstream string) string {
-	address := freeAddress(t)
+	address := testkit.FreeAddress(t)
 	config := filepath.Join(folder, "nginx.conf")
 	text := fmt.Sprintf(`daemon off;
 pid %[1]s/nginx.pid;
@@ -296,7 +296,7 @@ http {
 }
 
 func startHAProxy(t *testing.T, path, folder, upstream string) string {
-	address := freeAddress(t)
+	address := testkit.FreeAddress(t)
 	config := filepath.Join(folder, "haproxy.cfg")
 	log, err := os.Create(filepath.Join(folder, "haproxy.log"))
 	if err != nil {
@@ -381,8 +381,6 @@ func run(t *testing.T, address string, command *exec.Cmd) {
 		}
 	}
 }
-
-func freeAddress(t *testing.T) string { return fmt.Sprint("127.0.0.1:", testkit.FreePort(t)) }
 
 func gzippedWell(t *testing.T, b []byte) []byte {
 	var out bytes.Buffer
