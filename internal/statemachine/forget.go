@@ -17,7 +17,7 @@ const (
 )
 
 // Forget tells the circuit that it is no longer that of its key, if it is one of those to spare and was not used since
-// it was last asked so. Idle is the time of that name.
+// it was last asked so, and reports whether it is this call that did. Idle is the time of that name.
 func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 	if !mayBeSpared(c.word.Load(), spare) {
 		return false // and it stays as used as it was for when it may
@@ -28,7 +28,7 @@ func (c *Circuit) Forget(now time.Time, spare Spare, idle time.Duration) bool {
 	c.lock()
 	defer c.quietly() // the caller may hold a lock of its own, and tells observers by Tell
 	word, m := c.word.Load(), &c.machine
-	if word&touchedBit != 0 || !mayBeSpared(word, spare) || m.parts != nil && len(m.parts.cut) > 0 {
+	if m.gone || word&touchedBit != 0 || !mayBeSpared(word, spare) || m.parts != nil && len(m.parts.cut) > 0 {
 		return false
 	}
 	if spare == Idle && m.state != policy.Closed {

@@ -64,6 +64,7 @@ func TestUnknownCircuitsAreSparedInAnyStateAndKnownOnesNever(t *testing.T) {
 			c.do(r)
 			require.Equal(t, !c.known, forgets(r.Circuit, epoch, Unknown))
 			require.Equal(t, !c.known, r.machine.gone)
+			require.False(t, forgets(r.Circuit, epoch, Unknown), "it is forgotten once at most")
 		})
 	}
 }

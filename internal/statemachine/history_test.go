@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type invocation struct {
 	called, returned int64
 	answer           string
 	model            func(*model) string
+	reads            bool // with that answer it changes nothing, whenever it comes
 }
 
 // copyOf makes a model that goes on by itself. Its rules are those of the textbook.
@@ -48,9 +50,16 @@ type search struct {
 	events  []string // what the observer was told
 	nowhere map[string]bool
 	deepest int
-	stuck   string // at the deepest
+	stuck   strings.Builder // at the deepest
 }
 
+// find reports whether there is an order, from a model that nothing has happened to.
+func (s *search) find(m *model) bool {
+	s.nowhere = map[string]bool{}
+	return s.from(m, 0, 0)
+}
+
+// from reports whether what is not done has an order.
 func (s *search) from(m *model, done uint64, told int) bool {
 	if done == 1<<len(s.history)-1 {
 		return told == len(s.events)
@@ -66,22 +75,45 @@ func (s *search) from(m *model, done uint64, told int) bool {
 			earliest = min(earliest, o.returned)
 		}
 	}
+	type step struct {
+		model *model
+		done  uint64
+		told  int
+	}
+	var steps []step
 	for i, o := range s.history {
 		if done&(1<<i) != 0 || o.called > earliest {
 			continue
 		}
 		next := copyOf(m)
 		answer := o.model(next)
-		if answer == o.answer && agrees(s.events[told:], next.events) {
-			if s.from(next, done|1<<i, told+len(next.events)) {
-				return true
-			}
-		} else if n := told; n >= s.deepest {
-			s.deepest = n
-			s.stuck += fmt.Sprintf("%s: %q and not %q, events %q\n", o.what, answer, o.answer, next.events)
+		if answer != o.answer || !agrees(s.events[told:], next.events) {
+			s.remember(told, "%s: %q and not %q, events %q\n", o.what, answer, o.answer, next.events)
+			continue
+		}
+		to := step{next, done | 1<<i, told + len(next.events)}
+		if o.reads {
+			return s.from(to.model, to.done, to.told) // any order that has it later is one with it here, too
+		}
+		steps = append(steps, to)
+	}
+	for _, to := range steps {
+		if s.from(to.model, to.done, to.told) {
+			return true
 		}
 	}
 	return false
+}
+
+// remember writes down what could not come next after so many events, if none got further.
+func (s *search) remember(told int, format string, args ...any) {
+	if told > s.deepest {
+		s.deepest = told
+		s.stuck.Reset()
+	}
+	if told == s.deepest && s.stuck.Len() < 10_000 {
+		fmt.Fprintf(&s.stuck, format, args...)
+	}
 }
 
 func agrees(told, events []string) bool {
@@ -101,9 +133,12 @@ func fingerprint(m *model) string {
 	fmt.Fprint(&b, *m.trip.(textbookTrip).textbook, *m.probe.(textbookProbe).textbook, *m.recover.(textbookRecover).textbook)
 	fmt.Fprint(&b, m.state, m.forced, m.hastened, m.known, m.generation, m.gone, m.since, m.trouble, m.asked, m.withheld, m.failedAt, m.cause, m.samples, m.counts)
 	fmt.Fprintf(&b, "%p %p", m.rules, m.recoverOf)
-	for _, call := range m.calls {
-		fmt.Fprint(&b, *call)
+	calls := make([]string, len(m.calls))
+	for i, call := range m.calls {
+		calls[i] = fmt.Sprint(*call)
 	}
+	slices.Sort(calls) // in what order they were granted makes no difference later
+	fmt.Fprint(&b, calls)
 	return b.String()
 }
 
@@ -128,8 +163,11 @@ type taken struct {
 func (c *client) did(what string, circuit func() string, model func(*model) string) {
 	called := c.stamps.Add(1)
 	answer := circuit()
-	c.history = append(c.history, invocation{what, called, c.stamps.Add(1), answer, model})
+	c.history = append(c.history, invocation{what, called, c.stamps.Add(1), answer, model, false})
 }
+
+// onlyRead says that what was done last has changed nothing.
+func (c *client) onlyRead() { c.history[len(c.history)-1].reads = true }
 
 // named finds the call that an operation of before got.
 func (m *model) named(name string) *modelCall {
@@ -167,6 +205,8 @@ func (c *client) operation(name string) {
 		})
 		if p.Granted() {
 			c.out = append(c.out, taken{p, name})
+		} else {
+			c.onlyRead()
 		}
 	case pick < 7:
 		var p Permit
@@ -230,6 +270,7 @@ func (c *client) operation(name string) {
 			}
 			return fmt.Sprint(m.quiet(call))
 		})
+		c.onlyRead()
 	case pick == 15 && c.random.IntN(4) == 0:
 		to := policy.State(c.random.IntN(3))
 		c.did("set "+to.String(), func() string { return fmt.Sprint(c.circuit.Set(to, now)) }, func(m *model) string { return fmt.Sprint(m.set(to, now)) })
@@ -263,6 +304,7 @@ func (c *client) operation(name string) {
 		})
 	default:
 		c.did("look", func() string { return c.seen(c.circuit.Snapshot(now)) }, func(m *model) string { return c.seen(m.snapshot(now)) })
+		c.onlyRead()
 	}
 }
 
@@ -417,9 +459,9 @@ func TestWhatManyDoAtOnceIsOneHistory(t *testing.T) {
 	overlaps := 0
 	for seed := range uint64(histories) {
 		m, history, events := observeHistory(seed, clients, operations)
-		s := &search{history: history, events: events, nowhere: map[string]bool{}}
-		require.True(t, s.from(m, 0, 0), "seed %d: no order of these explains the answers and events:\n%s\nevents:\n%s\nwhat could not come next:\n%s",
-			seed, inLines(history), strings.Join(events, "\n"), s.stuck)
+		s := &search{history: history, events: events}
+		require.True(t, s.find(m), "seed %d: no order of these explains the answers and events:\n%s\nevents:\n%s\nwhat could not come next:\n%s",
+			seed, inLines(history), strings.Join(events, "\n"), &s.stuck)
 		for i, o := range history {
 			for _, other := range history[i+1:] {
 				if o.called < other.returned && other.called < o.returned {
@@ -450,10 +492,10 @@ func TestTheSearchForAnOrder(t *testing.T) {
 				call.name = name
 			}
 			return fmt.Sprint(call != nil)
-		}}
+		}, !granted}
 	}
 	failing := func(name string, called, returned int64) invocation {
-		return invocation{"fail " + name, called, returned, "opened", func(m *model) string { return m.done(epoch, m.named(name), fail) }}
+		return invocation{"fail " + name, called, returned, "opened", func(m *model) string { return m.done(epoch, m.named(name), fail) }, false}
 	}
 	tripped := newTextbookModel(book, probeFirst)
 	tripped.done(epoch, tripped.quick(), fail)
@@ -473,8 +515,8 @@ func TestTheSearchForAnOrder(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			s := &search{history: c.history, events: c.events, nowhere: map[string]bool{}}
-			require.Equal(t, c.want, s.from(newTextbookModel(book, probeFirst), 0, 0))
+			s := &search{history: c.history, events: c.events}
+			require.Equal(t, c.want, s.find(newTextbookModel(book, probeFirst)))
 		})
 	}
 }
