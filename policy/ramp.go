@@ -29,6 +29,10 @@ import (
 //   - The circuit closes when the score is at -Health, calls queue by neither of these measures, and a round trip
 //     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is
 //     offered more than it can carry keeps a limit that suits it.
+//   - An upstream that fails again in its recovery or soon after may have got too much while it was still warming up,
+//     and would each time. For twice as long as it lasted the limit is no more than half of what was in flight, and so
+//     on from there. If it was not well half as long again for that, the load is not the reason, and the limit is held
+//     no more.
 //   - In a fleet the limit is that of all members together (Joint).
 type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
@@ -73,6 +77,12 @@ type ramp struct {
 	natural  bool          // answers are slow, and it is no queue
 	halved   bool
 
+	most   int           // calls in flight at most, since Start
+	held   int           // the limit is no more until then; 0 if it may be anything
+	until  time.Time     // zero if the limit was not held at Start
+	lasted time.Duration // the recovery before
+	vain   bool          // it was held before, and the upstream was not well for longer
+
 	smooth              time.Duration // moving mean of the time that calls took since Start
 	least               time.Duration // the least that smooth has been; 0 while it is of too few calls to tell
 	timed               int           // calls in smooth
@@ -90,15 +100,41 @@ const (
 	firstLook  = 128                    // slow rounds before the first look; each later one takes twice as many
 	lookRounds = 16                     // until nothing is left in the mean of what was before
 	mostJoint  = 1 << 20                // the limit grows no further by what others say
+	heldFor    = 2                      // times as long as the recovery before has lasted
+	heldHelps  = 1.5                    // times as long lasts what is held, or it is in vain
+	mostLasted = time.Minute            // a recovery, as far as that is concerned
 )
 
-func (p *ramp) Start(_ time.Time, probe Result) {
+func (p *ramp) Start(now time.Time, probe Result) {
+	before := *p
 	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1, usual: probe.Usual}
 	p.natural = probe.Elapsed >= slowAnswer && (probe.Usual == 0 || probe.Elapsed <= growBelow*probe.Usual)
 	if p.natural {
 		p.limit = max(firstLimit, ceilSqrt(float64(probe.Asked)))
 	}
 	p.latency(probe.Elapsed)
+	if probe.Lasted > 0 {
+		p.relapsed(now, &before, probe.Lasted)
+	}
+}
+
+// relapsed takes notice that the upstream has failed again, for how long it was well, and in what recovery.
+func (p *ramp) relapsed(now time.Time, before *ramp, lasted time.Duration) {
+	lasted = min(lasted, mostLasted)
+	p.lasted = lasted
+	p.vain = before.vain || !before.until.IsZero() && float64(lasted) < heldHelps*float64(before.lasted)
+	if !p.vain && before.most > 0 {
+		p.held, p.until = max(firstLimit, before.most/2), now.Add(heldFor*lasted)
+		p.limit = min(p.limit, p.held)
+	}
+}
+
+// raise raises the limit, as far as it may be.
+func (p *ramp) raise(by int) {
+	p.limit += by
+	if p.held > 0 {
+		p.limit = min(p.limit, p.held)
+	}
 }
 
 func ceilSqrt(n float64) int { return int(math.Ceil(math.Sqrt(n))) }
@@ -109,13 +145,17 @@ func (p *ramp) Admit(inFlight int) (int, bool) {
 	if inFlight >= p.limit {
 		return 0, false
 	}
+	p.most = max(p.most, inFlight+1)
 	return p.round, true
 }
 
 // InVain makes p an InVain: what else Admit does, more of the same do not do again.
 func (p *ramp) InVain(n int) { p.asked += n }
 
-func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
+func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
+	if left := p.until.Sub(now); left <= 0 || left > heldFor*mostLasted { // if the clock was set back
+		p.held = 0
+	}
 	if mark < p.counted {
 		return VerdictStay
 	}
@@ -144,7 +184,7 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 		p.stride = max(1, (p.asked+p.limit-1)/p.limit-1)
 	}
 	if p.growing() {
-		p.limit += p.stride
+		p.raise(p.stride)
 	}
 	if mark == p.round {
 		p.endRound()
@@ -162,7 +202,7 @@ func (p *ramp) Record(_ time.Time, mark int, r Result) Verdict {
 // Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and
 // not where the circuit closes or opens.
 func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
-	p.peak = max(p.peak, inFlight)
+	p.peak, p.most = max(p.peak, inFlight), max(p.most, inFlight)
 	if p.halved && p.counted == p.round {
 		return // those calls may have started before the halving
 	}
@@ -179,7 +219,7 @@ func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 	}
 	p.latency(took)
 	if p.growing() {
-		p.limit = min(p.limit+successes, max(p.limit, mostJoint))
+		p.raise(min(successes, max(0, mostJoint-p.limit)))
 	}
 }
 
@@ -226,7 +266,7 @@ func (p *ramp) endRound() {
 	case p.slowness() > shrinkFrom || p.queued > lateRoom:
 		p.limit = max(1, p.limit-1)
 	case p.halved && p.slow == 0:
-		p.limit++
+		p.raise(1)
 	}
 	p.nextRound()
 }

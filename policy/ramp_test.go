@@ -134,6 +134,12 @@ func TestFailuresHalveALimit(t *testing.T) {
 	require.Equal(t, 16, ramp.Limit(), "the score was 2 and is 0")
 	require.Equal(t, policy.VerdictStay, fail(ramp, 2))
 	require.Equal(t, 8, ramp.Limit())
+
+	ramp = started(policy.Ramp{})
+	joint(ramp).Others(20, 20, 0, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	rounds(t, ramp, 6, time.Millisecond)
+	require.Equal(t, 10, ramp.Limit(), "theirs are in flight, too")
 }
 
 func TestAFailureAloneHalvesNothing(t *testing.T) {
@@ -715,4 +721,116 @@ func TestCallsThatTakeAsLongAsBeforeAreNoQueue(t *testing.T) {
 		ramp.Record(epoch, mark, r)
 	}
 	require.Greater(t, ramp.Limit(), 2)
+}
+
+// again is the probe of a recovery that follows one after which all was well for so long, from its beginning.
+func again(lasted time.Duration) policy.Result {
+	return policy.Result{Outcome: policy.Success, Lasted: lasted}
+}
+
+// fullAt lets a round go by in which the ramp is full.
+func fullAt(t require.TestingT, ramp policy.Recover, at time.Duration) {
+	for _, mark := range admit(t, ramp, ramp.Limit()) {
+		ramp.Record(epoch.Add(at), mark, success)
+	}
+}
+
+func TestARelapseHoldsALimitAtHalfForTwiceAsLong(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 4, time.Millisecond) // 2, 4, 8 and 16 calls at a time
+	ramp.Start(epoch, again(10*time.Second))
+	require.Equal(t, 2, ramp.Limit())
+	for at := time.Duration(0); at < 20*time.Second; at += time.Second {
+		fullAt(t, ramp, at)
+		require.LessOrEqual(t, ramp.Limit(), 8, at)
+	}
+	require.Equal(t, 8, ramp.Limit())
+	fullAt(t, ramp, 20*time.Second)
+	require.Greater(t, ramp.Limit(), 8)
+
+	ramp.Start(epoch.Add(time.Minute), again(30*time.Second)) // it helped: a step further down
+	for at := time.Duration(0); at < time.Minute; at += time.Second {
+		fullAt(t, ramp, time.Minute+at)
+	}
+	require.Equal(t, 4, ramp.Limit(), "half of the eight that went in the end")
+}
+
+func TestARelapseOfAnotherTroubleIsNone(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 4, time.Millisecond)
+	ramp.Start(epoch, again(0))
+	rounds(t, ramp, 6, time.Millisecond)
+	require.Greater(t, ramp.Limit(), 64)
+}
+
+func TestALimitThatWasHeldInVainIsHeldNoMore(t *testing.T) {
+	for lasted, held := range map[time.Duration]bool{14 * time.Second: false, 16 * time.Second: true} {
+		ramp := started(policy.Ramp{})
+		rounds(t, ramp, 4, time.Millisecond)
+		ramp.Start(epoch, again(10*time.Second))
+		rounds(t, ramp, 4, time.Millisecond)
+		for range 3 { // and it stays so
+			ramp.Start(epoch, again(lasted))
+			rounds(t, ramp, 6, time.Millisecond)
+			require.Equal(t, held, ramp.Limit() < 128, lasted)
+			if held {
+				break
+			}
+		}
+		ramp.Start(epoch, again(0)) // other trouble
+		rounds(t, ramp, 4, time.Millisecond)
+		ramp.Start(epoch, again(10*time.Second))
+		rounds(t, ramp, 6, time.Millisecond)
+		require.Less(t, ramp.Limit(), 32, "what it was in vain for is over")
+	}
+}
+
+func TestAHeldLimitIsNotForGood(t *testing.T) {
+	for name, jump := range map[string]time.Duration{"set back": -24 * time.Hour, "set forward": 24 * time.Hour} {
+		ramp := started(policy.Ramp{})
+		rounds(t, ramp, 4, time.Millisecond)
+		ramp.Start(epoch, again(100*time.Hour))
+		fullAt(t, ramp, jump)
+		for range 6 {
+			fullAt(t, ramp, jump)
+		}
+		require.Greater(t, ramp.Limit(), 16, name)
+	}
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 4, time.Millisecond)
+	ramp.Start(epoch, again(100*time.Hour))
+	for range 6 {
+		fullAt(t, ramp, 2*time.Minute)
+	}
+	require.Greater(t, ramp.Limit(), 16, "two minutes at most")
+}
+
+func TestAHeldLimitThatIsNotNeededClosesAsUsual(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 4, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	last := policy.VerdictStay
+	for range 10 {
+		mark, _ := ramp.Admit(0)
+		if last = ramp.Record(epoch, mark, success); last == policy.VerdictClose {
+			break
+		}
+	}
+	require.Equal(t, policy.VerdictClose, last)
+}
+
+func TestOthersDoNotRaiseALimitThatIsHeld(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 4, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	for range 10 {
+		joint(ramp).Others(4, 20, 0, time.Millisecond)
+	}
+	require.Equal(t, 8, ramp.Limit())
+
+	ramp = started(policy.Ramp{})
+	joint(ramp).Others(20, 20, 0, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	rounds(t, ramp, 6, time.Millisecond)
+	require.Equal(t, 10, ramp.Limit(), "theirs are in flight, too")
 }

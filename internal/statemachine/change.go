@@ -69,6 +69,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		change.Samples = m.failures.list()
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
+		m.recovery = momentOf(now)
 	}
 	if to != policy.Closed {
 		if m.trouble == nil {
@@ -130,10 +131,28 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 	}
 	m.tripRule().Start(now, m.failedProbes)
 	m.trouble = nil
+	if reason != policy.ChangeRecovered {
+		m.recovery = 0
+	}
+}
+
+// relapse is how soon after a recovery trouble is the same.
+const relapse = time.Minute
+
+// lastedUntil is for how long all was well since the last recovery began, if that has now failed or the circuit trips
+// soon after it.
+func (m *machine) lastedUntil(now time.Time, reason policy.ChangeReason) time.Duration {
+	tripped := reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet
+	soon := reason == policy.ChangeRecoveryFailed || tripped && now.Sub(m.since) < relapse
+	if m.recovery == 0 || !soon {
+		return 0
+	}
+	return now.Sub(m.recovery.time())
 }
 
 func (m *machine) open(now time.Time, reason policy.ChangeReason, r policy.Result) {
 	m.opened++
+	m.lasted = m.lastedUntil(now, reason)
 	switch {
 	case reason == policy.ChangeRestored:
 		m.failedProbes = 0

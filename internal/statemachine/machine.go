@@ -38,6 +38,8 @@ type past struct {
 	recover      policy.Recover // nil before the first trip
 	recoverOf    *Config        // whose rule recover is of
 	failedProbes int            // and recoveries, since the trip
+	recovery     moment         // the last one began; 0 if there was none, or somebody has ended it
+	lasted       time.Duration  // from then until the circuit opened again; 0 if that was no relapse
 	opened       uint64         // how often the circuit has opened
 
 	trouble     *trouble // nil while closed

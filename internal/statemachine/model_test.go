@@ -34,6 +34,8 @@ type model struct {
 	used         bool // by quick, since the last Forget that could have had an effect
 	failedProbes int  // and recoveries, since the trip
 	since        time.Time
+	recovering   time.Time     // since when, the last time, unless somebody has ended it
+	lasted       time.Duration // from then until it opened, by that recovery or soon after
 	trouble      time.Time
 	troubles     int       // how many are over
 	requests     int       // that came since the last was
@@ -426,7 +428,7 @@ func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 }
 
 func (m *model) learn(now time.Time, call *modelCall, r policy.Result) policy.Result {
-	r.Usual = m.usual
+	r.Usual, r.Lasted = m.usual, m.lasted
 	if call.trouble == m.troubles {
 		r.Asked = m.requests - call.requests
 	}
@@ -664,10 +666,19 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 		}
 		m.trip.Start(now, m.failedProbes)
 		m.trouble, m.asked, m.troubleCause, m.real = time.Time{}, time.Time{}, policy.Cause{}, false
+		if reason != policy.ChangeRecovered {
+			m.recovering = time.Time{}
+		}
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
+		m.recovering = now
 	case policy.Open:
 		m.opened++
+		m.lasted = 0
+		again := reason == policy.ChangeRecoveryFailed || reason == policy.ChangeTripped && now.Sub(m.since) < time.Minute
+		if again && !m.recovering.IsZero() {
+			m.lasted = now.Sub(m.recovering)
+		}
 		switch reason {
 		case policy.ChangeTripped, policy.ChangeByHand, policy.ChangeForced:
 			m.counts.Trips++

@@ -54,7 +54,8 @@ func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer 
 		m.throttle = &own
 	}
 	trouble := *c.machine.trouble
-	m.trouble, m.waiting, m.recover, m.recoverOf = &trouble, nil, nil, nil
+	m.recover, m.recoverOf = copied(m.recover, config.Rules.Recover.NewRecover), config
+	m.trouble, m.waiting = &trouble, nil
 	m.failures.samples = samples{}
 	fork.machine = m
 	fork.publish()
@@ -62,22 +63,32 @@ func (c *Circuit) Fork(now time.Time, r policy.Result, config *Config, observer 
 }
 
 // copied copies a rule's memory, if it refers to nothing that the copy would share; otherwise it is a new one.
-func copied(memory policy.Trip, fresh func() policy.Trip) policy.Trip {
+func copied[Memory any](memory Memory, fresh func() Memory) Memory {
 	v := reflect.ValueOf(memory)
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+	if v.Kind() != reflect.Pointer || !isPlain(v.Type().Elem()) {
 		return fresh()
 	}
-	for i := range v.Elem().NumField() {
-		switch field := v.Elem().Field(i); field.Kind() {
-		case reflect.Interface, reflect.Slice, reflect.Map, reflect.Func, reflect.Chan, reflect.Pointer:
-			return fresh()
-		case reflect.Struct:
-			if field.Type() != reflect.TypeFor[time.Time]() {
-				return fresh()
+	twin := reflect.New(v.Type().Elem())
+	twin.Elem().Set(v.Elem())
+	return twin.Interface().(Memory)
+}
+
+// isPlain reports whether a value of that type shares nothing with its copy.
+func isPlain(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Interface, reflect.Pointer, reflect.Slice, reflect.Map, reflect.Func, reflect.Chan:
+		return false
+	case reflect.Array:
+		return isPlain(t.Elem())
+	case reflect.Struct:
+		if t == reflect.TypeFor[time.Time]() {
+			return true
+		}
+		for i := range t.NumField() {
+			if !isPlain(t.Field(i).Type) {
+				return false
 			}
 		}
 	}
-	twin := reflect.New(v.Elem().Type())
-	twin.Elem().Set(v.Elem())
-	return twin.Interface().(policy.Trip)
+	return true
 }
