@@ -24,9 +24,11 @@ import (
 //     chance, but they may be for something else than the number of calls, such as one of many users: there it takes
 //     twenty answers.
 //   - What it costs: a limit that is for the load costs no good answer, since the upstream serves as many as it can. If
-//     fewer than four tenths of those come that came before, of forty or more, by time and by requests, it is off in
-//     the same way: the upstream limits one of many users, perhaps. So it is if answers at half of a limit for late
-//     ones take as long as before: the upstream is slow, whatever is sent.
+//     fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in
+//     the same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
+//     there is one for 429s, by twenty of them or for five seconds, and again each minute.
+//   - So is a limit for late answers off, if answers at half of it take as long as before: the upstream is slow,
+//     whatever is sent.
 //   - Late: five answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
 //     their contexts, and a quarter more than the slowest of the first round trip. (CoDel; Nichols and Jacobson,
 //     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what takes
@@ -56,28 +58,31 @@ func (t Throttle) NewThrottle() *Throttling { return &Throttling{rule: t, limit:
 var unlimited = math.Inf(1)
 
 const (
-	fullScore   = 8           // of those turned away, at which there is a limit
-	fullWorth   = 0.2         // by which a good answer lowers the score
-	leastShare  = 0.25        // of what is sent gets through, as far as the first limit is concerned
-	fullCost    = 0.5         // of one turned away, in calls of the limit, or of it if that is less than one
-	regain      = 0.02        // calls by which a good answer raises the limit, or of it if that is less than one
-	regainCalls = 6           // good answers in a row that double that, up to one call
-	saved       = 3           // calls at most that may go at once, if less than one may in a round trip
-	leastPace   = time.Second // in which a call may go, whatever the limit
-	judgedBy    = 5           // answers at least, by which it is told whether the limit helps
-	judgedBy429 = 20          // the same if the last one turned away was told that there were too many
-	helps       = 0.3         // of the share that was turned away before is what is left at most if it does
-	costsAmong  = 40          // good answers that were to be expected tell whether a limit costs some
-	costsFrom   = 0.4         // of them are there at least, or it does
-	deafFor     = time.Minute // to those turned away, if it did not
-	mostDeaf    = time.Hour   // the same, if it never does
-	lateShare   = 0.35        // of the time that a caller waits
-	lateRoom    = 0.7         // of it is what may be left to a queue
-	lateAnswers = 5           // in a row are a queue, and the first are as many at least
-	lateGrowth  = 1.25        // times the slowest of the first, or they are slow by nature
-	lateHelps   = 0.9         // of what late answers took is what they take at most at half of the limit, if it helps
-	behind      = 1.5         // times as far apart as their calls began are answers while a queue grows
-	behindAhead = 4           // times as many calls ahead as answers are known are too many to tell
+	fullScore   = 8               // of those turned away, at which there is a limit
+	fullWorth   = 0.2             // by which a good answer lowers the score
+	leastShare  = 0.25            // of what is sent gets through, as far as the first limit is concerned
+	fullCost    = 0.5             // of one turned away, in calls of the limit, or of it if that is less than one
+	regain      = 0.02            // calls by which a good answer raises the limit, or of it if that is less than one
+	regainCalls = 6               // good answers in a row that double that, up to one call
+	saved       = 3               // calls at most that may go at once, if less than one may in a round trip
+	leastPace   = time.Second     // in which a call may go, whatever the limit
+	judgedBy    = 5               // answers at least, by which it is told whether the limit helps
+	judgedBy429 = 20              // the same if the last one turned away was told that there were too many
+	helps       = 0.3             // of the share that was turned away before is what is left at most if it does
+	known429    = 20              // good answers at least tell how many there are without a limit, if it is for 429s
+	knownIn     = 5 * time.Second // or those of so long do
+	anew429     = time.Minute     // until that is found out again
+	costsAmong  = 100             // good answers that were to be expected tell whether a limit costs some
+	costsFrom   = 0.6             // of them are there at least, or it does
+	deafFor     = time.Minute     // to those turned away, if it did not
+	mostDeaf    = time.Hour       // the same, if it never does
+	lateShare   = 0.35            // of the time that a caller waits
+	lateRoom    = 0.7             // of it is what may be left to a queue
+	lateAnswers = 5               // in a row are a queue, and the first are as many at least
+	lateGrowth  = 1.25            // times the slowest of the first, or they are slow by nature
+	lateHelps   = 0.9             // of what late answers took is what they take at half of the limit, if it helps
+	behind      = 1.5             // times as far apart as their calls began are answers while a queue grows
+	behindAhead = 4               // times as many calls ahead as answers are known are too many to tell
 	calmAfter   = 30 * time.Second
 	leastRound  = time.Second / 10
 	mostRound   = time.Minute // or nothing has come back, and one is let through to see
@@ -100,6 +105,7 @@ type Throttling struct {
 
 	score     float64
 	since     time.Time // the score was 0
+	limited   time.Time // when there was a limit for the first time
 	good, bad float64   // calls answered well and turned away: while the score is not 0, or since the limit was set
 	share     float64   // that was turned away before the limit was set
 	top       float64   // the limit as it was set
@@ -175,8 +181,9 @@ func (t *Throttling) Resume(now time.Time, limit int) {
 // Admit counts a call that wants to start, and reports whether it may. Deadline is when its caller will be gone; zero
 // if never.
 func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
-	if t.limit < unlimited && passed(now, t.sign) > calmAfter {
+	if t.limit < unlimited && (passed(now, t.sign) > calmAfter || t.rate && passed(now, t.limited) > anew429) {
 		t.release()
+		t.deaf = 0 // it helped
 	}
 	p := Pass{number: t.number + 1, ahead: t.ahead()}
 	if !deadline.IsZero() {
@@ -266,14 +273,9 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 			t.good, t.bad, t.since = 0, 0, now
 		}
 		t.bad++
-		if t.score++; t.score >= fullScore {
-			over, had := float64(max(1, passed(now, t.since))), max(1, float64(t.ahead()))
-			if t.answers.took > 0 {
-				had = min(had, (t.good+t.bad)/over*float64(t.answers.took))
-			}
-			share := t.turnedAway()
-			t.expect(now, t.good/over, 1-share)
-			t.set(had*max(1-share, leastShare), share)
+		t.score = min(t.score+1, fullScore)
+		if over := passed(now, t.since); t.score == fullScore && (!rate || t.good >= known429 || over >= knownIn) {
+			t.engage(now, over)
 		}
 	case p.number > t.cut:
 		t.bad++
@@ -283,6 +285,18 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 			t.judge(now)
 		}
 	}
+}
+
+// engage sets the first limit, since calls have been turned away for that long.
+func (t *Throttling) engage(now time.Time, over time.Duration) {
+	pace, had := 1/float64(max(1, over)), max(1, float64(t.ahead()))
+	if t.answers.took > 0 {
+		had = min(had, (t.good+t.bad)*pace*float64(t.answers.took))
+	}
+	share := t.turnedAway()
+	t.expect(now, t.good*pace, 1-share)
+	t.limited = now
+	t.set(had*max(1-share, leastShare), share)
 }
 
 // judge finds out whether the limit helps, if there are answers enough to tell.
