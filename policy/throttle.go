@@ -112,6 +112,10 @@ type Throttling struct {
 
 	answers answers
 	worth   worth
+
+	shadow bool           // what is refused is made all the same
+	reason ThrottleReason // why there is a limit or, if there is none, why there was or was none any more
+	why    string
 }
 
 // answers are what good answers say of a queue.
@@ -170,6 +174,7 @@ func (t *Throttling) Resume(now time.Time, limit int) {
 	t.answers.took = took
 	t.set(float64(limit), 0)
 	t.sign = now
+	t.because(ThrottledAgain, "a limit was in force before the circuit opened, and its recovery ended with %d", limit)
 }
 
 // Admit counts a call that wants to start, and reports whether it may. Deadline is when its caller will be gone; zero
@@ -183,10 +188,12 @@ func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
 		p.bears = deadline.Sub(now)
 	}
 	t.worth.asked++
-	if t.limit < unlimited && t.worth.costs(now) {
-		t.giveUp(now)
+	if t.limit < unlimited && !t.shadow && t.worth.costs(now) {
+		t.giveUp(now, "only %.0f good answers came in %v (bound %.0f %% of those that came before)",
+			t.worth.good, rounded(passed(now, t.worth.since)), costsFrom*100)
 	}
 	if t.limit < unlimited && !t.within(now) || t.willBeLate(now, p) {
+		t.becauseQueue(now, p)
 		t.refused = now
 		return Pass{}, false
 	}
@@ -273,9 +280,10 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 			}
 			share := t.turnedAway()
 			t.expect(now, t.good/over, 1-share)
+			t.becauseFull()
 			t.set(had*max(1-share, leastShare), share)
 		}
-	case p.number > t.cut:
+	case p.number > t.cut && !t.shadow:
 		t.bad++
 		t.streak = 0
 		least := max(t.top/2, t.leastLimit())
@@ -294,7 +302,8 @@ func (t *Throttling) judge(now time.Time) {
 	switch {
 	case t.good+t.bad < need:
 	case share > helps*t.share:
-		t.giveUp(now)
+		t.giveUp(now, "at half of the limit %.0f %% of calls are turned away still, of %.0f %% before (bound %.0f %%)",
+			share*100, t.share*100, helps*t.share*100)
 	case t.rate:
 		t.set(t.limit, t.share)
 	default:
@@ -302,9 +311,10 @@ func (t *Throttling) judge(now time.Time) {
 	}
 }
 
-// giveUp takes the limit off, since it does not help.
-func (t *Throttling) giveUp(now time.Time) {
+// giveUp takes the limit off, since it does not help, and takes down by what that shows.
+func (t *Throttling) giveUp(now time.Time, format string, args ...any) {
 	t.release()
+	t.because(ThrottleNoUse, format, args...)
 	t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
 	t.answers.slowest = max(t.answers.slowest, t.answers.took) // by nature
 }
@@ -328,9 +338,11 @@ func (w *worth) costs(now time.Time) bool {
 	if expected < costsAmong {
 		return false
 	}
-	less := w.good < costsFrom*expected
+	if w.good < costsFrom*expected {
+		return true
+	}
 	w.since, w.asked, w.good = now, 0, 0
-	return less
+	return false
 }
 
 // Answered takes a call that was answered well, after that time.
@@ -352,7 +364,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.answers.late = 0
-	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
+	if t.limit < unlimited && !t.shadow && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
 		t.streak++
 		t.limit += min(1, t.limit) * min(1, regain*math.Exp2(float64(t.streak)/regainCalls))
 	}
@@ -392,7 +404,7 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 	}
 	t.answers.late++
 	t.sign = now
-	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut {
+	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut && !t.frozen() {
 		limit := min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took))
 		switch a := &t.answers; {
 		case t.limit == unlimited:
@@ -400,8 +412,10 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 				t.expect(now, 1/float64(a.apart), min(1, float64(max(0, a.beganApart))/float64(a.apart)))
 			}
 			t.lateLimit, t.lateTook = limit, a.took
+			t.becauseLate(p, took)
 		case limit <= t.lateLimit/2 && float64(a.took) > lateHelps*float64(t.lateTook):
-			t.giveUp(now)
+			t.giveUp(now, "at half of the limit calls take %v still, of %v before (bound %.0f %%)",
+				rounded(a.took), rounded(t.lateTook), lateHelps*100)
 			return true
 		case limit <= t.lateLimit/2:
 			t.lateLimit, t.lateTook = limit, a.took

@@ -30,7 +30,10 @@ type RefusedError struct {
 	Reason policy.RefusalReason
 	State  policy.State // of the circuit
 	Since  time.Time    // when the circuit took this state
-	// time until the next probe may go; 0 if that does not depend on time alone, or is not known
+	// RetryAfter is the time until the next probe may go. If Reason is policy.RefusedThrottled, it is about how long it
+	// takes until a call may go: a round trip, or what is left of the time between two calls where less than one may go
+	// in that. It is 0 if it does not depend on time alone, or is not known. The header of that name, in responses, has
+	// it in whole seconds, rounded up, and 1 at least.
 	RetryAfter time.Duration
 	// Requests is how many are to come until one is a probe, itself among them, if the policy counts them, as Adaptive
 	// does; 0 otherwise. It is not before RetryAfter has passed, and when Latest has, any request is one.
@@ -42,13 +45,16 @@ type RefusedError struct {
 	Cause    policy.Cause    // of the last failure in this trouble, or of what opened the circuit
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
 	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
+	// Throttle says, if Reason is policy.RefusedThrottled, why calls are throttled, how much may go, since when and
+	// until when, as it was a second ago at most; nil otherwise. It is not to be changed.
+	Throttle *policy.Throttled
 }
 
 // Error returns the facts in one line.
 func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *RefusedError) append(b []byte, key string) []byte {
-	return e.appendCause(e.appendNext(e.appendWhat(b, key)))
+	return e.appendCause(e.appendNext(e.appendThrottle(e.appendWhat(b, key))))
 }
 
 func (e *RefusedError) appendWhat(b []byte, key string) []byte {
@@ -65,6 +71,16 @@ func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
 	return append(b, key...)
+}
+
+func (e *RefusedError) appendThrottle(b []byte) []byte {
+	t := e.Throttle
+	if t == nil {
+		return b
+	}
+	b = append(t.Since.UTC().AppendFormat(append(b, ", since "...), time.DateTime+" UTC"), ": "...)
+	b = t.AppendLimit(append(append(b, t.Why...), "; "...))
+	return t.Until.UTC().AppendFormat(append(b, ", and all from "...), time.TimeOnly+" on if it does not repeat")
 }
 
 func (e *RefusedError) appendNext(b []byte) []byte {
@@ -92,6 +108,9 @@ func (e *RefusedError) appendCause(b []byte) []byte {
 func (e *RefusedError) NextProbe() string { return e.next().String() }
 
 func (e *RefusedError) next() next.Probe {
+	if e.Reason == policy.RefusedThrottled {
+		return next.Probe{} // there is none
+	}
 	return next.Probe{Requests: e.Requests, Soonest: e.RetryAfter, Latest: e.Latest}
 }
 
@@ -166,7 +185,7 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 func refusedError(c *circuit, r statemachine.Refusal) RefusedError {
 	e := RefusedError{
 		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, RetryAfter: max(0, r.Due.Sub(r.At)),
-		Cause: r.Cause, Samples: r.Samples,
+		Cause: r.Cause, Samples: r.Samples, Throttle: r.Throttle,
 	}
 	if e.Requests = r.Requests; r.Requests > 0 {
 		e.Latest = max(0, r.Latest.Sub(r.At))

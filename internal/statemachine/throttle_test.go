@@ -243,7 +243,7 @@ func TestAThrottleThatLimitedGoesOnWhereTheRecoveryEnds(t *testing.T) {
 			p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Elapsed: time.Millisecond})
 		}
 		if r.machine.state == policy.Closed {
-			require.GreaterOrEqual(t, lookAt(r, epoch.Add(at)).Throttle, float64(limit))
+			require.GreaterOrEqual(t, lookAt(r, epoch.Add(at)).Throttle.InFlight, limit)
 			require.NotZero(t, limit)
 			return
 		}
