@@ -105,6 +105,7 @@ type Throttling struct {
 	top       float64   // the limit as it was set
 	streak    int       // good answers since the last sign
 	rate      bool      // the last that was turned away was told that there were too many
+	shadow    bool      // what is refused is made all the same
 	deaf      time.Duration
 	deafSince time.Time
 	lateLimit float64       // the limit as it was set for late answers, or half of it
@@ -113,9 +114,7 @@ type Throttling struct {
 	answers answers
 	worth   worth
 
-	shadow bool           // what is refused is made all the same
-	reason ThrottleReason // why there is a limit or, if there is none, why there was or was none any more
-	why    string
+	said *reasoned // why there is a limit or, if there is none, why there was or was none any more; nil if never
 }
 
 // answers are what good answers say of a queue.

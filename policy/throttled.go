@@ -57,9 +57,23 @@ func (t *Throttled) AppendLimit(b []byte) []byte {
 	return append(b, " may go"...)
 }
 
+// reasoned is what there is to say of a Throttling.
+type reasoned struct {
+	reason ThrottleReason
+	why    string
+}
+
 // because takes down why calls are throttled, or are not any more.
 func (t *Throttling) because(reason ThrottleReason, format string, args ...any) {
-	t.reason, t.why = reason, fmt.Sprintf(format, args...)
+	t.said = &reasoned{reason, fmt.Sprintf(format, args...)}
+}
+
+// reason is empty if calls were never throttled.
+func (t *Throttling) reason() ThrottleReason {
+	if t.said == nil {
+		return ""
+	}
+	return t.said.reason
 }
 
 // becauseFull is because of those that were turned away.
@@ -81,7 +95,7 @@ func (t *Throttling) becauseLate(p Pass, took time.Duration) {
 
 // becauseQueue is because of a queue that grows, unless that is known.
 func (t *Throttling) becauseQueue(now time.Time, p Pass) {
-	if t.limit < unlimited || t.reason == ThrottledQueue && passed(now, t.refused) <= calmAfter {
+	if t.limit < unlimited || t.reason() == ThrottledQueue && passed(now, t.refused) <= calmAfter {
 		return
 	}
 	a := &t.answers
@@ -95,7 +109,7 @@ func (t *Throttling) Until() time.Time {
 	switch {
 	case t.limit < unlimited:
 		return t.sign.Add(calmAfter)
-	case t.reason == ThrottledQueue:
+	case t.reason() == ThrottledQueue:
 		return t.refused.Add(calmAfter)
 	}
 	return time.Time{}
@@ -103,7 +117,10 @@ func (t *Throttling) Until() time.Time {
 
 // Throttled says how calls are throttled, but for Since and Refused, which it does not know.
 func (t *Throttling) Throttled() Throttled {
-	is := Throttled{Reason: t.reason, Why: t.why, Until: t.Until()}
+	is := Throttled{Until: t.Until()}
+	if t.said != nil {
+		is.Reason, is.Why = t.said.reason, t.said.why
+	}
 	if t.limit < unlimited {
 		is.InFlight = int(max(1, min(math.Ceil(t.limit), math.MaxInt32)))
 		if took := t.answers.took; took > 0 {
@@ -115,9 +132,9 @@ func (t *Throttling) Throttled() Throttled {
 
 // Ended says, once Until has come or is zero, since when calls are not throttled any more, and why.
 func (t *Throttling) Ended(now time.Time) (at time.Time, reason ThrottleReason, why string) {
-	switch t.reason {
+	switch t.reason() {
 	case ThrottleNoUse, ThrottleByHand:
-		return now, t.reason, t.why
+		return now, t.said.reason, t.said.why
 	case ThrottledQueue:
 		at = t.refused.Add(calmAfter)
 	default:

@@ -29,6 +29,7 @@ type RefusedError struct {
 	Key    Key
 	Reason policy.RefusalReason
 	State  policy.State // of the circuit
+	Shadow bool         // the call is made all the same (SetShadow); only observers get such a one
 	Since  time.Time    // when the circuit took this state
 	// RetryAfter is the time until the next probe may go. If Reason is policy.RefusedThrottled, it is about how long it
 	// takes until a call may go: a round trip, or what is left of the time between two calls where less than one may go
@@ -44,7 +45,6 @@ type RefusedError struct {
 	SafeWait time.Duration
 	Cause    policy.Cause    // of the last failure in this trouble, or of what opened the circuit
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
-	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
 	// Throttle says, if Reason is policy.RefusedThrottled, why calls are throttled, how much may go, since when and
 	// until when, as it was a second ago at most; nil otherwise. It is not to be changed.
 	Throttle *policy.Throttled
