@@ -82,7 +82,7 @@ func (t *Throttling) becauseFull() {
 	if t.rate {
 		reason = ThrottledBy429
 	}
-	t.because(reason, "%.0f of %.0f calls turned away, the last by %s (they weigh %.0f, bound %d)",
+	t.because(reason, "%.0f of %.0f calls turned away, the last by %s (they weigh %.3g, bound %d)",
 		t.bad, t.good+t.bad, reason, t.score, fullScore)
 }
 

@@ -226,6 +226,90 @@ func TestARecoveryIsToldHowLongCallersWait(t *testing.T) {
 	require.Greater(t, r.machine.recover.Limit(), limit)
 }
 
+func TestASpellOfAThrottleIsToldFromItsBeginToItsEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		end    func(r *rig, at time.Duration) (ended time.Duration)
+		reason policy.ThrottleReason
+	}{
+		"calm": {func(r *rig, at time.Duration) time.Duration {
+			until := lookAt(r, epoch.Add(at)).Throttle.Until.Sub(epoch)
+			require.NotNil(t, lookAt(r, epoch.Add(until)).Throttle)
+			require.Nil(t, lookAt(r, epoch.Add(until+1)).Throttle, "whether or not somebody calls")
+			r.because(at + time.Hour)
+			return until
+		}, policy.ThrottleCalm},
+		"tripped": {func(r *rig, at time.Duration) time.Duration {
+			for r.machine.state == policy.Closed {
+				at += 10 * time.Millisecond
+				if p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); p.Granted() {
+					p.Done(epoch.Add(at), policy.Result{Outcome: policy.Failure})
+				}
+			}
+			return at
+		}, policy.ThrottleOpened},
+		"forced": {func(r *rig, at time.Duration) time.Duration {
+			r.Force(policy.Closed, epoch.Add(at))
+			return at
+		}, policy.ThrottleByHand},
+		"reset": {func(r *rig, at time.Duration) time.Duration {
+			r.Reset(epoch.Add(at))
+			return at
+		}, policy.ThrottleByHand},
+		"other rules": {func(r *rig, at time.Duration) time.Duration {
+			r.configure(at, classic)
+			r.because(at)
+			return at
+		}, policy.ThrottleByHand},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(policy.Adaptive{}.Rules())
+			var events []Throttle
+			r.machine.observer = &toldThrottles{events: &events}
+			at := r.crowd(t, 0)
+			ended := c.end(r, at)
+			require.GreaterOrEqual(t, len(events), 2)
+			begin, end := events[0], events[1]
+			require.False(t, begin.Over)
+			require.Equal(t, policy.ThrottledBy503, begin.Reason)
+			require.Equal(t, begin.At, begin.Since)
+			require.NotZero(t, begin.InFlight)
+			require.True(t, end.Over)
+			require.Equal(t, c.reason, end.Reason)
+			require.Equal(t, epoch.Add(ended), end.At)
+			require.Equal(t, begin.Since, end.Since)
+			require.NotZero(t, end.Refused)
+		})
+	}
+}
+
+type toldThrottles struct {
+	deaf
+	events *[]Throttle
+}
+
+func (t *toldThrottles) Throttled(e Throttle) { *t.events = append(*t.events, e) }
+
+// What is said of a spell is made once a second, and not for each refusal.
+func TestARefusalOfAThrottleCostsNoMemoryForWhatItSays(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	r.machine.observer = &deaf{}
+	at := r.crowd(t, 0)
+	var said *policy.Throttled
+	require.LessOrEqual(t, testing.AllocsPerRun(30, func() {
+		if _, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); refusal.Throttle != nil {
+			said = refusal.Throttle
+		}
+	}), 1.0, "a list of samples")
+	require.NotNil(t, said)
+	at += 2 * time.Second
+	for range 10 {
+		if _, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); refusal.Throttle != nil {
+			said = refusal.Throttle
+		}
+	}
+	require.Greater(t, said.Refused, uint64(30))
+}
+
 // What a throttle knew of an upstream's load is not forgotten because its circuit was open meanwhile.
 func TestAThrottleThatLimitedGoesOnWhereTheRecoveryEnds(t *testing.T) {
 	r := newRig(policy.Adaptive{}.Rules())
