@@ -30,7 +30,7 @@ const scope = "github.com/fusebox-go/fusebox/fuseboxotel"
 const (
 	KeyState     = attribute.Key("fusebox.circuit.state")    // closed, open or half-open; of a transition the new one
 	KeyFrom      = attribute.Key("fusebox.circuit.previous") // the state before a transition
-	KeyReason    = attribute.Key("fusebox.reason")           // of a transition, a refusal, a throttle, or a judged failure
+	KeyReason    = attribute.Key("fusebox.reason")           // of a transition, refusal, throttle or judged failure
 	KeyOutcome   = attribute.Key("fusebox.outcome")          // success, failure, ignored or, in shadow, turned away
 	KeyDetail    = attribute.Key("fusebox.detail")           // transport.Key.Detail, if it is not empty
 	KeyRefused   = attribute.Key("fusebox.refused")          // true on the span of a request that was refused
@@ -67,8 +67,8 @@ func WithMaxKeys(n int) Option {
 
 // Observe makes the instruments that show a Transport's circuits, and counts from now on until stop is called. It
 // panics if t is nil. All instruments are observed when they are collected: Observe starts no goroutine, and is told of
-// what is seldom alone: changes of state, refusals, throttles, failures and probes. A healthy call costs no more with it than
-// without.
+// what is seldom alone: changes of state, refusals, throttles, failures and probes. A healthy call costs no more with
+// it than without.
 //
 // A circuit is told by the attributes server.address, server.port, url.scheme and fusebox.detail. At most as many keys
 // as WithMaxKeys says have attributes of their own; what all others do is counted under the server.address "_OTHER".

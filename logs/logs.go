@@ -26,9 +26,9 @@ const (
 // storage at Error; refusals at Info, a line in ten seconds for each circuit, with the number of those in between, and
 // probes that failed likewise, a line in a minute. That calls of a closed circuit begin to be throttled is logged at
 // Warn, and at Info in shadow; that they are not any more at Info, with how long that has lasted and how many were
-// refused; a pair of lines in a minute for each circuit. A change says why (what the rule saw, and against what bound), and
-// like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits for
-// a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
+// refused; a pair of lines in a minute for each circuit. A change says why (what the rule saw, and against what bound),
+// and like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits
+// for a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
 // The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a
 // line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,

@@ -1,6 +1,7 @@
 package logs_test
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fusebox-go/fusebox/logs"
 	"github.com/fusebox-go/fusebox/policy"
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -57,34 +59,52 @@ func TestAThrottleThatComesAndGoesHasAPairOfLinesAMinute(t *testing.T) {
 }
 
 func TestALineAboutAThrottleThatWaitedSaysSinceWhen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, transport.WithPolicy(policy.Adaptive{}))
-		s.Fill(http.StatusServiceUnavailable, "busy.test")
-		throttle := func() {
-			for range 30 {
-				s.call("busy.test")
-			}
-		}
-		throttle()
-		s.rt.Reset("http://busy.test")
-		throttle()
-		began := time.Now()
-		lines := s.throttled()
-		require.Len(t, lines, 2)
-		for range 70 { // it goes on
-			time.Sleep(time.Second)
-			s.call("busy.test")
-			s.call("busy.test")
-			s.call("busy.test")
-		}
-		lines = append(lines, s.throttled()...)
-		require.GreaterOrEqual(t, len(lines), 3)
-		require.Equal(t, "calls throttled", lines[2]["msg"])
-		require.Contains(t, lines[2], "since")
-		at, err := time.Parse(time.RFC3339Nano, lines[2]["since"].(string))
-		require.NoError(t, err)
-		require.WithinRange(t, at, began.Add(-time.Second), began.Add(time.Minute))
-	})
+	s := newSite(t)
+	observer := logs.Observer(slog.New(slog.NewJSONHandler(s, nil)))
+	key := transport.Key{Scheme: "http", Host: "busy.test"}
+	began := time.Date(2026, time.January, 2, 3, 4, 5, 0, time.UTC)
+	begin := func(after time.Duration) {
+		observer.OnThrottle(transport.ThrottleEvent{
+			Key: key, Known: true, At: began.Add(after), Since: began.Add(after), Reason: policy.ThrottledBy503, Why: "8 of 9",
+		})
+	}
+	end := func(after, lasted time.Duration) {
+		at := began.Add(after)
+		observer.OnThrottle(transport.ThrottleEvent{
+			Key: key, Known: true, At: at, Over: true, Since: at.Add(-lasted), Reason: policy.ThrottleCalm, Refused: 3,
+		})
+	}
+	refuse := func(after time.Duration) {
+		observer.OnRefusal(transport.RefusalEvent{
+			Key: key, Known: true, At: began.Add(after), Error: &transport.RefusedError{Reason: policy.RefusedThrottled},
+		})
+	}
+	begin(0)
+	end(40*time.Second, 40*time.Second)
+	require.Len(t, s.throttled(), 2)
+	begin(50 * time.Second)
+	refuse(59 * time.Second)
+	require.Empty(t, s.throttled(), "not within a minute")
+	refuse(60 * time.Second)
+	require.Equal(t, []map[string]any{{
+		"level": "WARN", "msg": "calls throttled", "key": "http://busy.test", "reason": "503", "why": "8 of 9",
+		"since": "2026-01-02T03:04:55Z",
+	}}, s.throttled())
+	refuse(61 * time.Second)
+	require.Empty(t, s.throttled(), "once")
+	end(100*time.Second, 50*time.Second)
+	require.Equal(t, []map[string]any{{
+		"level": "INFO", "msg": "calls no longer throttled", "key": "http://busy.test", "reason": "calm", "refused": 3.0,
+		"lasted": "50s",
+	}}, s.throttled())
+	begin(110 * time.Second) // and is over before its line was due
+	end(115*time.Second, 5*time.Second)
+	refuse(200 * time.Second)
+	require.Empty(t, s.throttled())
+	begin(210 * time.Second)
+	lines := s.throttled()
+	require.Len(t, lines, 1)
+	require.Equal(t, 2.0, lines[0]["times"])
 }
 
 func TestRefusalsOfAThrottleSayWhyAndHowMuchGoes(t *testing.T) {

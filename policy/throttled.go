@@ -99,8 +99,9 @@ func (t *Throttling) becauseQueue(now time.Time, p Pass) {
 		return
 	}
 	a := &t.answers
-	t.because(ThrottledQueue, "answers are %v apart and their calls %v (bound %v times as far), so that %d calls ahead "+
-		"take %v of the %v that its caller waits (bound %.0f %%)", rounded(a.apart), rounded(a.beganApart), behind,
+	t.because(ThrottledQueue, "answers are %v apart and their calls %v (bound %v times as far), so that %d calls "+
+		"ahead take %v of the %v that its caller waits (bound %.0f %%)",
+		rounded(a.apart), rounded(a.beganApart), behind,
 		p.ahead, rounded(time.Duration(p.ahead)*a.apart), rounded(p.bears), lateRoom*100)
 }
 

@@ -15,10 +15,10 @@ import (
 
 // Observer is a set of functions that are told what happens. Each may be nil, and what nobody observes costs nothing.
 //
-// OnStateChange, OnRefusal, OnThrottle and OnStorageError are told of one circuit in the order in which things happened, one at
-// a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
-// request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
-// thousand waiting events are kept; then refusals are left out, and nothing else ever. OnRefuse, OnCall,
+// OnStateChange, OnRefusal, OnThrottle and OnStorageError are told of one circuit in the order in which things
+// happened, one at a time, outside every lock: they can call anything, the Transport included. They run on the
+// goroutine of a request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in
+// turn. A thousand waiting events are kept; then refusals are left out, and nothing else ever. OnRefuse, OnCall,
 // OnOutcome, OnFailure and OnProbe run on the goroutine of their own call, many at once, and after the change of state
 // that the outcome made.
 type Observer struct {

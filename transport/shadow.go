@@ -13,8 +13,8 @@ import (
 // have refused is made, changes nothing, and is counted with what became of it (Snapshot.Shadow). A circuit that
 // somebody forced open refuses all the same. A policy.Throttle learns by what it refuses whether that helps, which it
 // cannot in shadow: there it keeps the limit that it began with until there is calm, and Snapshot.Shadow counts apart
-// what it would have refused; taken out of shadow, it begins anew. SetShadow can be called while calls are under way; shadow is called by many
-// goroutines at once.
+// what it would have refused; taken out of shadow, it begins anew. SetShadow can be called while calls are under way;
+// shadow is called by many goroutines at once.
 func (t *Transport) SetShadow(shadow func(Key) bool) {
 	if shadow == nil {
 		shadow = func(Key) bool { return false }

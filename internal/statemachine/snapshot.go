@@ -29,7 +29,7 @@ type Snapshot struct {
 	Failures, Successes int               // what the rule of the state has in view
 	InFlight, Limit     int               // calls let through while open or half-open that are out, and how many may be
 	Throttle            *policy.Throttled // nil while calls are not throttled
-	Expired             int               // others of them, whose lease has ended and that the next request or result settles
+	Expired             int               // others, whose lease has ended and that the next request or result settles
 	Counts              Counts
 	Cause               policy.Cause    // of the last failure
 	FailedAt            time.Time       // when that was; zero if never

@@ -30,8 +30,8 @@ func Answer(status int, body string) RoundTripper {
 	}
 }
 
-// Hosts are a base that answers for all hosts, with a 204, but for those that are broken or full. The zero value has none
-// of those. Its methods may be called by many goroutines at once.
+// Hosts are a base that answers for all hosts, with a 204, but for those that are broken or full. The zero value has
+// none of those. Its methods may be called by many goroutines at once.
 type Hosts struct {
 	mu     sync.Mutex
 	broken map[string]bool
