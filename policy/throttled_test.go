@@ -71,6 +71,20 @@ func TestAThrottleInShadowKeepsItsLimitUntilThereIsCalm(t *testing.T) {
 	require.Equal(t, "none turned away or late for 30s", why)
 }
 
+func TestAThrottleForLateAnswersInShadowKeepsItsLimitToo(t *testing.T) {
+	m, limits := policy.Throttle{}.NewThrottle(), map[float64]bool{}
+	m.InShadow(true)
+	m.Measure()
+	offer(m, 20, 0, time.Minute, 2*time.Second, func(at time.Duration) (time.Duration, bool) {
+		if limit := m.Limit(); limit > 0 {
+			limits[limit] = true
+		}
+		return 10*time.Millisecond + min(1490*time.Millisecond, at/2), false
+	})
+	require.NotZero(t, m.Limit(), "it does not give up")
+	require.Len(t, limits, 1)
+}
+
 func TestHowMuchAThrottleLetsGoIsSaidForPeople(t *testing.T) {
 	for want, is := range map[string]policy.Throttled{
 		"12 in flight, about 118 a second may go": {InFlight: 12, PerSecond: 118},

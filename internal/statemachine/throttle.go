@@ -82,9 +82,9 @@ func (m *machine) unthrottled(at time.Time, reason policy.ThrottleReason, why st
 func (m *machine) refuseThrottled(now time.Time) Refusal {
 	s := m.spell
 	s.refused++
-	is := m.throttle.Throttled()
-	if s.said == nil || s.said.InFlight != is.InFlight || now.Sub(s.told) >= sayEvery || now.Before(s.told) {
-		is = m.spelled()
+	inFlight := m.throttle.Throttled().InFlight
+	if s.said == nil || s.said.InFlight != inFlight || now.Sub(s.told) >= sayEvery || now.Before(s.told) {
+		is := m.spelled() // in memory of its own
 		s.said, s.told = &is, now
 	}
 	return m.refuse(now, policy.RefusedThrottled)
