@@ -101,6 +101,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
 	m.later(func() { m.observer.Changed(change) })
+	m.notice(now) // of a limit that the recovery goes on with
 }
 
 // because returns what there is to say of why the state changes.
