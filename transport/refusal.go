@@ -320,7 +320,7 @@ func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http
 }
 
 // refusalText is more than the text of a refusal has, mostly.
-const refusalText = 256
+const refusalText = 512
 
 // line appends the text of the default refusal.
 func (e *RefusedError) line(b []byte, c *circuit) []byte { return append(e.append(b, c.text()), '\n') }
