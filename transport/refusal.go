@@ -54,7 +54,11 @@ type RefusedError struct {
 func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *RefusedError) append(b []byte, key string) []byte {
-	return e.appendCause(e.appendNext(e.appendThrottle(e.appendWhat(b, key))))
+	b = e.appendWhat(b, key)
+	if e.Throttle != nil {
+		b = e.appendThrottle(b)
+	}
+	return e.appendCause(e.appendNext(b))
 }
 
 func (e *RefusedError) appendWhat(b []byte, key string) []byte {
@@ -75,9 +79,6 @@ func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 
 func (e *RefusedError) appendThrottle(b []byte) []byte {
 	t := e.Throttle
-	if t == nil {
-		return b
-	}
 	b = append(t.Since.UTC().AppendFormat(append(b, ", since "...), time.DateTime+" UTC"), ": "...)
 	b = t.AppendLimit(append(append(b, t.Why...), "; "...))
 	return t.Until.UTC().AppendFormat(append(b, ", and all from "...), time.TimeOnly+" on if it does not repeat")

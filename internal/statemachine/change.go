@@ -26,11 +26,12 @@ type Change struct {
 // change is the one place where a state changes.
 func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
 	m.remember()
-	switch reason {
-	case policy.ChangeTripped, policy.ChangeTrippedByFleet:
-		m.unthrottled(now, policy.ThrottleOpened, "")
-	default:
-		m.unthrottled(now, policy.ThrottleByHand, "")
+	if m.spell != nil {
+		end := policy.ThrottleByHand
+		if reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet {
+			end = policy.ThrottleOpened
+		}
+		m.unthrottled(now, end, "")
 	}
 	at := now
 	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
@@ -101,7 +102,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
 	m.later(func() { m.observer.Changed(change) })
-	m.notice(now) // of a limit that the recovery goes on with
+	if m.throttle != nil {
+		m.notice(now) // of a limit that the recovery goes on with
+	}
 }
 
 // because returns what there is to say of why the state changes.

@@ -64,12 +64,9 @@ func (m *machine) notice(now time.Time) {
 	}
 }
 
-// unthrottled ends the spell, if there is one.
+// unthrottled ends the spell.
 func (m *machine) unthrottled(at time.Time, reason policy.ThrottleReason, why string) {
 	s := m.spell
-	if s == nil {
-		return
-	}
 	m.spell = nil
 	if at.Before(s.since) { // the clock was set back
 		at = s.since
