@@ -105,6 +105,7 @@ func Handler(t *transport.Transport, opts ...Option) *Dashboard {
 	observer := transport.Observer{
 		OnStateChange:  d.store.changed,
 		OnRefusal:      d.store.refused,
+		OnThrottle:     d.store.throttled,
 		OnOutcome:      d.store.ended,
 		OnLocalTrouble: d.localTrouble,
 		Untimed:        true,

@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +35,9 @@ type series struct {
 // bar counts the calls that ended, and the refusals, in five seconds. Its place is that of its slot modulo mostBars.
 type bar struct{ slot, good, failed, refused atomic.Uint32 }
 
-// transition is a transport.StateChange as the page gets it.
+// transition is a transport.StateChange as the page gets it, or a transport.ThrottleEvent, which changes no state.
 type transition struct {
+	throttle  bool
 	At        time.Time           `json:"at"`
 	From      policy.State        `json:"from"`
 	To        policy.State        `json:"to"`
@@ -166,7 +169,29 @@ func (s *store) refused(r transport.RefusalEvent) {
 }
 
 func (s *store) changed(c transport.StateChange) {
-	in := s.of(c.Key, c.Known, s.clock.slot(), mostSeries)
+	s.add(c.Key, c.Known, transition{
+		At: c.At, From: c.From, To: c.To, Reason: c.Reason, Cause: c.Cause,
+		Failures: c.Failures, Successes: c.Successes, Shadow: c.Shadow, Why: c.Why,
+	})
+}
+
+func (s *store) throttled(e transport.ThrottleEvent) {
+	made := transition{throttle: true, At: e.At, Reason: "throttled: " + policy.ChangeReason(e.Reason), Why: e.Why,
+		Shadow: e.Shadow}
+	if e.Over {
+		made.Reason = "no longer throttled: " + policy.ChangeReason(e.Reason)
+		why := fmt.Sprintf("%d refused in %v", e.Refused, e.At.Sub(e.Since).Round(time.Second))
+		if made.Why = why; e.Why != "" {
+			made.Why = e.Why + "; " + why
+		}
+	}
+	s.add(e.Key, e.Known, made)
+}
+
+// add makes room by the oldest that is of a throttle, if half of them are: it may come and go often, and is not to hide
+// what happened else.
+func (s *store) add(k transport.Key, known bool, made transition) {
+	in := s.of(k, known, s.clock.slot(), mostSeries)
 	if in == nil {
 		return
 	}
@@ -174,13 +199,17 @@ func (s *store) changed(c transport.StateChange) {
 	defer in.mu.Unlock()
 	in.changes++
 	if len(in.transitions) == mostTransitions {
-		copy(in.transitions, in.transitions[1:])
-		in.transitions = in.transitions[:mostTransitions-1]
+		oldest, throttles := 0, 0
+		for i, t := range slices.Backward(in.transitions) {
+			if t.throttle {
+				if throttles++; throttles >= mostTransitions/2 {
+					oldest = i
+				}
+			}
+		}
+		in.transitions = slices.Delete(in.transitions, oldest, oldest+1)
 	}
-	in.transitions = append(in.transitions, transition{
-		At: c.At, From: c.From, To: c.To, Reason: c.Reason, Cause: c.Cause,
-		Failures: c.Failures, Successes: c.Successes, Shadow: c.Shadow, Why: c.Why,
-	})
+	in.transitions = append(in.transitions, made)
 }
 
 // clock tells the slot that it is, without a reading of the system's clock at every call.

@@ -82,6 +82,36 @@ func TestSeriesAreBoundedAndLeaveRoomForTrouble(t *testing.T) {
 	})
 }
 
+func TestAThrottleIsAmongTheLastChangesAndLeavesRoomForOthers(t *testing.T) {
+	var s store
+	began := time.Date(2026, time.January, 2, 3, 4, 5, 0, time.UTC)
+	for range mostTransitions {
+		s.changed(transport.StateChange{Key: keyOf(0), From: policy.Closed, To: policy.Open, Reason: policy.ChangeTripped})
+	}
+	for range 100 {
+		s.throttled(transport.ThrottleEvent{Key: keyOf(0), At: began, Reason: policy.ThrottledBy503, Why: "8 of 9"})
+		s.throttled(transport.ThrottleEvent{
+			Key: keyOf(0), At: began.Add(time.Minute), Over: true, Reason: policy.ThrottleCalm, Why: "none", Since: began, Refused: 7,
+		})
+	}
+	found, ok := s.all.Load(keyOf(0))
+	require.True(t, ok)
+	last := found.(*series).transitions
+	require.Len(t, last, mostTransitions)
+	trips := 0
+	for _, t := range last {
+		if t.Reason == policy.ChangeTripped {
+			trips++
+		}
+	}
+	require.Equal(t, mostTransitions/2, trips, "a throttle that comes and goes hides no trip")
+	begin, end := last[mostTransitions-2], last[mostTransitions-1]
+	require.Equal(t, transition{throttle: true, At: began, Reason: "throttled: 503", Why: "8 of 9"}, begin)
+	require.Equal(t, transition{
+		throttle: true, At: began.Add(time.Minute), Reason: "no longer throttled: calm", Why: "none; 7 refused in 1m0s",
+	}, end)
+}
+
 func TestSeriesOfRealUpstreamsTakeTheRoomOfMadeUpOnes(t *testing.T) {
 	const most = 1000
 	var s store

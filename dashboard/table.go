@@ -57,6 +57,7 @@ type circuitFacts struct {
 	Asked         *struct{} `json:"asked,omitempty"`
 	Refusals      *struct{} `json:"refusals,omitempty"`
 	ProbeRequests *struct{} `json:"probe_requests,omitempty"`
+	Throttle      *struct{} `json:"throttle,omitempty"`
 	Shadow        *struct{} `json:"shadow,omitempty"`
 	Samples       *struct{} `json:"samples,omitempty"`
 }
@@ -65,6 +66,7 @@ type circuitAsked struct {
 	Asked         *time.Time        `json:"asked"`
 	Refusals      uint64            `json:"refusals"`
 	ProbeRequests int               `json:"probe_requests"`
+	Throttle      *policy.Throttled `json:"throttle"`
 	Shadow        *transport.Shadow `json:"shadow"`
 }
 
@@ -97,6 +99,7 @@ type askedMark struct {
 	at       time.Time
 	refusals uint64
 	requests int
+	throttle policy.Throttled // zero if there is none
 	shadowed bool
 	shadow   transport.Shadow
 }
@@ -193,6 +196,9 @@ func (r *row) update(c transport.Snapshot, s *store) {
 		asked:   askedMark{at: c.Asked, refusals: c.Refusals, requests: c.ProbeRequests},
 		samples: samplesMark{n: len(c.Samples)},
 	}
+	if c.Throttle != nil {
+		is.asked.throttle = *c.Throttle
+	}
 	if c.Shadow != nil {
 		is.asked.shadowed, is.asked.shadow = true, *c.Shadow
 	}
@@ -219,7 +225,7 @@ func (r *row) update(c transport.Snapshot, s *store) {
 		r.write(facts, circuitFacts{Snapshot: c, RefusedBecause: is.facts.reason})
 	}
 	if isNew || is.asked != was.asked {
-		r.write(asked, circuitAsked{orNil(c.Asked), c.Refusals, c.ProbeRequests, c.Shadow})
+		r.write(asked, circuitAsked{orNil(c.Asked), c.Refusals, c.ProbeRequests, c.Throttle, c.Shadow})
 	}
 	if isNew || is.samples != was.samples {
 		r.write(samples, circuitSamples{append([]policy.Sample{}, c.Samples...)})

@@ -109,7 +109,7 @@ func TestPartsOfACircuitMakeUpTheWhole(t *testing.T) {
 				require.NoError(t, json.Unmarshal(changed, &parts))
 				if _, all := parts["key"]; all {
 					have = map[string]any{
-						"refusals": have["refusals"], "probe_requests": have["probe_requests"], "shadow": have["shadow"],
+						"refusals": have["refusals"], "probe_requests": have["probe_requests"], "shadow": have["shadow"], "throttle": have["throttle"],
 						"asked": have["asked"], "samples": have["samples"], "transitions": have["transitions"],
 					}
 				}

@@ -30,13 +30,14 @@ const scope = "github.com/fusebox-go/fusebox/fuseboxotel"
 const (
 	KeyState     = attribute.Key("fusebox.circuit.state")    // closed, open or half-open; of a transition the new one
 	KeyFrom      = attribute.Key("fusebox.circuit.previous") // the state before a transition
-	KeyReason    = attribute.Key("fusebox.reason")           // of a transition, a refusal, or a judged failure
-	KeyOutcome   = attribute.Key("fusebox.outcome")          // success, failure or ignored
+	KeyReason    = attribute.Key("fusebox.reason")           // of a transition, refusal, throttle or judged failure
+	KeyOutcome   = attribute.Key("fusebox.outcome")          // success, failure, ignored or, in shadow, turned away
 	KeyDetail    = attribute.Key("fusebox.detail")           // transport.Key.Detail, if it is not empty
 	KeyRefused   = attribute.Key("fusebox.refused")          // true on the span of a request that was refused
 	KeyProbe     = attribute.Key("fusebox.probe")            // true on the span of a call that decided about a circuit
 	KeyKey       = attribute.Key("fusebox.key")              // transport.Key as text
-	KeyWait      = attribute.Key("fusebox.wait")             // seconds until the next probe may go
+	KeyWait      = attribute.Key("fusebox.wait")             // seconds, transport.RefusedError.RetryAfter
+	KeyWhy       = attribute.Key("fusebox.why")              // of a refusal by a throttle: what it saw
 	KeyLastCause = attribute.Key("fusebox.cause")            // of the upstream's last failure
 )
 
@@ -66,8 +67,8 @@ func WithMaxKeys(n int) Option {
 
 // Observe makes the instruments that show a Transport's circuits, and counts from now on until stop is called. It
 // panics if t is nil. All instruments are observed when they are collected: Observe starts no goroutine, and is told of
-// what is seldom alone: changes of state, refusals, failures and probes. A healthy call costs no more with it than
-// without.
+// what is seldom alone: changes of state, refusals, throttles, failures and probes. A healthy call costs no more with
+// it than without.
 //
 // A circuit is told by the attributes server.address, server.port, url.scheme and fusebox.detail. At most as many keys
 // as WithMaxKeys says have attributes of their own; what all others do is counted under the server.address "_OTHER".
@@ -116,8 +117,13 @@ type instruments struct {
 	since   metric.Float64ObservableGauge
 	asked   metric.Float64ObservableGauge
 	trouble metric.Float64ObservableCounter
-	locals  metric.Int64ObservableCounter
-	counts  [tally.ShadowCalls + 1]metric.Int64ObservableCounter
+
+	throttle      metric.Float64ObservableGauge
+	throttleLimit metric.Int64ObservableUpDownCounter
+	throttleRate  metric.Float64ObservableGauge
+
+	locals metric.Int64ObservableCounter
+	counts [tally.ThrottlesOver + 1]metric.Int64ObservableCounter
 }
 
 func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err error) {
@@ -159,6 +165,10 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 	i.limit = upDown(
 		"fusebox.circuit.call.limit", "{request}", "How many calls an open or half-open circuit lets be in flight.",
 	)
+	i.throttleLimit = upDown(
+		"fusebox.circuit.throttle.limit", "{request}",
+		"How many calls may be in flight of a closed circuit whose calls are throttled.",
+	)
 	i.local = upDown(
 		"fusebox.local_trouble.active", "{process}",
 		"1 while most of the upstreams in use began to fail together, so that the cause is most likely on this side.",
@@ -185,6 +195,12 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 			"fusebox.shadow.calls", "{request}",
 			"What became of calls that would have been refused if the circuit were not in shadow.",
 		),
+		tally.Throttles: counter(
+			"fusebox.throttles", "{throttle}", "How many times calls of a closed circuit began to be throttled.",
+		),
+		tally.ThrottlesOver: counter(
+			"fusebox.throttles.ended", "{throttle}", "How many times calls of a circuit were not throttled any more.",
+		),
 	}
 	i.since, err = m.Float64ObservableGauge("fusebox.circuit.trouble.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long the circuit has been in the trouble that it is in. "+
@@ -193,6 +209,12 @@ func newInstruments(m metric.Meter) (i instruments, all []metric.Observable, err
 	i.asked, err = m.Float64ObservableGauge("fusebox.circuit.unasked.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long ago the last request came for a circuit that is not closed."))
 	all, errs = append(all, i.asked), append(errs, err)
+	i.throttle, err = m.Float64ObservableGauge("fusebox.circuit.throttle.duration", metric.WithUnit("s"),
+		metric.WithDescription("How long calls of the closed circuit have been throttled. Not there if they are not."))
+	all, errs = append(all, i.throttle), append(errs, err)
+	i.throttleRate, err = m.Float64ObservableGauge("fusebox.circuit.throttle.rate", metric.WithUnit("{request}/s"),
+		metric.WithDescription("About how many calls a second may go while calls of a closed circuit are throttled."))
+	all, errs = append(all, i.throttleRate), append(errs, err)
 	i.trouble, err = m.Float64ObservableCounter("fusebox.circuit.trouble.time", metric.WithUnit("s"),
 		metric.WithDescription(
 			"Time that circuits were not closed, and asked for: up to five minutes after each request.",
@@ -232,6 +254,15 @@ func (i *instruments) show(s tally.Summary, to metric.Observer) {
 		}
 		to.ObserveInt64(i.forced, oneIf(c.Forced), with())
 		to.ObserveInt64(i.shadow, oneIf(c.Shadow != nil && c.Shadow.On), with())
+		if throttle := c.Throttle; throttle != nil {
+			to.ObserveFloat64(i.throttle, s.At.Sub(throttle.Since).Seconds(), with())
+			if throttle.InFlight > 0 {
+				to.ObserveInt64(i.throttleLimit, int64(throttle.InFlight), with())
+			}
+			if throttle.PerSecond > 0 {
+				to.ObserveFloat64(i.throttleRate, throttle.PerSecond, with())
+			}
+		}
 		if c.State != policy.Closed {
 			if tally.InTrouble(c, s.At) {
 				to.ObserveFloat64(i.since, s.At.Sub(c.Trouble).Seconds(), with())
@@ -256,7 +287,7 @@ func seriesAttributes(s tally.Series) []attribute.KeyValue {
 	switch s.Event {
 	case tally.Transitions:
 		return []attribute.KeyValue{KeyFrom.String(s.A), KeyState.String(s.B), KeyReason.String(s.C)}
-	case tally.Refusals, tally.ShadowRefusals:
+	case tally.Refusals, tally.ShadowRefusals, tally.Throttles, tally.ThrottlesOver:
 		return []attribute.KeyValue{KeyReason.String(s.A)}
 	case tally.Failures:
 		if s.B == "" {

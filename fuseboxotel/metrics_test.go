@@ -176,8 +176,37 @@ func TestWhatIsForcedIsCountedWhateverItMatches(t *testing.T) {
 	require.Equal(t, 1.0, s.collect()["fusebox.override.count fusebox.circuit.state=open"])
 }
 
+func TestAThrottleIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const busy = "server.address=busy.test,server.port=80,url.scheme=http"
+		s := newSite(t, []transport.Option{transport.WithPolicy(policy.Adaptive{})})
+		s.Fill(http.StatusServiceUnavailable, "busy.test")
+		for range 20 {
+			s.call("http://busy.test/")
+		}
+		got := s.collect()
+		require.Equal(t, 1.0, got["fusebox.throttles fusebox.reason=503,"+busy], "%v", got)
+		require.Equal(t, 1.0, got["fusebox.circuit.throttle.limit "+busy])
+		require.Positive(t, got["fusebox.circuit.throttle.rate "+busy])
+		time.Sleep(25 * time.Second)
+		require.InDelta(t, 25, s.collect()["fusebox.circuit.throttle.duration "+busy], 1)
+		time.Sleep(25 * time.Second)
+		s.call("http://busy.test/")
+		got = s.collect()
+		require.Equal(t, 1.0, got["fusebox.throttles.ended fusebox.reason=calm,"+busy])
+		require.NotContains(t, got, "fusebox.circuit.throttle.duration "+busy)
+	})
+}
+
 func TestInstrumentsAreThoseOfTheConventions(t *testing.T) {
+	synctest.Test(t, instrumentsAreThoseOfTheConventions)
+}
+
+func instrumentsAreThoseOfTheConventions(t *testing.T) {
 	s := newSite(t, []transport.Option{transport.WithShadow()})
+	s.rt.SetPolicy(policy.Rules{
+		Trip: policy.Consecutive{Failures: 3}, Probe: policy.OpenTime{}, Recover: policy.Trial{}, Throttle: &policy.Throttle{},
+	})
 	s.trip("sick.test")
 	s.call("http://sick.test/")
 	s.collect()
@@ -185,6 +214,15 @@ func TestInstrumentsAreThoseOfTheConventions(t *testing.T) {
 	s.call("http://sick.test/")
 	s.rt.SetState(transport.Key{Scheme: "http", Host: "sick.test"}, policy.HalfOpen)
 	s.call("http://sick.test/")
+	s.Fill(http.StatusServiceUnavailable, "busy.test")
+	for _, last := range []bool{false, true} {
+		for range 20 {
+			s.call("http://busy.test/")
+		}
+		if !last { // so that one is over, and one is not
+			s.rt.Reset("http://busy.test")
+		}
+	}
 	kinds := make(map[string]string)
 	for name, m := range s.metrics() {
 		require.NotEmpty(t, m.Description, name)
@@ -218,6 +256,11 @@ func TestInstrumentsAreThoseOfTheConventions(t *testing.T) {
 		"fusebox.probes":                    "counter {request}",
 		"fusebox.shadow.refusals":           "counter {request}",
 		"fusebox.shadow.calls":              "counter {request}",
+		"fusebox.throttles":                 "counter {throttle}",
+		"fusebox.throttles.ended":           "counter {throttle}",
+		"fusebox.circuit.throttle.duration": "gauge s",
+		"fusebox.circuit.throttle.limit":    "up-down counter {request}",
+		"fusebox.circuit.throttle.rate":     "gauge {request}/s",
 	}, kinds)
 }
 

@@ -13,9 +13,10 @@ import (
 // as otelhttp.NewTransport(t) does, so that a refused request has a span too.
 //
 // A request that is refused has the attribute fusebox.refused, and an event of that name with the key, the reason, the
-// state, the wait until the next probe and the cause of the last failure: the trace shows that the call was never made,
-// and why. A call that decided about an open or half-open circuit has the attribute fusebox.probe. The id of the trace
-// is kept with the samples of what failed (TraceID). A healthy call costs no more with it than without.
+// state, the wait until the next probe, the cause of the last failure and why calls are throttled: the trace shows that
+// the call was never made, and why. A call that decided about an open or half-open circuit has the attribute
+// fusebox.probe. The id of the trace is kept with the samples of what failed (TraceID). A healthy call costs no more
+// with it than without.
 //
 // How a refusal is answered is not its concern: WithRefusal and WithRefusalError do the same before and after it. A
 // WithTraceID after it has the say on ids.
@@ -52,6 +53,9 @@ func noteRefusal(span trace.Span, e *transport.RefusedError) {
 	}
 	if e.Cause.Kind != 0 {
 		facts = append(facts, KeyLastCause.String(e.Cause.String()))
+	}
+	if e.Throttle != nil {
+		facts = append(facts, KeyWhy.String(e.Throttle.Why))
 	}
 	span.SetAttributes(KeyRefused.Bool(true), KeyReason.String(e.Reason.String()))
 	span.AddEvent(string(KeyRefused), trace.WithAttributes(facts...))

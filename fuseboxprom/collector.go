@@ -17,7 +17,7 @@ import (
 )
 
 // Collector is a prometheus.Collector. NewCollector makes it. It starts no goroutine, and is told of what is seldom
-// alone: changes of state, refusals, failures and probes. A healthy call costs no more with it than without.
+// alone: changes of state, refusals, throttles, failures and probes. A healthy call costs no more with it than without.
 //
 // The label key is the circuit's Key as its String method writes it. At most as many keys as WithMaxKeys says have
 // series of their own; what all others do is counted under the key "other". Half of the places are for those who come
@@ -94,6 +94,19 @@ var (
 		"circuit_in_flight_limit_calls",
 		"How many calls an open or half-open circuit lets be in flight. Not there if it is closed.", "key",
 	)
+	descThrottle = desc(
+		"circuit_throttle_timestamp_seconds",
+		"Since when calls of the closed circuit are throttled. Not there if they are not.", "key",
+	)
+	descThrottleLimit = desc(
+		"circuit_throttle_in_flight_limit_calls",
+		"How many calls may be in flight of a closed circuit whose calls are throttled. Not there if any number may.",
+		"key",
+	)
+	descThrottleRate = desc(
+		"circuit_throttle_limit_calls_per_second",
+		"About how many calls a second that is. Not there if that is not known.", "key",
+	)
 	descTrouble = desc(
 		"circuit_trouble_seconds_total",
 		"Time that circuits were not closed, and asked for: up to five minutes after each request.", "key",
@@ -136,13 +149,20 @@ var (
 			"shadow_calls_total",
 			"What became of calls that would have been refused if the circuit were not in shadow.", "key", "outcome",
 		),
+		tally.Throttles: desc(
+			"throttles_total", "How many times calls of a closed circuit began to be throttled.", "key", "reason",
+		),
+		tally.ThrottlesOver: desc(
+			"throttles_ended_total", "How many times calls of a circuit were not throttled any more.", "key", "reason",
+		),
 	}
 )
 
 // Describe is that of prometheus.Collector.
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descState, descForced, descShadow, descSince, descAsked, descInFlight, descLimit, descTrouble, descCircuits,
+		descState, descForced, descShadow, descSince, descAsked, descInFlight, descLimit, descThrottle,
+		descThrottleLimit, descThrottleRate, descTrouble, descCircuits,
 		descUnasked, descOverrides, descLocal, descLocals,
 	} {
 		to <- d
@@ -193,6 +213,15 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		}
 		gauge(descForced, oneIf(r.Circuit.Forced), r.Text)
 		gauge(descShadow, oneIf(r.Circuit.Shadow != nil && r.Circuit.Shadow.On), r.Text)
+		if throttle := r.Circuit.Throttle; throttle != nil {
+			gauge(descThrottle, seconds(throttle.Since), r.Text)
+			if throttle.InFlight > 0 {
+				gauge(descThrottleLimit, float64(throttle.InFlight), r.Text)
+			}
+			if throttle.PerSecond > 0 {
+				gauge(descThrottleRate, throttle.PerSecond, r.Text)
+			}
+		}
 		if r.Circuit.State != policy.Closed {
 			if tally.InTrouble(r.Circuit, s.At) {
 				gauge(descSince, seconds(r.Circuit.Trouble), r.Text)

@@ -345,6 +345,46 @@ func TestShadowCountsWhatWouldHaveBeenRefusedAndWhatBecameOfIt(t *testing.T) {
 	})
 }
 
+func TestAThrottleIsShownUntilItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, []transport.Option{transport.WithPolicy(policy.Adaptive{})})
+		s.Fill(http.StatusServiceUnavailable, "busy.test")
+		for range 30 {
+			s.call("busy.test")
+		}
+		began := time.Now()
+		got := s.scrape()
+		require.Equal(t, 1.0, got[`throttles_total{key="http://busy.test",reason="503"}`], "%v", got)
+		require.InDelta(t, began.Unix(), got[`circuit_throttle_timestamp_seconds{key="http://busy.test"}`], 1)
+		require.Equal(t, 1.0, got[`circuit_throttle_in_flight_limit_calls{key="http://busy.test"}`])
+		require.Positive(t, got[`circuit_throttle_limit_calls_per_second{key="http://busy.test"}`])
+		require.Positive(t, got[`refusals_total{key="http://busy.test",reason="throttled"}`])
+
+		time.Sleep(time.Minute)
+		s.call("busy.test")
+		got = s.scrape()
+		require.Equal(t, 1.0, got[`throttles_ended_total{key="http://busy.test",reason="calm"}`])
+		require.NotContains(t, got, `circuit_throttle_timestamp_seconds{key="http://busy.test"}`)
+		require.NotContains(t, got, `circuit_throttle_in_flight_limit_calls{key="http://busy.test"}`)
+	})
+}
+
+func TestShadowCountsA429ApartFromGoodAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, []transport.Option{transport.WithPolicy(policy.Adaptive{}), transport.WithShadow()})
+		s.Fill(http.StatusTooManyRequests, "busy.test")
+		for range 100 {
+			s.call("busy.test")
+		}
+		got := s.scrape()
+		refused := got[`shadow_refusals_total{key="http://busy.test",reason="throttled"}`]
+		require.Positive(t, refused)
+		away := got[`shadow_calls_total{key="http://busy.test",outcome="turned away"}`]
+		require.Positive(t, away)
+		require.Equal(t, refused, away+got[`shadow_calls_total{key="http://busy.test",outcome="success"}`])
+	})
+}
+
 func TestLocalTroubleIsShownUntilItIsOver(t *testing.T) {
 	for name, end := range map[string]func(*site){
 		"an upstream answers": func(s *site) {
@@ -590,8 +630,12 @@ func TestWhatIsToldAfterAScrapeDoesNotTurnTimeBack(t *testing.T) {
 	})
 }
 
-func TestLint(t *testing.T) {
-	s := newSite(t, []transport.Option{transport.WithShadow()})
+func TestLint(t *testing.T) { synctest.Test(t, lint) }
+
+func lint(t *testing.T) {
+	rules := policy.Classic{Failures: 3, OpenFor: time.Minute}.Rules()
+	rules.Throttle = &policy.Throttle{}
+	s := newSite(t, []transport.Option{transport.WithShadow(), transport.WithPolicy(rules)})
 	s.trip("sick.test")
 	s.call("sick.test")
 	s.scrape()
@@ -599,6 +643,15 @@ func TestLint(t *testing.T) {
 	s.call("sick.test")
 	s.rt.SetState(transport.Key{Scheme: "http", Host: "sick.test"}, policy.HalfOpen)
 	s.call("sick.test")
+	s.Fill(http.StatusServiceUnavailable, "busy.test")
+	for _, last := range []bool{false, true} {
+		for range 30 {
+			s.call("busy.test")
+		}
+		if !last { // so that one is over, and one is not
+			s.rt.Reset("http://busy.test")
+		}
+	}
 	problems, err := testutil.GatherAndLint(s.registry)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -620,7 +673,7 @@ func names(t *testing.T) (names []string) {
 		name, _, _ := strings.Cut(rest, `"`)
 		names = append(names, name)
 	}
-	require.Len(t, names, 19)
+	require.Len(t, names, 24)
 	return names
 }
 

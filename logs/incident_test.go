@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +28,8 @@ const (
 	incidentPage  = "../docs/operations.md"
 	incidentBegin = "<!-- incident: go test ./logs -run TestThePageHasTheLogOfAnIncident -write -->\n"
 	incidentEnd   = "<!-- end of incident -->\n"
+	throttleBegin = "<!-- throttle: go test ./logs -run TestThePageHasTheLogOfAThrottle -write -->\n"
+	throttleEnd   = "<!-- end of throttle -->\n"
 )
 
 // advice is what an operator does about a line, by what it has in it.
@@ -71,15 +75,61 @@ func TestThePageHasTheLogOfAnIncident(t *testing.T) {
 		}
 		fmt.Fprintf(&page, "```text\n%s```\n\n%s", line, said)
 	}
+	onPage(t, incidentBegin, page.String(), incidentEnd)
+}
+
+// onPage compares what is on the page between two lines, or writes it.
+func onPage(t *testing.T, begin, text, end string) {
+	t.Helper()
 	have, err := os.ReadFile(incidentPage)
 	require.NoError(t, err)
-	before, rest, ok := strings.Cut(string(have), incidentBegin)
+	before, rest, ok := strings.Cut(string(have), begin)
 	require.True(t, ok)
-	was, after, ok := strings.Cut(rest, incidentEnd)
+	was, after, ok := strings.Cut(rest, end)
 	require.True(t, ok)
 	if *write {
-		require.NoError(t, os.WriteFile(incidentPage, []byte(before+incidentBegin+page.String()+incidentEnd+after), 0o644))
+		require.NoError(t, os.WriteFile(incidentPage, []byte(before+begin+text+end+after), 0o644))
 		return
 	}
-	require.Equal(t, was, page.String())
+	require.Equal(t, was, text)
+}
+
+// TestThePageHasTheLogOfAThrottle plays an upstream that answers ten calls a second, of the forty that come for a while.
+func TestThePageHasTheLogOfAThrottle(t *testing.T) {
+	var log, page bytes.Buffer
+	var refusal string
+	synctest.Test(t, func(t *testing.T) {
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.String("time", a.Value.Time().UTC().Format("15:04:05.000"))
+			}
+			return a
+		}}))
+		began, last, room := time.Now(), time.Now(), 10.0
+		upstream := testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(5 * time.Millisecond)
+			room = min(10, room+10*time.Since(last).Seconds())
+			if last = time.Now(); room < 1 {
+				return testkit.Answer(http.StatusTooManyRequests, "")(req)
+			}
+			room--
+			return testkit.Answer(http.StatusOK, "")(req)
+		})
+		breaker := transport.New(upstream, transport.WithObserver(logs.Observer(logger)))
+		for gap := time.Duration(0); time.Since(began) < time.Minute; time.Sleep(gap) {
+			gap = 200 * time.Millisecond
+			if at := time.Since(began); at > 5*time.Second && at < 20*time.Second {
+				gap = 20 * time.Millisecond
+			}
+			req, err := http.NewRequest(http.MethodGet, "https://pay.example/charges", nil)
+			require.NoError(t, err)
+			resp, err := breaker.RoundTrip(req)
+			require.NoError(t, err)
+			if text, _ := io.ReadAll(resp.Body); transport.Refused(resp) && refusal == "" {
+				refusal = string(text)
+			}
+		}
+	})
+	fmt.Fprintf(&page, "```text\n%s```\n\nand who is refused reads\n\n```text\n%s```\n\n", log.String(), refusal)
+	onPage(t, throttleBegin, page.String(), throttleEnd)
 }

@@ -16,15 +16,19 @@ import (
 const (
 	lineEvery      = 10 * time.Second // about refusals of one circuit, and about others
 	probeLineEvery = time.Minute      // about probes of one circuit that failed
-	mostKeys       = 1024             // whose refusals and probes are counted apart
+	mostKeys       = 1024             // whose refusals, probes and throttles are counted apart
+
+	throttleLineEvery = time.Minute // about the begin of a throttle of one circuit, and as often about its end
 )
 
 // Observer returns an Observer that logs changes of state, at Warn if the circuit opens and at Info otherwise, such as
 // when one that was forced open is released, or is in shadow; local trouble at Warn, and its end at Info; errors of the
 // storage at Error; refusals at Info, a line in ten seconds for each circuit, with the number of those in between, and
-// probes that failed likewise, a line in a minute. A change says why (what the rule saw, and against what bound), and
-// like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits for
-// a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
+// probes that failed likewise, a line in a minute. That calls of a closed circuit begin to be throttled is logged at
+// Warn, and at Info in shadow; that they are not any more at Info, with how long that has lasted and how many were
+// refused; a pair of lines in a minute for each circuit. A change says why (what the rule saw, and against what bound),
+// and like a refusal when the next probe is (next_probe), in the words of transport.RefusedError. If the circuit waits
+// for a request that can be lost (transport.WithSafeProbes), the line says so (waits_for), and until when at most.
 //
 // The refusals of 1,024 circuits at a time are counted apart, of those first that are Known. Those of all others have a
 // line in ten seconds together, whose key is "others"; its attribute latest is the key of the last one, and reason,
@@ -41,11 +45,12 @@ func Observer(logger *slog.Logger) transport.Observer {
 	}
 	refused := refusals{logger, newTimes(lineEvery)}
 	probes := failedProbes{logger, newTimes(probeLineEvery)}
+	throttles := newThrottles(logger)
 	var strangers, failures sparing
 	return transport.Observer{
 		OnStateChange: func(c transport.StateChange) {
 			if c.To == policy.Closed { // what is left of this trouble is not told in the next one
-				refused.end(c)
+				refused.flush(c.Key, c.Shadow)
 				probes.end(c)
 			}
 			if c.Known || strangers.takes(func(held int) {
@@ -57,8 +62,17 @@ func Observer(logger *slog.Logger) transport.Observer {
 				logChange(logger, c)
 			}
 		},
-		OnRefusal: refused.observe,
-		OnProbe:   probes.observe,
+		OnRefusal: func(e transport.RefusalEvent) {
+			throttles.refused(e)
+			refused.observe(e)
+		},
+		OnThrottle: func(e transport.ThrottleEvent) {
+			if e.Over {
+				refused.flush(e.Key, e.Shadow)
+			}
+			throttles.observe(e)
+		},
+		OnProbe: probes.observe,
 		OnLocalTrouble: func(l transport.LocalTrouble) {
 			switch {
 			case l.Cause != (policy.Cause{}) && l.Over:
@@ -154,6 +168,12 @@ func (r *refusals) observe(e transport.RefusalEvent) {
 	if e.Error.Cause != (policy.Cause{}) {
 		attrs = append(attrs, slog.String("cause", e.Error.Cause.String()))
 	}
+	if t := e.Error.Throttle; t != nil {
+		attrs = append(attrs, slog.String("why", t.Why))
+		if t.InFlight > 0 {
+			attrs = append(attrs, slog.Int("in_flight", t.InFlight), slog.Float64("per_second", t.PerSecond))
+		}
+	}
 	attrs = append(attrs, slog.Bool("shadow", e.Shadow))
 	r.logger.LogAttrs(context.Background(), slog.LevelInfo, refusedText(e.Shadow), attrs...)
 }
@@ -166,12 +186,12 @@ func keyAttrs(key transport.Key, others bool) []slog.Attr {
 	return []slog.Attr{slog.String("key", key.String())}
 }
 
-// end tells of what no line has told yet.
-func (r *refusals) end(c transport.StateChange) {
-	if n := r.times.end(c.Key); n > 0 {
+// flush tells of what no line has told yet.
+func (r *refusals) flush(key transport.Key, shadow bool) {
+	if n := r.times.end(key); n > 0 {
 		r.logger.LogAttrs(
-			context.Background(), slog.LevelInfo, refusedText(c.Shadow),
-			slog.String("key", c.Key.String()), slog.Int("refused", n), slog.Bool("shadow", c.Shadow),
+			context.Background(), slog.LevelInfo, refusedText(shadow),
+			slog.String("key", key.String()), slog.Int("refused", n), slog.Bool("shadow", shadow),
 		)
 	}
 }

@@ -105,12 +105,13 @@ type Throttling struct {
 
 	score     float64
 	since     time.Time // the score was 0
-	limited   time.Time // when there was a limit for the first time
 	good, bad float64   // calls answered well and turned away: while the score is not 0, or since the limit was set
 	share     float64   // that was turned away before the limit was set
 	top       float64   // the limit as it was set
 	streak    int       // good answers since the last sign
 	rate      bool      // the last that was turned away was told that there were too many
+	shadow    bool      // what is refused is made all the same
+	anew      bool      // how many come without a limit is found out, and nothing is refused for it
 	deaf      time.Duration
 	deafSince time.Time
 	lateLimit float64       // the limit as it was set for late answers, or half of it
@@ -118,6 +119,8 @@ type Throttling struct {
 
 	answers answers
 	worth   worth
+
+	said *reasoned // why there is a limit or, if there is none, why there was or was none any more; nil if never
 }
 
 // answers are what good answers say of a queue.
@@ -176,29 +179,43 @@ func (t *Throttling) Resume(now time.Time, limit int) {
 	t.answers.took = took
 	t.set(float64(limit), 0)
 	t.sign = now
+	t.because(ThrottledAgain, "a limit was in force before the circuit opened, and its recovery ended with %d", limit)
 }
 
 // Admit counts a call that wants to start, and reports whether it may. Deadline is when its caller will be gone; zero
 // if never.
 func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
-	if t.limit < unlimited && (passed(now, t.sign) > calmAfter || t.rate && passed(now, t.limited) > anew429) {
-		t.release()
-		t.deaf = 0 // it helped
+	t.worth.asked++
+	if t.limit < unlimited {
+		t.review(now)
 	}
 	p := Pass{number: t.number + 1, ahead: t.ahead()}
 	if !deadline.IsZero() {
 		p.bears = deadline.Sub(now)
 	}
-	t.worth.asked++
-	if t.limit < unlimited && t.worth.costs(now) {
-		t.giveUp(now)
-	}
-	if t.limit < unlimited && !t.within(now) || t.willBeLate(now, p) {
+	if t.limit < unlimited && !t.anew && !t.within(now) || t.willBeLate(now, p) {
+		t.becauseQueue(now, p)
 		t.refused = now
 		return Pass{}, false
 	}
 	t.number, t.sent = p.number, now
 	return p, true
+}
+
+// review ends a limit if nothing has been turned away or late for long, or if it costs good answers. How many there are
+// without it is found out anew now and then.
+func (t *Throttling) review(now time.Time) {
+	switch {
+	case passed(now, t.sign) > calmAfter, t.anew && passed(now, t.worth.since) > 2*knownIn:
+		t.release()
+	case t.shadow || t.anew:
+	case t.rate && passed(now, t.since) > anew429:
+		t.anew, t.score, t.worth = true, 0, worth{since: now}
+		t.deaf = 0 // it has helped for so long
+	case t.worth.costs(now):
+		t.giveUp(now, "only %.0f good answers came in %v (bound %.0f %% of those that came before)",
+			t.worth.good, rounded(passed(now, t.worth.since)), costsFrom*100)
+	}
 }
 
 // within reports whether a call is within the limit.
@@ -247,12 +264,12 @@ func (t *Throttling) Withdraw() { t.number-- }
 // ahead is how many calls began after the newest that was answered.
 func (t *Throttling) ahead() int { return t.number - t.newest }
 
-func (t *Throttling) release() { t.limit, t.score = unlimited, 0 }
+func (t *Throttling) release() { t.limit, t.score, t.anew = unlimited, 0, false }
 
 // set sets the limit. Share is what was turned away before, as far as that is the reason.
 func (t *Throttling) set(limit, share float64) {
 	t.limit = max(limit, t.leastLimit())
-	t.top, t.cut, t.streak = t.limit, t.number, 0
+	t.top, t.cut, t.streak, t.anew = t.limit, t.number, 0, false
 	t.tokens, t.counted = 0, 0
 	t.good, t.bad, t.share = 0, 0, share
 }
@@ -268,7 +285,7 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 	}
 	t.sign, t.rate = now, rate
 	switch {
-	case t.limit == unlimited:
+	case t.limit == unlimited || t.anew:
 		if t.score == 0 {
 			t.good, t.bad, t.since = 0, 0, now
 		}
@@ -277,7 +294,7 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
 		if over := passed(now, t.since); t.score == fullScore && (!rate || t.good >= known429 || over >= knownIn) {
 			t.engage(now, over)
 		}
-	case p.number > t.cut:
+	case p.number > t.cut && !t.shadow:
 		t.bad++
 		t.streak = 0
 		least := max(t.top/2, t.leastLimit())
@@ -295,7 +312,7 @@ func (t *Throttling) engage(now time.Time, over time.Duration) {
 	}
 	share := t.turnedAway()
 	t.expect(now, t.good*pace, 1-share)
-	t.limited = now
+	t.becauseFull()
 	t.set(had*max(1-share, leastShare), share)
 }
 
@@ -308,7 +325,8 @@ func (t *Throttling) judge(now time.Time) {
 	switch {
 	case t.good+t.bad < need:
 	case share > helps*t.share:
-		t.giveUp(now)
+		t.giveUp(now, "at half of the limit %.0f %% of calls are turned away still, of %.0f %% before (bound %.0f %%)",
+			share*100, t.share*100, helps*t.share*100)
 	case t.rate:
 		t.set(t.limit, t.share)
 	default:
@@ -316,9 +334,10 @@ func (t *Throttling) judge(now time.Time) {
 	}
 }
 
-// giveUp takes the limit off, since it does not help.
-func (t *Throttling) giveUp(now time.Time) {
+// giveUp takes the limit off, since it does not help, and takes down by what that shows.
+func (t *Throttling) giveUp(now time.Time, format string, args ...any) {
 	t.release()
+	t.because(ThrottleNoUse, format, args...)
 	t.deaf, t.deafSince = min(max(deafFor, 2*t.deaf), mostDeaf), now
 	t.answers.slowest = max(t.answers.slowest, t.answers.took) // by nature
 }
@@ -342,15 +361,17 @@ func (w *worth) costs(now time.Time) bool {
 	if expected < costsAmong {
 		return false
 	}
-	less := w.good < costsFrom*expected
+	if w.good < costsFrom*expected {
+		return true
+	}
 	w.since, w.asked, w.good = now, 0, 0
-	return less
+	return false
 }
 
 // Answered takes a call that was answered well, after that time.
 func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 	t.score = max(0, t.score-fullWorth)
-	if t.limit == unlimited || p.number > t.cut {
+	if t.limit == unlimited || t.anew || p.number > t.cut {
 		t.good++
 	}
 	if p.number == 0 {
@@ -366,7 +387,7 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.answers.late = 0
-	if t.limit < unlimited && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
+	if t.limit < unlimited && !t.shadow && passed(now, t.refused) < max(time.Second, 2*t.answers.took) { // it is felt
 		t.streak++
 		t.limit += min(1, t.limit) * min(1, regain*math.Exp2(float64(t.streak)/regainCalls))
 	}
@@ -406,7 +427,7 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 	}
 	t.answers.late++
 	t.sign = now
-	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut {
+	if (t.answers.late >= lateAnswers || t.limit < unlimited) && p.number > t.cut && !t.frozen() {
 		limit := min(t.limit, float64(p.ahead+1)*lateRoom*float64(p.bears)/float64(took))
 		switch a := &t.answers; {
 		case t.limit == unlimited:
@@ -414,8 +435,10 @@ func (t *Throttling) isLate(now time.Time, p Pass, took time.Duration, grown boo
 				t.expect(now, 1/float64(a.apart), min(1, float64(max(0, a.beganApart))/float64(a.apart)))
 			}
 			t.lateLimit, t.lateTook = limit, a.took
+			t.becauseLate(p, took)
 		case limit <= t.lateLimit/2 && float64(a.took) > lateHelps*float64(t.lateTook):
-			t.giveUp(now)
+			t.giveUp(now, "at half of the limit calls take %v still, of %v before (bound %.0f %%)",
+				rounded(a.took), rounded(t.lateTook), lateHelps*100)
 			return true
 		case limit <= t.lateLimit/2:
 			t.lateLimit, t.lateTook = limit, a.took

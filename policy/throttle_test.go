@@ -422,3 +422,14 @@ func TestAThrottleWaitsFiveSecondsForGoodAnswersBesides429s(t *testing.T) {
 	require.Zero(t, offerTo(m, true, 100, 0, 5*time.Second, time.Second, of).refused)
 	require.NotZero(t, offerTo(m, true, 100, 5*time.Second, 6*time.Second, time.Second, of).refused)
 }
+
+// Where few are turned away there would be no limit, and nothing is left of the one that there was.
+func TestAThrottleThatIsNeededNoMoreIsOverWithTheNextMinute(t *testing.T) {
+	m, of := policy.Throttle{}.NewThrottle(), bucket(20, 10)
+	offerTo(m, true, 40, 0, 50*time.Second, time.Second, of)
+	require.NotZero(t, m.Limit())
+	coin := rand.New(rand.NewPCG(8, 1))
+	offerTo(m, true, 40, 50*time.Second, 100*time.Second, time.Second,
+		func(time.Duration) (time.Duration, bool) { return 5 * time.Millisecond, coin.Float64() < 0.1 })
+	require.Zero(t, m.Limit())
+}

@@ -285,7 +285,7 @@ func (k *call) done(outcome policy.Outcome, cause policy.Cause, resp *http.Respo
 	}
 	switch {
 	case k.shadow:
-		k.c.also().shadowed.count(outcome)
+		k.c.also().shadowed.count(outcome, cause)
 	case outcome != policy.Success || cause.Status == http.StatusTooManyRequests || k.part != nil || !k.permit.Quiet():
 		tripped = k.giveBack(outcome, cause, resp, err)
 	}

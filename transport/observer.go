@@ -15,15 +15,16 @@ import (
 
 // Observer is a set of functions that are told what happens. Each may be nil, and what nobody observes costs nothing.
 //
-// OnStateChange, OnRefusal and OnStorageError are told of one circuit in the order in which things happened, one at
-// a time, outside every lock: they can call anything, the Transport included. They run on the goroutine of a
-// request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in turn. A
-// thousand waiting events are kept; then refusals are left out, and changes of state never. OnRefuse, OnCall,
+// OnStateChange, OnRefusal, OnThrottle and OnStorageError are told of one circuit in the order in which things
+// happened, one at a time, outside every lock: they can call anything, the Transport included. They run on the
+// goroutine of a request, which waits for them; meanwhile the circuit's other requests go on, and their events wait in
+// turn. A thousand waiting events are kept; then refusals are left out, and nothing else ever. OnRefuse, OnCall,
 // OnOutcome, OnFailure and OnProbe run on the goroutine of their own call, many at once, and after the change of state
 // that the outcome made.
 type Observer struct {
 	OnStateChange func(StateChange)
 	OnRefusal     func(RefusalEvent)
+	OnThrottle    func(ThrottleEvent) // calls of a closed circuit are throttled from now on, or not any more
 
 	// OnRefuse is called for each request that is refused, on its own goroutine and before its answer is made, many at
 	// once. It is for what has to know the request, such as its trace; it changes no answer. In shadow the error's
@@ -98,6 +99,42 @@ type RefusalEvent struct {
 	Shadow bool // the call was made all the same (SetShadow)
 	Known  bool // as Snapshot.Known
 	Part   bool // as Snapshot.Part
+}
+
+// ThrottleEvent says that calls of a closed circuit are throttled from now on (policy.Throttle), or are not any more.
+// It changes no state. The end is told when something next happens to the circuit, such as a call, with the time of
+// when it was.
+type ThrottleEvent struct {
+	Key    Key
+	At     time.Time
+	Over   bool
+	Reason policy.ThrottleReason // why, or why not any more
+	Why    string                // what the rule saw, and against what bound; can be empty if Over
+	Since  time.Time             // when they began to be; At if not Over
+	// as in policy.Throttled, from now on; 0 if Over
+	InFlight  int
+	PerSecond float64
+	Refused   uint64 // requests that were refused, or would have been in shadow; 0 if not Over
+	Shadow    bool   // the circuit refuses nothing (SetShadow)
+	Known     bool   // as Snapshot.Known
+}
+
+// String returns the event in one line: "https://example.com: calls no longer throttled, calm: none turned away or late
+// for 30s; 118 refused in 1m12s".
+func (e ThrottleEvent) String() string {
+	text := e.Key.String() + ": calls throttled, "
+	if e.Over {
+		text = e.Key.String() + ": calls no longer throttled, "
+	}
+	text += string(e.Reason)
+	if e.Why != "" {
+		text += ": " + e.Why
+	}
+	if e.Over {
+		return fmt.Sprintf("%s; %d refused in %v", text, e.Refused, e.At.Sub(e.Since).Round(time.Millisecond))
+	}
+	how := policy.Throttled{InFlight: e.InFlight, PerSecond: e.PerSecond}
+	return string(how.AppendLimit(append([]byte(text), "; "...)))
 }
 
 // CallStart is a call that is about to be made.
@@ -180,7 +217,7 @@ func (os *observers) tellRefuse(req *http.Request, facts RefusedError) {
 	}
 }
 
-// Changed, Refused and WantsRefusals make a circuit the statemachine.Observer of itself.
+// What follows makes a circuit the statemachine.Observer of itself.
 
 func (c *circuit) Changed(change statemachine.Change) {
 	if !c.kept {
@@ -219,4 +256,18 @@ func (c *circuit) Refused(r statemachine.Refusal) {
 	}
 }
 
+func (c *circuit) Throttled(t statemachine.Throttle) {
+	event := ThrottleEvent{
+		Key: c.key, At: t.At, Over: t.Over, Reason: t.Reason, Why: t.Why, Since: t.Since,
+		InFlight: t.InFlight, PerSecond: t.PerSecond, Refused: t.Refused,
+		Shadow: c.shadow.Load(), Known: c.Known(),
+	}
+	for _, o := range c.t.observers.all() {
+		if o.OnThrottle != nil {
+			o.OnThrottle(event)
+		}
+	}
+}
+
 func (c *circuit) WantsRefusals() bool { return c.t.observers.refusals.Load() }
+func (c *circuit) InShadow() bool      { return c.shadow.Load() }

@@ -29,8 +29,12 @@ type RefusedError struct {
 	Key    Key
 	Reason policy.RefusalReason
 	State  policy.State // of the circuit
+	Shadow bool         // the call is made all the same (SetShadow); only observers get such a one
 	Since  time.Time    // when the circuit took this state
-	// time until the next probe may go; 0 if that does not depend on time alone, or is not known
+	// RetryAfter is the time until the next probe may go. If Reason is policy.RefusedThrottled, it is about how long it
+	// takes until a call may go: a round trip, or what is left of the time between two calls where less than one may go
+	// in that. It is 0 if it does not depend on time alone, or is not known. The header of that name, in responses, has
+	// it in whole seconds, rounded up, and 1 at least.
 	RetryAfter time.Duration
 	// Requests is how many are to come until one is a probe, itself among them, if the policy counts them, as Adaptive
 	// does; 0 otherwise. It is not before RetryAfter has passed, and when Latest has, any request is one.
@@ -41,14 +45,20 @@ type RefusedError struct {
 	SafeWait time.Duration
 	Cause    policy.Cause    // of the last failure in this trouble, or of what opened the circuit
 	Samples  []policy.Sample // the latest causes of failures, the last first; not to be changed
-	Shadow   bool            // the call is made all the same (SetShadow); only observers get such a one
+	// Throttle says, if Reason is policy.RefusedThrottled, why calls are throttled, how much may go, since when and
+	// until when, as it was a second ago at most; nil otherwise. It is not to be changed.
+	Throttle *policy.Throttled
 }
 
 // Error returns the facts in one line.
 func (e *RefusedError) Error() string { return string(e.append(nil, e.Key.String())) }
 
 func (e *RefusedError) append(b []byte, key string) []byte {
-	return e.appendCause(e.appendNext(e.appendWhat(b, key)))
+	b = e.appendWhat(b, key)
+	if e.Throttle != nil {
+		b = e.appendThrottle(b)
+	}
+	return e.appendCause(e.appendNext(b))
 }
 
 func (e *RefusedError) appendWhat(b []byte, key string) []byte {
@@ -65,6 +75,13 @@ func (e *RefusedError) appendWhat(b []byte, key string) []byte {
 		b = append(append(append(b, "fusebox: circuit "...), e.State.String()...), " for "...)
 	}
 	return append(b, key...)
+}
+
+func (e *RefusedError) appendThrottle(b []byte) []byte {
+	t := e.Throttle
+	b = append(t.Since.UTC().AppendFormat(append(b, ", since "...), time.DateTime+" UTC"), ": "...)
+	b = t.AppendLimit(append(append(b, t.Why...), "; "...))
+	return t.Until.UTC().AppendFormat(append(b, ", and all from "...), time.TimeOnly+" on if it does not repeat")
 }
 
 func (e *RefusedError) appendNext(b []byte) []byte {
@@ -92,6 +109,9 @@ func (e *RefusedError) appendCause(b []byte) []byte {
 func (e *RefusedError) NextProbe() string { return e.next().String() }
 
 func (e *RefusedError) next() next.Probe {
+	if e.Reason == policy.RefusedThrottled {
+		return next.Probe{} // there is none
+	}
 	return next.Probe{Requests: e.Requests, Soonest: e.RetryAfter, Latest: e.Latest}
 }
 
@@ -166,7 +186,7 @@ func RefusedBecause(resp *http.Response) policy.RefusalReason {
 func refusedError(c *circuit, r statemachine.Refusal) RefusedError {
 	e := RefusedError{
 		Key: c.key, Reason: r.Reason, State: r.State, Since: r.Since, RetryAfter: max(0, r.Due.Sub(r.At)),
-		Cause: r.Cause, Samples: r.Samples,
+		Cause: r.Cause, Samples: r.Samples, Throttle: r.Throttle,
 	}
 	if e.Requests = r.Requests; r.Requests > 0 {
 		e.Latest = max(0, r.Latest.Sub(r.At))
@@ -301,7 +321,7 @@ func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http
 }
 
 // refusalText is more than the text of a refusal has, mostly.
-const refusalText = 256
+const refusalText = 512
 
 // line appends the text of the default refusal.
 func (e *RefusedError) line(b []byte, c *circuit) []byte { return append(e.append(b, c.text()), '\n') }

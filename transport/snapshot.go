@@ -54,9 +54,9 @@ type Snapshot struct {
 	Trip     int `json:"trip"`
 	InFlight int `json:"in_flight"` // calls let through while open or half-open; 0 if closed
 	Limit    int `json:"limit"`     // how many of them may be
-	// Throttle is how many calls of a closed circuit may go in a round trip, since its upstream gets more than it can
-	// carry (policy.Throttle); 0 if any number.
-	Throttle float64 `json:"throttle,omitempty"`
+	// Throttle says how calls of a closed circuit are throttled, since its upstream gets more than it can carry
+	// (policy.Throttle); nil if they are not.
+	Throttle *policy.Throttled `json:"throttle,omitempty"`
 	// Expired is how many more have been out for longer than their lease: they are in nobody's way, and the next
 	// request or result takes notice of it.
 	Expired int `json:"expired,omitempty"`
@@ -83,6 +83,12 @@ type Shadow struct {
 	Refused   uint64 `json:"refused"`   // calls that were made though the circuit had refused them
 	Succeeded uint64 `json:"succeeded"` // of these, those that succeeded
 	Failed    uint64 `json:"failed"`    // and those that failed
+	// and those that were answered 429 and did not fail by it: no answer is lost with them
+	TurnedAway uint64 `json:"turned_away,omitempty"`
+	// Throttled is how many of those refused are so by a Throttle. Nothing is refused in shadow, so that as much comes
+	// as ever, and nobody can tell how many it would have had to refuse: a Throttle that does not help ends itself, one
+	// in shadow goes on.
+	Throttled uint64 `json:"throttled,omitempty"`
 }
 
 // Circuits returns all circuits that are kept, in the order of their keys.
@@ -139,6 +145,7 @@ func (c *circuit) snapshot(now time.Time) Snapshot {
 	if some := c.some.Load(); some != nil {
 		of := &some.shadowed
 		shadow.Refused, shadow.Succeeded, shadow.Failed = of.refused.Load(), of.succeeded.Load(), of.failed.Load()
+		shadow.TurnedAway, shadow.Throttled = of.turnedAway.Load(), of.throttled.Load()
 	}
 	if *shadow == (Shadow{}) {
 		shadow = nil

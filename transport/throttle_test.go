@@ -123,3 +123,22 @@ func TestAMemberOfAFleetThrottlesForItself(t *testing.T) {
 		require.Zero(t, circuit(t, other, here).Throttle)
 	})
 }
+
+// What refusals say of a throttle is made once a second at most, for all of them.
+func TestARefusalOfAThrottleTakesNoMoreMemoryThanAnother(t *testing.T) {
+	for most, opts := range map[float64][]transport.Option{4: nil, 1: {transport.WithRefusalError()}} {
+		synctest.Test(t, func(t *testing.T) {
+			rt := transport.New(halfFull(), opts...)
+			for range 30 {
+				call(t, rt)
+			}
+			req, refused := newRequest(t, http.MethodGet, t.Context()), 0
+			require.LessOrEqual(t, testing.AllocsPerRun(50, func() {
+				if resp, err := rt.RoundTrip(req); err != nil || transport.Refused(resp) {
+					refused++
+				}
+			}), most)
+			require.Equal(t, 51, refused)
+		})
+	}
+}

@@ -95,6 +95,7 @@ function callers(r) {
   if (r.unasked) return ["nobody asks", c.state === "open" ? "refusals, but for probes" : "refusals beyond the limit"];
   if (c.state === "open") return ["refusals", "all but probes"];
   if (c.state === "half-open") return ["some through", "refusals beyond the limit"];
+  if (c.throttle) return ["most through", refused || "throttled"];
   return [fails(r) ? "failures" : "through", refused || failed];
 }
 
@@ -130,8 +131,8 @@ function receive(message) {
 
 // take brings those parts of a circuit up to date that have come: its facts, which are whole, or one of the others.
 function take(r, parts) {
-  const { asked, refusals, probe_requests, shadow, samples, transitions } = r.c || {};
-  r.c = "key" in parts ? { asked, refusals, probe_requests, shadow, samples, transitions, ...parts } : { ...r.c, ...parts };
+  const { asked, refusals, probe_requests, throttle, shadow, samples, transitions } = r.c || {};
+  r.c = "key" in parts ? { asked, refusals, probe_requests, throttle, shadow, samples, transitions, ...parts } : { ...r.c, ...parts };
   const c = r.c;
   r.text = (c.key + " " + c.samples.map(s => s.cause + " " + (s.trace || "")).join(" ") + " " + (c.transitions[0] ? c.transitions[0].reason : "")).toLowerCase();
   if (r.probe.at !== (c.next_probe || "")) r.probe = { at: c.next_probe || "", from: now(), most: 0 };
@@ -256,7 +257,7 @@ function sum(r) {
   }
   const c = r.c;
   r.kind = kind(c);
-  r.lately = c.state === "closed" && (c.evidence > 0 || r.recent.failed + r.recent.refused > 0);
+  r.lately = c.state === "closed" && (c.evidence > 0 || c.throttle || r.recent.failed + r.recent.refused > 0);
   r.unasked = c.state !== "closed" && !c.forced && !(now() - Date.parse(c.asked) <= head.asked_seconds * 1000);
   r.rank = r.unasked ? 4 : r.kind === "open" ? 0 : r.kind === "half-open" ? 1 : c.forced ? 2 : r.lately ? 3 : 5;
 }
@@ -548,6 +549,8 @@ function detail(r) {
     el("span", {}, [t.reason, t.cause, t.why || (t.failures + t.successes > 0 ? t.failures + " failed, " + t.successes + " good" : ""), t.shadow ? "in shadow" : ""].filter(Boolean).join("; "))));
   const numbers = [["failed calls", c.failed_calls], ["refusals", c.refusals], ["probes and ramp", c.probes], ["trips", c.trips], ["ignored calls", c.ignored_calls], ["late calls", c.late_calls]];
   if (c.shadow) numbers.push(["in shadow: would be refused", c.shadow.refused], ["of these good", c.shadow.succeeded], ["of these failed", c.shadow.failed]);
+  if (c.shadow && c.shadow.throttled) numbers.push(["of these answered 429", c.shadow.turned_away || 0], ["by a throttle, which cannot know in shadow", c.shadow.throttled]);
+  if (c.throttle) numbers.push(["refused by the throttle since " + clock(c.throttle.since), c.throttle.refused]);
   list(d.numbers, numbers, ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (row, [, n]) => set(row.lastChild, count(n)));
   set(d.lately, "Last 5 minutes: " + tell(r.sums));
   list(d.settings, settings(c), ([name]) => name, ([name]) => el("div", {}, el("dt", {}, name), el("dd")), (row, [, text]) => set(row.lastChild, text));
@@ -615,7 +618,7 @@ function tick() {
     set(p.at, from ? (out ? "out " : r.unasked ? "not asked " : "") + "since " + clock(from) : "no change yet");
     attr(p.since, "class", "big" + (out ? " bad" : ""));
     const recent = c.failed_at && (c.state !== "closed" || at - Date.parse(c.failed_at) < 600000);
-    set(p.cause, recent ? c.cause + ", " + coarse(at - Date.parse(c.failed_at)) + " ago" : "");
+    set(p.cause, c.throttle ? "throttled: " + c.throttle.why : recent ? c.cause + ", " + coarse(at - Date.parse(c.failed_at)) + " ago" : "");
     let next = "", more = "", share = -1;
     if (c.forced) {
       next = "until released";
@@ -630,6 +633,9 @@ function tick() {
         next = waits(c, at);
         more = "at most until " + clock(c.safe_probe_until) + "; " + more;
       }
+    } else if (c.throttle) {
+      next = c.throttle.in_flight > 0 ? c.throttle.in_flight + " in flight may go" + (c.throttle.per_second > 0 ? ", about " + c.throttle.per_second + " a second" : "") : "what would not be late goes";
+      more = "throttled since " + clock(c.throttle.since) + "; all from " + clock(c.throttle.until) + " on if it does not repeat";
     } else if (c.trip > 0) {
       next = c.evidence > 0 ? "trips at " + c.trip : "";
       more = c.evidence > 0 ? "evidence is " + c.evidence : "no evidence of trouble";

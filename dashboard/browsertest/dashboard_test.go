@@ -237,6 +237,26 @@ func TestARowSaysThatTheCircuitWaitsForARequestThatCanBeLost(t *testing.T) {
 	assert.Empty(t, b.complaints())
 }
 
+func TestARowSaysThatCallsAreThrottledAndWhy(t *testing.T) {
+	w := newWorld(t)
+	one := w.upstream("one.test")
+	w.get(one.url, 3)
+	one.status.Store(http.StatusTooManyRequests)
+	for range 30 {
+		if _, refused := w.get(one.url, 1); refused {
+			break
+		}
+	}
+	b := open(t, w.url)
+	b.awaitState(one.url, "closed")
+	b.await(row(one.url) + `.innerText.match(/throttled: \d+ of \d+ calls turned away, the last by 429 \(they weigh 8, bound 8\)/)`)
+	b.await(row(one.url) + `.innerText.match(/\d+ in flight may go/)`)
+	b.await(row(one.url) + `.innerText.match(/throttled since \d\d:\d\d:\d\d; all from \d\d:\d\d:\d\d on if it does not repeat/)`)
+	b.click(`#circuits tr[data-key="http://one.test"] .more`)
+	b.await(row(one.url) + `.nextSibling.querySelector(".changes").innerText.match(/throttled: 429; \d+ of \d+ calls turned away/)`)
+	assert.Empty(t, b.complaints())
+}
+
 // While a circuit is refused, and its row changes every second, what an operator has selected, scrolled and pressed stays.
 func TestDetailsStayWhileTheyChange(t *testing.T) {
 	w := newWorld(t, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: 1500 * time.Millisecond}))

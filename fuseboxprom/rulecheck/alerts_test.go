@@ -32,7 +32,9 @@ type shop struct {
 
 func newShop(tb testing.TB, opts ...fuseboxprom.Option) *shop {
 	s := &shop{TB: tb, scrapes: newScrapes(), registry: prometheus.NewPedanticRegistry()}
-	s.rt = transport.New(s, transport.WithPolicy(policy.Classic{Failures: 3, OpenFor: 10 * time.Second}))
+	rules := policy.Classic{Failures: 3, OpenFor: 10 * time.Second}.Rules()
+	rules.Throttle = &policy.Throttle{}
+	s.rt = transport.New(s, transport.WithPolicy(rules))
 	s.registry.MustRegister(fuseboxprom.NewCollector(s.rt, opts...))
 	return s
 }

@@ -1,6 +1,7 @@
 package rulecheck
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ func badDay(t *testing.T) *shop {
 		s.rt.SetShadow(func(k transport.Key) bool { return k.Host == "b.test" })
 		s.run(5*time.Minute, hosts...)
 		s.Mend("b.test")
+		s.Fill(http.StatusTooManyRequests, "c.test")
 		s.run(5*time.Minute, hosts...)
 	})
 	s.TB = t

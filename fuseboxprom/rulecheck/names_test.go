@@ -29,7 +29,7 @@ func exported(t *testing.T) map[string][]string {
 		require.NotNil(t, parts, d.String())
 		all[parts[1]] = strings.Split(parts[2], ",")
 	}
-	require.Len(t, all, 19)
+	require.Len(t, all, 24)
 	return all
 }
 

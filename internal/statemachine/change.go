@@ -26,6 +26,13 @@ type Change struct {
 // change is the one place where a state changes.
 func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeReason, r policy.Result) {
 	m.remember()
+	if m.spell != nil {
+		end := policy.ThrottleByHand
+		if reason == policy.ChangeTripped || reason == policy.ChangeTrippedByFleet {
+			end = policy.ThrottleOpened
+		}
+		m.unthrottled(now, end, "")
+	}
 	at := now
 	if at.Before(m.since) { // somebody has read the clock later, and taken the lock sooner
 		at = m.since
@@ -96,6 +103,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	m.state = to
 	m.generation = (m.generation + 1) & generationMask
 	m.later(func() { m.observer.Changed(change) })
+	if m.throttle != nil {
+		m.notice(now) // of a limit that the recovery goes on with
+	}
 }
 
 // because returns what there is to say of why the state changes.

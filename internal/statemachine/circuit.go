@@ -41,8 +41,11 @@ func (c *Config) hold() policy.Hold {
 type Observer interface {
 	Changed(Change)
 	Refused(Refusal)
+	Throttled(Throttle)
 	// WantsRefusals reports whether Refused does anything. It is called under a lock, and without.
 	WantsRefusals() bool
+	// InShadow reports whether calls that are refused are made all the same. It is called under a lock.
+	InShadow() bool
 }
 
 // A Circuit is closed at first. Its methods may be called by many goroutines at once.

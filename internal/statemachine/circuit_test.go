@@ -735,6 +735,8 @@ func TestResultsReachTheRules(t *testing.T) {
 }
 
 func (*told) WantsRefusals() bool { return true }
+func (*told) InShadow() bool      { return false }
+func (*told) Throttled(Throttle)  {}
 
 // settleExpired settles the leases that have ended, as the next request or result does.
 func (c *Circuit) settleExpired(now time.Time) {

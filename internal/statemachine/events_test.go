@@ -25,6 +25,8 @@ func (l *listening) Changed(c Change) {
 }
 
 func (*listening) WantsRefusals() bool { return true }
+func (*listening) InShadow() bool      { return false }
+func (*listening) Throttled(Throttle)  {}
 func (l *listening) Refused(r Refusal) {
 	if l.refused != nil {
 		l.refused(r)

@@ -85,6 +85,9 @@ func (m *machine) configure(config *Config, now time.Time) {
 		m.trip.Start(now, math.MaxInt/2)
 	}
 	if m.throttle != nil {
+		if m.spell != nil {
+			m.unthrottled(now, policy.ThrottleByHand, "")
+		}
 		m.throttle = nil
 	}
 	if m.state == policy.Closed {

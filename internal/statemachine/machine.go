@@ -47,6 +47,7 @@ type past struct {
 	hints       hints
 	connections connections
 	throttle    *policy.Throttling // nil while all is well
+	spell       *spell             // nil while it refuses nothing; then there is a throttle
 	failures    failures
 	counts      Counts
 	parts       *parts // nil while none is in trouble, nor suspected to be
@@ -127,18 +128,21 @@ const (
 
 // Refusal is what there is to say of a request that was refused.
 type Refusal struct {
-	Gone      bool // nothing was decided: the circuit was forgotten, ask the one that took its place
-	Reason    policy.RefusalReason
-	State     policy.State
-	At        time.Time
-	Since     time.Time // when the circuit took this state
-	Due       time.Time // the earliest time of the next probe; not after At if that is not known
+	Gone   bool // nothing was decided: the circuit was forgotten, ask the one that took its place
+	Reason policy.RefusalReason
+	State  policy.State
+	At     time.Time
+	Since  time.Time // when the circuit took this state
+	// the earliest time of the next probe; not after At if that is not known. If Reason is RefusedThrottled, about when
+	// a call may go
+	Due       time.Time
 	Requests  int       // to come until one is a probe, itself among them; 0 if the rule does not count them
 	Latest    time.Time // from then on one is a probe whatever its number; zero if Requests is 0
 	SafeUntil time.Time // a probe is due and waits for a safe call, until then; zero if none does
 	// of the last failure in this trouble, or of what opened the circuit; zero if it is closed
-	Cause   policy.Cause
-	Samples []policy.Sample // not to be changed
+	Cause    policy.Cause
+	Samples  []policy.Sample   // not to be changed
+	Throttle *policy.Throttled // if Reason is RefusedThrottled, and a second old at most; not to be changed
 }
 
 // decide gives a call a permit, or says why not.
@@ -164,7 +168,7 @@ func (m *machine) decideClosed(now, deadline time.Time) (Permit, Refusal) {
 	}
 	throttled, ok := m.passes(now, deadline)
 	if !ok {
-		return Permit{}, m.refuse(now, policy.RefusedThrottled)
+		return Permit{}, m.refuseThrottled(now)
 	}
 	call, held := m.canary.admit(now, deadline, hold)
 	if held {
@@ -321,6 +325,9 @@ func (m *machine) refusal(now time.Time, reason policy.RefusalReason) Refusal {
 	}
 	if r.State == policy.Open && !m.forced {
 		r.Due, r.Requests, r.Latest = m.next(now)
+	}
+	if reason == policy.RefusedThrottled {
+		r.Due, r.Throttle = now.Add(m.throttle.Wait()), m.spell.said
 	}
 	if reason == policy.RefusedOpen || reason == policy.RefusedRamp {
 		r.SafeUntil = m.safeUntil()

@@ -860,6 +860,8 @@ type listener struct {
 func (l *listener) Changed(c Change)    { l.events = append(l.events, changeText(c)) }
 func (l *listener) Refused(r Refusal)   { l.events = append(l.events, refusalText(r)) }
 func (l *listener) WantsRefusals() bool { return !l.deaf }
+func (*listener) InShadow() bool        { return false }
+func (*listener) Throttled(Throttle)    {}
 
 // duel is a circuit and its model, which get the same operations and must answer the same.
 type duel struct {

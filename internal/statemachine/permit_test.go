@@ -166,6 +166,8 @@ func TestWhatIsRefusedForAnotherReasonCounts(t *testing.T) {
 type deaf struct{ told }
 
 func (*deaf) WantsRefusals() bool { return false }
+func (*deaf) InShadow() bool      { return false }
+func (*deaf) Throttled(Throttle)  {}
 
 func TestNobodyIsToldOfRefusalsWhoDoesNotWantThem(t *testing.T) {
 	o := &deaf{}

@@ -26,10 +26,10 @@ type Snapshot struct {
 	Asked               time.Time
 	Due                 time.Time // as Change.Due; zero unless Open
 	Generation          uint64
-	Failures, Successes int     // what the rule of the state has in view
-	InFlight, Limit     int     // calls let through while open or half-open that are in flight, and how many may be
-	Throttle            float64 // calls that may go in a round trip while closed; 0 if any number
-	Expired             int     // others of them, whose lease has ended and that the next request or result settles
+	Failures, Successes int               // what the rule of the state has in view
+	InFlight, Limit     int               // calls let through while open or half-open that are out, and how many may be
+	Throttle            *policy.Throttled // nil while calls are not throttled
+	Expired             int               // others, whose lease has ended and that the next request or result settles
 	Counts              Counts
 	Cause               policy.Cause    // of the last failure
 	FailedAt            time.Time       // when that was; zero if never
@@ -59,8 +59,9 @@ func (m *machine) snapshot(now time.Time) Snapshot {
 	s.Failures, s.Successes = m.inView()
 	switch m.state {
 	case policy.Closed:
-		if m.throttle != nil && m.throttles() {
-			s.Throttle = m.throttle.Limit()
+		if m.spell != nil && !now.After(m.throttle.Until()) {
+			is := m.spelled()
+			s.Throttle = &is
 		}
 		if gauge, ok := m.seenTrip().(policy.Gauge); ok {
 			s.Gauge, s.Trips = gauge.Gauge(now)

@@ -9,12 +9,82 @@ import (
 
 // A throttle limits the calls of a closed circuit whose upstream gets more than it can carry (policy.Throttle).
 // machine.throttle is there from the first sign of that until nothing is left to remember, or somebody
-// sets the state.
+// sets the state; machine.spell while calls are refused by it, or could be.
 
 // throttled is what a throttle knows of a call that it has let through.
 type throttled struct {
 	by   *policy.Throttling // the memory that did; nil if none has
 	pass policy.Pass
+}
+
+// A spell is a time in which calls are throttled.
+type spell struct {
+	since   time.Time
+	refused uint64
+	said    *policy.Throttled // as it was when a request was refused, at told; not to be changed; nil before
+	told    time.Time
+}
+
+// sayEvery is how long the same is said of a spell at most, while its limit in whole calls is the same.
+const sayEvery = time.Second
+
+// Throttle is the begin or the end of a time in which calls of a closed circuit are throttled.
+type Throttle struct {
+	Over             bool
+	At               time.Time
+	policy.Throttled // of one that is over its Reason and Why are of the end
+}
+
+// inShadow reports whether calls that are refused are made all the same.
+func (m *machine) inShadow() bool { return m.observer != nil && m.observer.InShadow() }
+
+// spelled says how calls are throttled, in a spell.
+func (m *machine) spelled() policy.Throttled {
+	is := m.throttle.Throttled()
+	is.Since, is.Refused = m.spell.since, m.spell.refused
+	if m.inShadow() {
+		is.Why += "; in shadow nobody can tell whether that helps"
+	}
+	return is
+}
+
+// notice takes notice of whether calls are throttled, and tells of it if that has changed. It is called after all that
+// can change it, and may be called at any time.
+func (m *machine) notice(now time.Time) {
+	on := m.throttle != nil && m.throttles() && !now.After(m.throttle.Until())
+	switch {
+	case on && m.spell == nil:
+		m.spell = &spell{since: now}
+		is := m.spelled()
+		m.later(func() {
+			m.observer.Throttled(Throttle{At: now, Throttled: is})
+		})
+	case !on && m.spell != nil && m.throttle != nil:
+		m.unthrottled(m.throttle.Ended(now))
+	}
+}
+
+// unthrottled ends the spell.
+func (m *machine) unthrottled(at time.Time, reason policy.ThrottleReason, why string) {
+	s := m.spell
+	m.spell = nil
+	if at.Before(s.since) { // the clock was set back
+		at = s.since
+	}
+	was := policy.Throttled{Reason: reason, Why: why, Since: s.since, Until: at, Refused: s.refused}
+	m.later(func() { m.observer.Throttled(Throttle{Over: true, At: at, Throttled: was}) })
+}
+
+// refuseThrottled refuses a call that the throttle does not let pass.
+func (m *machine) refuseThrottled(now time.Time) Refusal {
+	s := m.spell
+	s.refused++
+	inFlight := m.throttle.Throttled().InFlight
+	if s.said == nil || s.said.InFlight != inFlight || now.Sub(s.told) >= sayEvery || now.Before(s.told) {
+		is := m.spelled() // in memory of its own
+		s.said, s.told = &is, now
+	}
+	return m.refuse(now, policy.RefusedThrottled)
 }
 
 // throttles reports whether the rules let a throttle refuse calls now.
@@ -49,7 +119,9 @@ func (m *machine) passes(now, deadline time.Time) (call throttled, ok bool) {
 		return throttled{}, true
 	}
 	memory := m.throttle
+	memory.InShadow(m.inShadow())
 	pass, ok := memory.Admit(now, deadline)
+	m.notice(now)
 	return throttled{memory, pass}, ok
 }
 
@@ -73,6 +145,7 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	if memory == nil || !m.throttles() {
 		return
 	}
+	memory.InShadow(m.inShadow())
 	var pass policy.Pass
 	var took time.Duration
 	if call != nil && call.throttled.by == memory {
@@ -86,7 +159,8 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	case r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout:
 		memory.TimedOut(now, pass, took)
 	}
-	if memory.Forgettable(now) && m.canary.phase != watching {
+	m.notice(now)
+	if m.spell == nil && memory.Forgettable(now) && m.canary.phase != watching {
 		m.throttle = nil
 	}
 }

@@ -67,12 +67,12 @@ func TestAThrottleIsThereWhileAnUpstreamGetsTooMuch(t *testing.T) {
 func TestAWordOf429IsNoFailureAndThrottles(t *testing.T) {
 	r := newRig(policy.Adaptive{}.Rules())
 	at, refused := time.Duration(0), false
-	for range 100 {
+	for range 200 {
 		p, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe)
 		if refused = refusal.Reason == policy.RefusedThrottled; refused {
 			break
 		}
-		at += time.Millisecond
+		at += 50 * time.Millisecond
 		p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Cause: policy.Cause{Status: 429}})
 	}
 	require.True(t, refused)
@@ -226,6 +226,130 @@ func TestARecoveryIsToldHowLongCallersWait(t *testing.T) {
 	require.Greater(t, r.machine.recover.Limit(), limit)
 }
 
+func TestASpellOfAThrottleIsToldFromItsBeginToItsEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		end    func(r *rig, at time.Duration) (ended time.Duration)
+		reason policy.ThrottleReason
+	}{
+		"calm": {func(r *rig, at time.Duration) time.Duration {
+			until := lookAt(r, epoch.Add(at)).Throttle.Until.Sub(epoch)
+			require.NotNil(t, lookAt(r, epoch.Add(until)).Throttle)
+			require.Nil(t, lookAt(r, epoch.Add(until+1)).Throttle, "whether or not somebody calls")
+			r.because(at + time.Hour)
+			return until
+		}, policy.ThrottleCalm},
+		"tripped": {func(r *rig, at time.Duration) time.Duration {
+			for r.machine.state == policy.Closed {
+				at += 10 * time.Millisecond
+				if p, _ := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); p.Granted() {
+					p.Done(epoch.Add(at), policy.Result{Outcome: policy.Failure})
+				}
+			}
+			return at
+		}, policy.ThrottleOpened},
+		"forced": {func(r *rig, at time.Duration) time.Duration {
+			r.Force(policy.Closed, epoch.Add(at))
+			return at
+		}, policy.ThrottleByHand},
+		"reset": {func(r *rig, at time.Duration) time.Duration {
+			r.Reset(epoch.Add(at))
+			return at
+		}, policy.ThrottleByHand},
+		"other rules": {func(r *rig, at time.Duration) time.Duration {
+			r.configure(at, classic)
+			r.because(at)
+			return at
+		}, policy.ThrottleByHand},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(policy.Adaptive{}.Rules())
+			var events []Throttle
+			r.machine.observer = &toldThrottles{events: &events}
+			at := r.crowd(t, 0)
+			ended := c.end(r, at)
+			require.GreaterOrEqual(t, len(events), 2)
+			begin, end := events[0], events[1]
+			require.False(t, begin.Over)
+			require.Equal(t, policy.ThrottledBy503, begin.Reason)
+			require.Equal(t, begin.At, begin.Since)
+			require.NotZero(t, begin.InFlight)
+			require.True(t, end.Over)
+			require.Equal(t, c.reason, end.Reason)
+			require.Equal(t, epoch.Add(ended), end.At)
+			require.Equal(t, begin.Since, end.Since)
+			require.NotZero(t, end.Refused)
+		})
+	}
+}
+
+// A queue that grows has no limit, and what refused calls for it is remembered for as long as that is told.
+func TestASpellForAQueueLastsUntilThereIsCalm(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	for range 4 { // so that calls are counted for twenty good answers
+		p, _ := r.Acquire(epoch, time.Time{}, ToProbe)
+		p.Done(epoch, away)
+	}
+	var out []Permit
+	for i := range 60 {
+		now := epoch.Add(time.Duration(i) * time.Millisecond)
+		p, _ := r.Acquire(now, now.Add(time.Minute), ToProbe)
+		out = append(out, p)
+	}
+	at := 100 * time.Millisecond
+	answer := func(n int) {
+		for range n {
+			at += 10 * time.Millisecond
+			out[0].Done(epoch.Add(at), fine)
+			out = out[1:]
+		}
+	}
+	answer(15)
+	_, refusal := r.Acquire(epoch.Add(at), epoch.Add(at+200*time.Millisecond), ToProbe)
+	require.Equal(t, policy.RefusedThrottled, refusal.Reason)
+	require.Equal(t, policy.ThrottledQueue, refusal.Throttle.Reason)
+	require.Zero(t, refusal.Throttle.InFlight)
+	require.Positive(t, refusal.Due.Sub(refusal.At))
+	refused := at
+	r.machine.canary.stop() // so that no late one has calls counted
+	answer(40)
+	s := lookAt(r, epoch.Add(at))
+	require.NotNil(t, s.Throttle)
+	require.Equal(t, epoch.Add(refused+30*time.Second), s.Throttle.Until)
+	require.Nil(t, lookAt(r, epoch.Add(at+time.Minute)).Throttle)
+	at += time.Minute
+	answer(1)
+	require.Nil(t, r.machine.spell)
+	require.Nil(t, r.machine.throttle)
+}
+
+type toldThrottles struct {
+	deaf
+	events *[]Throttle
+}
+
+func (t *toldThrottles) Throttled(e Throttle) { *t.events = append(*t.events, e) }
+
+// What is said of a spell is made once a second, and not for each refusal.
+func TestARefusalOfAThrottleCostsNoMemoryForWhatItSays(t *testing.T) {
+	r := newRig(policy.Adaptive{}.Rules())
+	r.machine.observer = &deaf{}
+	at := r.crowd(t, 0)
+	var said *policy.Throttled
+	require.Zero(t, testing.AllocsPerRun(30, func() {
+		if _, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); refusal.Throttle != nil {
+			said = refusal.Throttle
+		}
+	}))
+	require.NotNil(t, said)
+	at += 2 * time.Second
+	for range 10 {
+		if _, refusal := r.Acquire(epoch.Add(at), time.Time{}, ToProbe); refusal.Throttle != nil {
+			said = refusal.Throttle
+		}
+	}
+	require.Greater(t, said.Refused, uint64(30))
+}
+
 // What a throttle knew of an upstream's load is not forgotten because its circuit was open meanwhile.
 func TestAThrottleThatLimitedGoesOnWhereTheRecoveryEnds(t *testing.T) {
 	r := newRig(policy.Adaptive{}.Rules())
@@ -243,7 +367,7 @@ func TestAThrottleThatLimitedGoesOnWhereTheRecoveryEnds(t *testing.T) {
 			p.Done(epoch.Add(at), policy.Result{Outcome: policy.Success, Elapsed: time.Millisecond})
 		}
 		if r.machine.state == policy.Closed {
-			require.GreaterOrEqual(t, lookAt(r, epoch.Add(at)).Throttle, float64(limit))
+			require.GreaterOrEqual(t, lookAt(r, epoch.Add(at)).Throttle.InFlight, limit)
 			require.NotZero(t, limit)
 			return
 		}

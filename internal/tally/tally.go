@@ -44,8 +44,13 @@ const (
 	Failures                    // by class and, of what a classifier says, reason
 	Probes                      // by outcome
 	ShadowRefusals              // by reason
-	ShadowCalls                 // by outcome
+	ShadowCalls                 // by outcome, or as turnedAway
+	Throttles                   // that began, by reason
+	ThrottlesOver               // that ended, by reason
 )
+
+// turnedAway is what became of calls in shadow that were answered 429 and did not fail by it.
+const turnedAway = "turned away"
 
 // Series is one thing that is counted: an Event, and the values by which it is told apart.
 type Series struct {
@@ -132,6 +137,7 @@ func (ta *Tally) Observe() {
 	ta.stop = ta.t.Observe(transport.Observer{
 		OnStateChange: ta.changed,
 		OnRefusal:     ta.refused,
+		OnThrottle:    ta.throttled,
 		OnFailure: func(c transport.CallEnd) {
 			ta.count(c, Series{Event: Failures, A: classOf(c.Cause), B: reasonOf(c.Cause)})
 		},
@@ -207,6 +213,16 @@ func (ta *Tally) refused(r transport.RefusalEvent) {
 	defer ta.mu.Unlock()
 	ta.entry(r.Key, r.Known, r.Part, false, r.At).counts[Series{Event: of, A: r.Error.Reason.String()}]++
 	ta.askedFor(r.Key, r.At)
+}
+
+func (ta *Tally) throttled(e transport.ThrottleEvent) {
+	of := Throttles
+	if e.Over {
+		of = ThrottlesOver
+	}
+	ta.mu.Lock()
+	defer ta.mu.Unlock()
+	ta.entry(e.Key, e.Known, false, false, e.At).counts[Series{Event: of, A: string(e.Reason)}]++
 }
 
 func (ta *Tally) count(c transport.CallEnd, s Series) {
@@ -470,7 +486,7 @@ func (ta *Tally) readShadows(circuits []transport.Snapshot, at time.Time) {
 			continue
 		}
 		now, last := *c.Shadow, before[c.Key]
-		if now.Succeeded < last.Succeeded || now.Failed < last.Failed {
+		if now.Succeeded < last.Succeeded || now.Failed < last.Failed || now.TurnedAway < last.TurnedAway {
 			last = transport.Shadow{} // it was reset, or made anew
 		}
 		ta.shadows[c.Key] = now
@@ -478,6 +494,10 @@ func (ta *Tally) readShadows(circuits []transport.Snapshot, at time.Time) {
 			e := ta.entry(c.Key, c.Known, c.Part, false, at)
 			e.counts[Series{Event: ShadowCalls, A: policy.Success.String()}] += succeeded
 			e.counts[Series{Event: ShadowCalls, A: policy.Failure.String()}] += failed
+		}
+		if n := now.TurnedAway - last.TurnedAway; n > 0 {
+			e := ta.entry(c.Key, c.Known, c.Part, false, at)
+			e.counts[Series{Event: ShadowCalls, A: turnedAway}] += n
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // RoundTripper is a function as a base.
@@ -29,11 +30,13 @@ func Answer(status int, body string) RoundTripper {
 	}
 }
 
-// Hosts are a base that answers for all hosts, with a 204, but for those that are broken. The zero value has none of
-// those. Its methods may be called by many goroutines at once.
+// Hosts are a base that answers for all hosts, with a 204, but for those that are broken or full. The zero value has
+// none of those. Its methods may be called by many goroutines at once.
 type Hosts struct {
 	mu     sync.Mutex
 	broken map[string]bool
+	full   map[string]int // the status; 0 if a host is not full any more
+	calls  int            // of those
 }
 
 // Break has calls of the hosts fail.
@@ -60,6 +63,18 @@ func (h *Hosts) Mend(hosts ...string) {
 	}
 }
 
+// Fill has hosts turn every other call away, by that status; 0 for none any more. Their calls take 10 ms.
+func (h *Hosts) Fill(status int, hosts ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.full == nil {
+		h.full = make(map[string]int)
+	}
+	for _, host := range hosts {
+		h.full[host] = status
+	}
+}
+
 // RoundTrip answers, or fails.
 func (h *Hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	h.mu.Lock()
@@ -67,7 +82,16 @@ func (h *Hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	if h.broken[req.URL.Host] {
 		return nil, io.ErrUnexpectedEOF
 	}
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
+	status := http.StatusNoContent
+	if full, ok := h.full[req.URL.Host]; ok {
+		if h.calls++; h.calls%2 == 0 && full != 0 {
+			status = full
+		}
+		h.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		h.mu.Lock()
+	}
+	return &http.Response{StatusCode: status, Body: http.NoBody, Request: req}, nil
 }
 
 // Server is a real server on loopback whose status a test can change. It is 200 at first, and the body is "from the

@@ -119,6 +119,9 @@ func (c *circuit) Changed(change statemachine.Change) {
 	c.state, c.since = change.To, now
 }
 
-// Refused and WantsRefusals make it a statemachine.Observer.
-func (c *circuit) Refused(statemachine.Refusal) {}
-func (c *circuit) WantsRefusals() bool          { return false }
+// What follows makes it a statemachine.Observer. It is not in shadow, although what it refuses was made all the same
+// when it was recorded: a throttle that never gives up would have a price that nobody would pay.
+func (c *circuit) Refused(statemachine.Refusal)    {}
+func (c *circuit) Throttled(statemachine.Throttle) {}
+func (c *circuit) WantsRefusals() bool             { return false }
+func (c *circuit) InShadow() bool                  { return false }
