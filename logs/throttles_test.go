@@ -110,9 +110,13 @@ func TestALineAboutAThrottleThatWaitedSaysSinceWhen(t *testing.T) {
 func TestRefusalsOfAThrottleSayWhyAndHowMuchGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, transport.WithPolicy(policy.Adaptive{}))
-		s.Fill(http.StatusTooManyRequests, "busy.test")
-		for range 30 {
+		for n := range 300 {
+			s.Fill(http.StatusTooManyRequests, "busy.test")
+			if n%5 == 0 {
+				s.Fill(http.StatusOK, "busy.test")
+			}
 			s.call("busy.test")
+			time.Sleep(10 * time.Millisecond)
 		}
 		for _, line := range s.read() {
 			if line["msg"] == "requests refused" {

@@ -76,12 +76,12 @@ type ramp struct {
 	queued   float64       // of its caller's time the last success took so much, and more than usual; 0 if not
 	natural  bool          // answers are slow, and it is no queue
 	halved   bool
+	vain     bool // the limit was held before, and the upstream was not well for longer
 
 	most   int           // calls in flight at most, since Start
 	held   int           // the limit is no more until then; 0 if it may be anything
 	until  time.Time     // zero if the limit was not held at Start
 	lasted time.Duration // the recovery before
-	vain   bool          // it was held before, and the upstream was not well for longer
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
 	least               time.Duration // the least that smooth has been; 0 while it is of too few calls to tell

@@ -83,6 +83,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 			m.trouble = &trouble{since: at}
 		}
 		m.trouble.withheld = time.Time{}
+		if to == policy.Open {
+			m.trouble.lasted = m.lastedUntil(now, reason)
+		}
 		if change.Cause != (policy.Cause{}) {
 			m.trouble.cause = change.Cause
 		}
@@ -162,7 +165,6 @@ func (m *machine) lastedUntil(now time.Time, reason policy.ChangeReason) time.Du
 
 func (m *machine) open(now time.Time, reason policy.ChangeReason, r policy.Result) {
 	m.opened++
-	m.lasted = m.lastedUntil(now, reason)
 	switch {
 	case reason == policy.ChangeRestored:
 		m.failedProbes = 0

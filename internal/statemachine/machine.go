@@ -39,7 +39,6 @@ type past struct {
 	recoverOf    *Config        // whose rule recover is of
 	failedProbes int            // and recoveries, since the trip
 	recovery     moment         // the last one began; 0 if there was none, or somebody has ended it
-	lasted       time.Duration  // from then until the circuit opened again; 0 if that was no relapse
 	opened       uint64         // how often the circuit has opened
 
 	trouble     *trouble // nil while closed
@@ -95,6 +94,8 @@ type trouble struct {
 	since    time.Time
 	asked    time.Time // the last request came; zero if none has
 	requests int       // that have come
+	// from the beginning of the recovery before until the circuit opened; 0 if that was no relapse
+	lasted time.Duration
 
 	real  bool         // something has failed; what somebody does by hand is no trouble
 	cause policy.Cause // of the last failure in it, or of what opened the circuit

@@ -209,7 +209,7 @@ func slow(r policy.Result) policy.Result {
 // learn takes notice of how long a call took that was let through in trouble, and adds to its result what a recovery
 // can start with.
 func (m *machine) learn(now time.Time, p *place, r policy.Result) policy.Result {
-	r.Usual, r.Wait, r.Lasted = m.canary.usual, p.waits, m.lasted
+	r.Usual, r.Wait, r.Lasted = m.canary.usual, p.waits, m.trouble.lasted
 	if p.trouble == m.trouble {
 		r.Asked = m.trouble.requests - p.requests
 	}
