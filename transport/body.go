@@ -88,13 +88,29 @@ func (k *call) watch(resp *http.Response) *body {
 	return b
 }
 
-// watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
-func watchQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
-	if c.WantsHeaders() {
+// endsQuietly reports whether there is nothing to keep of a call that is going well: it is over, and its circuit quiet,
+// or it will be over at the end of its body, which is watched from then on.
+func endsQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
+	if resp.Body == nil || resp.Body == http.NoBody || inMemory(resp.Body) {
+		return c.Quiet(generation)
+	}
+	writesItself := false
+	switch resp.Body.(type) { // in one switch, since each is a search for the methods of a type
+	case io.Writer:
+		return false // it may be a connection
+	case io.WriterTo:
+		writesItself = true
+	}
+	switch {
+	case resp.ContentLength == 0 || req.Method != http.MethodGet && methodOf(req) == http.MethodHead:
+		return c.Quiet(generation)
+	case c.WantsHeaders():
 		return false
 	}
 	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}
-	resp.Body = b.asBase()
+	if resp.Body = b; writesItself {
+		resp.Body = writerToBody{b}
+	}
 	return true
 }
 

@@ -157,14 +157,21 @@ func (c *Circuit) timeIsUp() {
 	c.machine.wake(time.Now())
 }
 
+// AcquirePlain gives the permit of a call that nobody has to look at, by its generation (Circuit.Permit), if the circuit
+// is closed and nothing is wanted of its calls. It is one read.
+func (c *Circuit) AcquirePlain() (of uint64, ok bool) {
+	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
+	word := c.word.Load()
+	return word >> generation, word&(others|touchedBit) == uint64(policy.Closed)|touchedBit
+}
+
 // AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
-	word := c.word.Load()
-	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
-	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
-		return Permit{circuit: c, generation: word >> generation}, true
+	if generation, ok := c.AcquirePlain(); ok {
+		return c.Permit(generation), true
 	}
+	word := c.word.Load()
 	if word&stateBits != uint64(policy.Closed) && word&touchedBit != 0 {
 		return Permit{}, false
 	}
