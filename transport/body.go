@@ -32,11 +32,10 @@ const (
 
 // lasting is the call of a body that somebody looks at, or that lasts for a time.
 type lasting struct {
-	call      call
-	headersAt time.Time // zero if nobody asks when bytes come
-	// when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
+	call call
+	// when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
 	heard   atomic.Int64
-	bytesAt time.Time // when those that come are to be told; zero if none are
+	bytesAt tick // when those that come are to be told; 0 if none are
 	flow    flow
 }
 
@@ -129,7 +128,7 @@ func (b *body) asBase() io.ReadCloser {
 func (k *call) quiet() bool {
 	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && !k.delivering &&
 		k.part == nil &&
-		k.started.IsZero() && !k.t.observers.attend.Load()
+		k.started == 0 && !k.t.observers.attend.Load()
 }
 
 // last returns what is kept of the call of a body that is no longer quiet.
@@ -217,15 +216,15 @@ func (b *body) came(l *lasting, p []byte) {
 	if l.call.ending != nil {
 		l.call.ending.add(p)
 	}
-	if l.headersAt.IsZero() {
+	if l.heard.Load() == 0 {
 		return
 	}
 	now := time.Now()
 	l.heard.Store(now.UnixNano())
-	if !l.bytesAt.IsZero() && !now.Before(l.bytesAt) {
+	if at := tickOf(now); l.bytesAt != 0 && at >= l.bytesAt {
 		again := soonest(l.call.permit.Bytes(now), l.call.part.bytes(now))
-		if l.bytesAt = (time.Time{}); again > 0 {
-			l.bytesAt = now.Add(again)
+		if l.bytesAt = 0; again > 0 {
+			l.bytesAt = at + tick(again)
 		}
 	}
 }
