@@ -168,8 +168,8 @@ func (c *Circuit) AcquirePlain() (of uint64, ok bool) {
 // AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
-	if generation, ok := c.AcquirePlain(); ok {
-		return c.Permit(generation), true
+	if of, ok := c.AcquirePlain(); ok {
+		return c.Permit(of), true
 	}
 	word := c.word.Load()
 	if word&stateBits != uint64(policy.Closed) && word&touchedBit != 0 {
@@ -186,10 +186,7 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{
-		circuit: c, generation: word >> generation,
-		timed: word&failingBit != 0, attended: word&(attendedBit|partsBit) != 0,
-	}
+	permit := Permit{circuit: c, word: word}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		if now.IsZero() {
 			now = time.Now()
@@ -197,7 +194,7 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 		// Not the first call, so that a host that is called once has no timer.
 		c.lock()
 		defer c.unlock()
-		permit.watched = c.machine.takeCanary(now, permit.generation)
+		permit.watched = c.machine.takeCanary(now, permit.generation())
 	}
 	return permit, true
 }
@@ -228,7 +225,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 		c.quietly()
 	}()
 	permit, refusal = c.machine.decide(now, deadline, good)
-	if permit.generation = c.machine.generation; refusal.Reason == policy.NotRefused && !refusal.Gone {
+	if permit.word = c.machine.generation << generation; refusal.Reason == policy.NotRefused && !refusal.Gone {
 		permit.circuit = c
 	}
 	decided = true
