@@ -36,6 +36,12 @@ type call struct {
 // gaveUp is the Reason if the caller went away while a health check was made for it.
 const gaveUp policy.RefusalReason = math.MaxUint8
 
+// free reports whether nothing is to be acquired: the call has its permit, and neither is anything limited, nor a part cut
+// out that it could be for.
+func (k *call) free() bool {
+	return k.permit.Granted() && k.limits() == (policy.Limits{}) && k.c.cutParts() == nil
+}
+
 // acquire gets the call a place among those in flight and a permit, or says why not.
 func (k *call) acquire() (refusal statemachine.Refusal) {
 	if !k.enter() {
@@ -91,12 +97,8 @@ func (k *call) acquire() (refusal statemachine.Refusal) {
 // enter takes a place among the calls in flight of the circuit, if there is one, and gives one of another circuit back.
 func (k *call) enter() (ok bool) {
 	k.attempt.leave()
-	if limits := k.limits(); limits != (policy.Limits{}) {
-		k.attempt, ok = newAttempt(k.c, limits)
-		return ok
-	}
-	k.attempt = nil
-	return true
+	k.attempt, ok = newAttempt(k.c, k.limits())
+	return ok
 }
 
 func (k *call) limits() policy.Limits { return k.c.Config().Rules.Limits }

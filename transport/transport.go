@@ -121,30 +121,45 @@ func (t *Transport) conclude(
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.
 func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Permit) (*http.Response, error) {
-	k := call{t: t, c: c, req: req, permit: permit}
+	var k call // not in one piece, which is made elsewhere and copied
+	k.t, k.c, k.req, k.permit = t, c, req, permit
 	defer k.abandon()
-	if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
-		if k.part != nil {
-			k.leavePart()
-		}
-		if k.shadow = k.c.shadows(refusal); !k.shadow {
-			k.over = true
-			k.attempt.end()
-			closeBody(req)
-			if refusal.Reason == gaveUp {
-				return nil, context.Cause(req.Context())
-			}
-			return t.refuse(req, k.c, refusal)
-		}
-		if t.observers.refuse.Load() {
-			facts := refusedError(k.c, refusal)
-			facts.Shadow = true
-			t.observers.tellRefuse(req, facts)
+	if !k.free() {
+		if resp, err, refused := k.askToGo(); refused {
+			return resp, err
 		}
 	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)
 	return k.finish(resp, err)
+}
+
+// askToGo gets the call what it needs to go, or the answer of a refusal. In shadow, it goes all the same.
+func (k *call) askToGo() (resp *http.Response, err error, refused bool) {
+	refusal := k.acquire()
+	if refusal.Reason == policy.NotRefused {
+		return nil, nil, false
+	}
+	t, req := k.t, k.req
+	if k.part != nil {
+		k.leavePart()
+	}
+	if k.shadow = k.c.shadows(refusal); !k.shadow {
+		k.over = true
+		k.attempt.end()
+		closeBody(req)
+		if refusal.Reason == gaveUp {
+			return nil, context.Cause(req.Context()), true
+		}
+		resp, err = t.refuse(req, k.c, refusal)
+		return resp, err, true
+	}
+	if t.observers.refuse.Load() {
+		facts := refusedError(k.c, refusal)
+		facts.Shadow = true
+		t.observers.tellRefuse(req, facts)
+	}
+	return nil, nil, false
 }
 
 // mostLayers is how many of them are looked through for one that can do something.
