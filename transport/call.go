@@ -36,12 +36,6 @@ type call struct {
 // gaveUp is the Reason if the caller went away while a health check was made for it.
 const gaveUp policy.RefusalReason = math.MaxUint8
 
-// free reports whether nothing is to be acquired: the call has its permit, and neither is anything limited, nor a part cut
-// out that it could be for.
-func (k *call) free() bool {
-	return k.permit.Granted() && k.limits() == (policy.Limits{}) && k.c.cutParts() == nil
-}
-
 // acquire gets the call a place among those in flight and a permit, or says why not.
 func (k *call) acquire() (refusal statemachine.Refusal) {
 	if !k.enter() {

@@ -124,42 +124,30 @@ func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Pe
 	var k call // not in one piece, which is made elsewhere and copied
 	k.t, k.c, k.req, k.permit = t, c, req, permit
 	defer k.abandon()
-	if !k.free() {
-		if resp, err, refused := k.askToGo(); refused {
-			return resp, err
+	if free := permit.Granted() && k.limits() == (policy.Limits{}) && c.cutParts() == nil; !free {
+		if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
+			if k.part != nil {
+				k.leavePart()
+			}
+			if k.shadow = k.c.shadows(refusal); !k.shadow {
+				k.over = true
+				k.attempt.end()
+				closeBody(req)
+				if refusal.Reason == gaveUp {
+					return nil, context.Cause(req.Context())
+				}
+				return t.refuse(req, k.c, refusal)
+			}
+			if t.observers.refuse.Load() {
+				facts := refusedError(k.c, refusal)
+				facts.Shadow = true
+				t.observers.tellRefuse(req, facts)
+			}
 		}
 	}
 	k.start()
 	resp, err := t.base.RoundTrip(k.sent)
 	return k.finish(resp, err)
-}
-
-// askToGo gets the call what it needs to go, or the answer of a refusal. In shadow, it goes all the same.
-func (k *call) askToGo() (resp *http.Response, err error, refused bool) {
-	refusal := k.acquire()
-	if refusal.Reason == policy.NotRefused {
-		return nil, nil, false
-	}
-	t, req := k.t, k.req
-	if k.part != nil {
-		k.leavePart()
-	}
-	if k.shadow = k.c.shadows(refusal); !k.shadow {
-		k.over = true
-		k.attempt.end()
-		closeBody(req)
-		if refusal.Reason == gaveUp {
-			return nil, context.Cause(req.Context()), true
-		}
-		resp, err = t.refuse(req, k.c, refusal)
-		return resp, err, true
-	}
-	if t.observers.refuse.Load() {
-		facts := refusedError(k.c, refusal)
-		facts.Shadow = true
-		t.observers.tellRefuse(req, facts)
-	}
-	return nil, nil, false
 }
 
 // mostLayers is how many of them are looked through for one that can do something.

@@ -15,18 +15,13 @@ type Permit struct {
 	watched *watched // nil if nobody watched it then
 }
 
-// timed reports whether the circuit has to know how long the call takes.
-func (p Permit) timed() bool { return p.word&failingBit != 0 }
-
-// attended reports whether somebody looks at the call (Config.Attended), or at parts (Circuit.Parted).
-func (p Permit) attended() bool { return p.word&(attendedBit|partsBit) != 0 }
-
 func (p Permit) generation() uint64 { return p.word >> generation }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation(), p.circuit != nil && p.place == nil && p.watched == nil && !p.timed() && !p.attended()
+	const looked = failingBit | attendedBit | partsBit
+	return p.generation(), p.circuit != nil && p.place == nil && p.watched == nil && p.word&looked == 0
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
@@ -39,7 +34,7 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 
 // Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
 // counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.timed() || p.watched != nil }
+func (p Permit) Watched() bool { return p.word&failingBit != 0 || p.watched != nil }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
