@@ -302,7 +302,8 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 	end := CallEnd{
 		Key: k.whose().key, Part: k.whose().isPart(), Request: k.req, Probe: k.probing(), Shadow: k.shadow,
-		Outcome: outcome, Cause: cause, Started: k.started.time(), Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
+		Outcome: outcome, Cause: cause, Started: k.started.time(), Elapsed: k.elapsed(), Trace: k.trace,
+		Known: k.c.Known(),
 	}
 	for _, o := range observers {
 		if o.OnOutcome != nil {

@@ -66,8 +66,8 @@ func medianInterval(values []float64) (low, high float64) {
 	return sorted[max(0, int(math.Floor(n/2-half)))], sorted[min(len(sorted)-1, int(math.Ceil(n/2+half)))]
 }
 
-// passing does nothing but pass calls on, and watching has a body of its own as well: less than that no breaker adds that
-// looks at the ends of bodies.
+// passing does nothing but pass calls on, and watching has a body of its own as well: less than that no breaker adds
+// that looks at the ends of bodies.
 var (
 	passing = subject{name: "passed on", new: func(base http.RoundTripper) http.RoundTripper {
 		return peer.RoundTripper(func(req *http.Request) (*http.Response, error) { return base.RoundTrip(req) })

@@ -135,8 +135,8 @@ func (c *Circuit) settle() {
 	}
 }
 
-// setAlarm has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no alarm, and those that rest have one
-// together, but for bubbles of testing/synctest.
+// setAlarm has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no alarm, and those that rest have
+// one together, but for bubbles of testing/synctest.
 func (c *Circuit) setAlarm(at moment) {
 	if c.alarm != nil {
 		c.alarm.stop()
@@ -159,8 +159,8 @@ func (c *Circuit) timeIsUp() {
 	c.machine.wake(time.Now())
 }
 
-// AcquirePlain gives the permit of a call that nobody has to look at, by its generation (Circuit.Permit), if the circuit
-// is closed and nothing is wanted of its calls. It is one read.
+// AcquirePlain gives the permit of a call that nobody has to look at, by its generation (Circuit.Permit), if the
+// circuit is closed and nothing is wanted of its calls. It is one read.
 func (c *Circuit) AcquirePlain() (of uint64, ok bool) {
 	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
 	word := c.word.Load()
