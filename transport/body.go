@@ -32,11 +32,10 @@ const (
 
 // lasting is the call of a body that somebody looks at, or that lasts for a time.
 type lasting struct {
-	call      call
-	headersAt time.Time // zero if nobody asks when bytes come
-	// when they came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
+	call call
+	// when bytes came last, in Unix nanoseconds, or negative when the headers did; 0 if nobody asks
 	heard   atomic.Int64
-	bytesAt time.Time // when those that come are to be told; zero if none are
+	bytesAt tick // when those that come are to be told; 0 if none are
 	flow    flow
 }
 
@@ -88,13 +87,29 @@ func (k *call) watch(resp *http.Response) *body {
 	return b
 }
 
-// watchQuietly is watch for a call of which there is nothing to keep, and reports whether it is one.
-func watchQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
-	if c.WantsHeaders() {
+// endsQuietly reports whether there is nothing to keep of a call that is going well: it is over, and its circuit quiet,
+// or it will be over at the end of its body, which is watched from then on.
+func endsQuietly(c *circuit, generation uint64, req *http.Request, resp *http.Response) bool {
+	if resp.Body == nil || resp.Body == http.NoBody || inMemory(resp.Body) {
+		return c.Quiet(generation)
+	}
+	writesItself := false
+	switch resp.Body.(type) { // in one switch, since each is a search for the methods of a type
+	case io.Writer:
+		return false // it may be a connection
+	case io.WriterTo:
+		writesItself = true
+	}
+	switch {
+	case resp.ContentLength == 0 || req.Method != http.MethodGet && methodOf(req) == http.MethodHead:
+		return c.Quiet(generation)
+	case c.WantsHeaders():
 		return false
 	}
 	b := &body{ReadCloser: resp.Body, c: c, generation: generation, req: req, resp: resp}
-	resp.Body = b.asBase()
+	if resp.Body = b; writesItself {
+		resp.Body = writerToBody{b}
+	}
 	return true
 }
 
@@ -113,7 +128,7 @@ func (b *body) asBase() io.ReadCloser {
 func (k *call) quiet() bool {
 	return k.attempt == nil && k.bodyErr == nil && k.ending == nil && k.check == nil && !k.shadow && !k.delivering &&
 		k.part == nil &&
-		k.started.IsZero() && !k.t.observers.attend.Load()
+		k.started == 0 && !k.t.observers.attend.Load()
 }
 
 // last returns what is kept of the call of a body that is no longer quiet.
@@ -201,15 +216,15 @@ func (b *body) came(l *lasting, p []byte) {
 	if l.call.ending != nil {
 		l.call.ending.add(p)
 	}
-	if l.headersAt.IsZero() {
+	if l.heard.Load() == 0 {
 		return
 	}
 	now := time.Now()
 	l.heard.Store(now.UnixNano())
-	if !l.bytesAt.IsZero() && !now.Before(l.bytesAt) {
+	if at := tickOf(now); l.bytesAt != 0 && at >= l.bytesAt {
 		again := soonest(l.call.permit.Bytes(now), l.call.part.bytes(now))
-		if l.bytesAt = (time.Time{}); again > 0 {
-			l.bytesAt = now.Add(again)
+		if l.bytesAt = 0; again > 0 {
+			l.bytesAt = at + tick(again)
 		}
 	}
 }

@@ -16,21 +16,21 @@ type call struct {
 	permit     statemachine.Permit // none if the call is made in shadow
 	part       *part               // nil if the call is for none that is cut out
 	cut        *circuit            // of the part that the call has cut out; nil if none
-	shadow     bool
-	check      *policy.Outcome // where the outcome of a health check goes; nil for a caller's request
-	attempt    *attempt        // nil if nothing limits the call
+	check      *policy.Outcome     // where the outcome of a health check goes; nil for a caller's request
+	attempt    *attempt            // nil if nothing limits the call
 	req        *http.Request
 	sent       *http.Request // req, or a copy with a body or a deadline that is watched; nil before the base gets it
 	bodyErr    *bodyErrors
-	started    time.Time // zero if nobody asks for the time
-	ended      time.Time
+	started    tick           // 0 if nobody asks for the time
+	ended      tick           // too
 	trace      string         // of a call that failed
 	wait       time.Duration  // that its classifier says the upstream asks for
 	ending     *ending        // nil if nobody asked to judge the call at its end
 	resp       *http.Response // while it is not the caller's yet, or of the body that this is the call of
-	delivering bool           // its body had come for a time before the caller got the response
-	long       bool           // its body has come for so long that its headers have counted, or need not
-	over       bool           // the permit is given back, or the response's body will do it
+	shadow     bool
+	delivering bool // its body had come for a time before the caller got the response
+	long       bool // its body has come for so long that its headers have counted, or need not
+	over       bool // the permit is given back, or the response's body will do it
 }
 
 // gaveUp is the Reason if the caller went away while a health check was made for it.
@@ -124,7 +124,7 @@ func (k *call) start() {
 	t := k.t
 	if t.observers.timed.Load() ||
 		k.c.Config().Timed || k.permit.Watched() || k.probing() || k.c.classify.Load() != nil {
-		k.started = k.now()
+		k.started = ticks()
 	}
 	for _, o := range t.observers.all() {
 		if o.OnCall != nil {
@@ -134,14 +134,6 @@ func (k *call) start() {
 	sent, bodyErr := watchBody(k.req)
 	k.bodyErr = bodyErr
 	k.sent = k.overNew(k.attempt.start(sent, &t.alarms))
-}
-
-// now is the time for k.started and k.ended, which nobody sees by themselves but a classifier.
-func (k *call) now() time.Time {
-	if k.c.classify.Load() != nil {
-		return time.Now()
-	}
-	return ticks()
 }
 
 // finish turns what the base returned into an outcome and gives the permit back, at once or at the end of the body.
@@ -159,8 +151,8 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if resp != nil && resp.Request == k.sent {
 		resp.Request = k.req
 	}
-	if err != nil || !k.started.IsZero() {
-		k.ended = k.now()
+	if err != nil || k.started != 0 {
+		k.ended = ticks()
 	}
 	outcome, cause := k.judge(resp, err, nil)
 	away := cause.Status == http.StatusTooManyRequests && k.ending == nil // which its body adds nothing to
@@ -176,7 +168,7 @@ func (k *call) finish(resp *http.Response, err error) (*http.Response, error) {
 	if lasts {
 		if k.permit.Granted() && (k.part != nil || k.permit.WantsHeaders()) {
 			now, l := time.Now(), b.last()
-			l.headersAt, l.bytesAt = now, now.Add(statemachine.BytesAfter)
+			l.bytesAt = tickOf(now.Add(statemachine.BytesAfter))
 			l.heard.Store(-now.UnixNano())
 			l.call.permit.Headers(now, k.number())
 			l.call.part.headers(now)
@@ -208,13 +200,13 @@ func (k *call) judge(resp *http.Response, err error, body *flow) (policy.Outcome
 	if err == nil && classify == nil && fine(resp) && !Refused(resp) {
 		return policy.Success, policy.Cause{Status: resp.StatusCode} // what follows says the same, at length
 	}
-	ended := k.ended
+	started, ended := k.times()
 	if body != nil {
 		ended = time.Now()
 	}
 	facts := policy.Call{
 		Request: k.req, Response: resp, Err: err, InBody: body != nil, Delivering: body != nil && body.delivering(),
-		BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: k.started, Ended: ended,
+		BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp), Started: started, Ended: ended,
 	}
 	outcome, cause := policy.Undecided, policy.CauseOf(&facts)
 	reason := ""
@@ -310,7 +302,8 @@ func (k *call) tell(outcome policy.Outcome, cause policy.Cause) {
 	}
 	end := CallEnd{
 		Key: k.whose().key, Part: k.whose().isPart(), Request: k.req, Probe: k.probing(), Shadow: k.shadow,
-		Outcome: outcome, Cause: cause, Started: k.started, Elapsed: k.elapsed(), Trace: k.trace, Known: k.c.Known(),
+		Outcome: outcome, Cause: cause, Started: k.started.time(), Elapsed: k.elapsed(), Trace: k.trace,
+		Known: k.c.Known(),
 	}
 	for _, o := range observers {
 		if o.OnOutcome != nil {
@@ -343,7 +336,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	}
 	give := statemachine.Permit.Done
 	broke := outcome == policy.Failure && err != nil && cause.Kind != policy.KindTimeout
-	if outcome == policy.Success && k.long || broke && k.c.again(err, k.started, now) {
+	if outcome == policy.Success && k.long || broke && k.c.again(err, k.started.time(), now) {
 		give = statemachine.Permit.DoneAgain
 	}
 	if k.part != nil {
@@ -379,11 +372,23 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	return tripped || k.cut != nil
 }
 
+// times are when the call started and ended, by the wall clock if there is a classifier, who may look at that.
+func (k *call) times() (started, ended time.Time) {
+	started, ended = k.started.time(), k.ended.time()
+	if k.ended != 0 && k.c.classify.Load() != nil {
+		ago := ticks() - k.ended
+		if ended = time.Now().Add(-time.Duration(ago)); k.started != 0 {
+			started = ended.Add(-k.elapsed())
+		}
+	}
+	return started, ended
+}
+
 func (k *call) elapsed() time.Duration {
-	if k.started.IsZero() {
+	if k.started == 0 {
 		return 0
 	}
-	return k.ended.Sub(k.started)
+	return time.Duration(k.ended - k.started)
 }
 
 // refusesTripper reports whether the call that opened the circuit gets the refusal: not if it did so by a success,

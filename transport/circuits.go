@@ -24,10 +24,12 @@ const (
 
 // circuit is a statemachine.Circuit with its key, and what is counted outside its lock.
 type circuit struct {
-	statemachine.Circuit
+	// These, and of the Circuit the word, are what a healthy call reads, and one line of memory.
 	key      Key
 	classify atomic.Pointer[policy.Classifier] // nil for policy.DefaultClassifier
-	own      atomic.Pointer[Settings]          // of its key; not nil
+
+	statemachine.Circuit
+	own      atomic.Pointer[Settings] // of its key; not nil
 	t        *Transport
 	by       atomic.Pointer[policies]
 	inFlight atomic.Int32 // calls, if their number is limited
@@ -95,14 +97,10 @@ func (cs *circuits) find(k Key) *circuit {
 	return cs.table.find(&k)
 }
 
-// findHost finds the circuit of a key without a Detail.
+// findHost finds the circuit of a key without a Detail, and keeps it near from then on if there is room.
 func (cs *circuits) findHost(scheme, host string) *circuit {
-	near := cs.nearby(scheme, host)
-	if c := near.Load(); c != nil && c.key.Host == host && c.key.Scheme == scheme && c.key.Detail == "" {
-		return c
-	}
 	c := cs.table.find(&Key{Scheme: scheme, Host: host})
-	if c != nil && near.Load() == nil {
+	if near := cs.nearby(scheme, host); c != nil && near.Load() == nil {
 		near.CompareAndSwap(nil, c)
 	}
 	return c
@@ -238,7 +236,12 @@ func (cs *circuits) each(f func(*circuit) bool) {
 // a circuit's key only if it is canonical. It returns nil if there is no room for one, and none is forced.
 func (t *Transport) circuitOf(req *http.Request) *circuit {
 	if t.keyOf == nil {
-		if c := t.circuits.findHost(req.URL.Scheme, req.URL.Host); c != nil {
+		scheme, host := req.URL.Scheme, req.URL.Host
+		c := t.circuits.nearby(scheme, host).Load()
+		if c != nil && c.key.Host == host && c.key.Scheme == scheme && c.key.Detail == "" {
+			return c
+		}
+		if c = t.circuits.findHost(scheme, host); c != nil {
 			return c
 		}
 	}

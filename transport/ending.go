@@ -74,13 +74,14 @@ func (k *call) judgeEnd(resp *http.Response, closed bool) (policy.Outcome, polic
 		return policy.Success, cause
 	}
 	tail, size := k.ending.seen()
+	started, ended := k.times()
 	early := closed && (k.ending.early.ContentLength < 0 || size < k.ending.early.ContentLength)
 	if early {
 		resp = k.ending.early
 	}
 	asked := ask(*classify, policy.Call{
 		Request: k.req, Response: resp, BodyErr: k.bodyErr.get(), NoProxy: k.noProxy(resp),
-		Started: k.started, Ended: k.ended,
+		Started: started, Ended: ended,
 		AtEnd: true, ClosedEarly: early, Tail: tail, Size: size,
 	})
 	switch asked.outcome {

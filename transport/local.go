@@ -38,7 +38,8 @@ type LocalTrouble struct {
 
 // local looks for local trouble. It is told of every circuit that opens or recovers, which is seldom.
 type local struct {
-	off bool
+	ailing atomic.Pointer[circuit] // a call of it failed by this machine, which was told; changes under mu
+	off    bool
 
 	mu        sync.Mutex
 	since     time.Time
@@ -49,9 +50,8 @@ type local struct {
 	trouble   LocalTrouble // that was told, while suspected
 	waiting   []LocalTrouble
 
-	ailing  atomic.Pointer[circuit] // a call of it failed by this machine, which was told; changes under mu
-	ailment LocalTrouble            // the last that was told
-	relief  *time.Timer             // of ailing
+	ailment LocalTrouble // the last that was told
+	relief  *time.Timer  // of ailing
 	telling bool
 }
 

@@ -32,23 +32,25 @@ import (
 // request by its address does not know a copy: so CancelRequest of a base, which net/http deprecates and which a
 // Transport does not have, does nothing for one. Cancel the request's context in its place.
 type Transport struct {
-	base        http.RoundTripper
+	// What each call reads of it is in one line of memory.
+	base      http.RoundTripper
+	keyOf     KeyFunc // nil for Upstream
+	observers observers
+	local     local
+
 	circuits    circuits
 	parts       parts
-	keyOf       KeyFunc                           // nil for Upstream
 	classify    atomic.Pointer[policy.Classifier] // of keys that have none; nil for policy.DefaultClassifier
 	refusal     RefusalFunc                       // nil for the 503, or an error
 	traceOf     func(*http.Request) string
 	check       func(Key) *http.Request // nil if probes are requests of callers
 	storage     Storage
 	random      func() float64
-	observers   observers
 	policies    atomic.Pointer[policies]
 	configuring sync.Mutex // held while a circuit gets other policies
 	overrides   overrides
 	shadow      atomic.Pointer[func(Key) bool] // nil if all refusals are real
 	http3       atomic.Bool                    // an answer came over it
-	local       local
 	clock       coarseClock
 	alarms      sync.Pool // of attempts, that are not set
 	bus         fleet.Bus // nil without a fleet, and seat too
@@ -82,33 +84,30 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		// No room to watch it, or the caller is gone already and the call says nothing: no reason to stand in its way.
 		return t.base.RoundTrip(req)
 	}
-	permit, closed := c.AcquireClosed()
-	if !closed {
-		if resp, err, refused := t.refuseAtOnce(req, c); refused {
-			return resp, err
-		}
-		return t.attend(req, c, permit)
-	}
-	watched := t.observers.attend.Load() || c.classify.Load() != nil || t.local.ailing.Load() == c
-	generation, alone := permit.Plain()
-	if !watched && alone && (req.Body == nil || bodyOf(req) == plain) {
+	generation, alone := c.AcquirePlain()
+	if alone && !t.looksAt(c) && (req.Body == nil || bodyOf(req) == plain) {
 		// A good call of a healthy upstream changes nothing, and its permit holds nothing that a panic could lose.
 		resp, err := t.base.RoundTrip(req)
-		quiet := err == nil && resp != nil && fine(resp)
-		if quiet && hasBody(req, resp) && !inMemory(resp.Body) {
-			quiet = watchQuietly(c, generation, req, resp)
-		} else if quiet {
-			quiet = c.Quiet(generation)
-		}
-		if quiet {
+		if err == nil && resp != nil && fine(resp) && endsQuietly(c, generation, req, resp) {
 			if resp.ProtoMajor > 1 {
 				c.speaks(resp)
 			}
 			return resp, nil
 		}
-		return t.conclude(req, c, permit, resp, err)
+		return t.conclude(req, c, c.Permit(generation), resp, err)
+	}
+	permit, closed := c.AcquireClosed()
+	if !closed {
+		if resp, err, refused := t.refuseAtOnce(req, c); refused {
+			return resp, err
+		}
 	}
 	return t.attend(req, c, permit)
+}
+
+// looksAt reports whether somebody looks at each call of a circuit from its start.
+func (t *Transport) looksAt(c *circuit) bool {
+	return t.observers.attend.Load() || c.classify.Load() != nil || t.local.ailing.Load() == c
 }
 
 // conclude ends a call that turned out to be worth a look, or whose body is still to come.
@@ -122,25 +121,28 @@ func (t *Transport) conclude(
 
 // attend makes a call that has a place to give back, or that somebody looks at from its start; or refuses it.
 func (t *Transport) attend(req *http.Request, c *circuit, permit statemachine.Permit) (*http.Response, error) {
-	k := call{t: t, c: c, req: req, permit: permit}
+	var k call // not in one piece, which is made elsewhere and copied
+	k.t, k.c, k.req, k.permit = t, c, req, permit
 	defer k.abandon()
-	if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
-		if k.part != nil {
-			k.leavePart()
-		}
-		if k.shadow = k.c.shadows(refusal); !k.shadow {
-			k.over = true
-			k.attempt.end()
-			closeBody(req)
-			if refusal.Reason == gaveUp {
-				return nil, context.Cause(req.Context())
+	if free := permit.Granted() && k.limits() == (policy.Limits{}) && c.cutParts() == nil; !free {
+		if refusal := k.acquire(); refusal.Reason != policy.NotRefused {
+			if k.part != nil {
+				k.leavePart()
 			}
-			return t.refuse(req, k.c, refusal)
-		}
-		if t.observers.refuse.Load() {
-			facts := refusedError(k.c, refusal)
-			facts.Shadow = true
-			t.observers.tellRefuse(req, facts)
+			if k.shadow = k.c.shadows(refusal); !k.shadow {
+				k.over = true
+				k.attempt.end()
+				closeBody(req)
+				if refusal.Reason == gaveUp {
+					return nil, context.Cause(req.Context())
+				}
+				return t.refuse(req, k.c, refusal)
+			}
+			if t.observers.refuse.Load() {
+				facts := refusedError(k.c, refusal)
+				facts.Shadow = true
+				t.observers.tellRefuse(req, facts)
+			}
 		}
 	}
 	k.start()

@@ -22,6 +22,7 @@ var sink struct {
 	int  int64
 	time time.Time
 	box  *[64]byte
+	list *[88]*byte
 }
 
 var started = time.Now()
@@ -63,6 +64,11 @@ func floors() []floor {
 		{"allocation of 64 bytes", func(b *testing.B) {
 			for b.Loop() {
 				sink.box = new([64]byte)
+			}
+		}},
+		{"allocation of 704 bytes with pointers", func(b *testing.B) {
+			for b.Loop() {
+				sink.list = new([88]*byte)
 			}
 		}},
 		{"http.Response and a header of 4", func(b *testing.B) {

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"time"
+
+	"github.com/fusebox-go/fusebox/bench/internal/peer"
 )
 
 // A paired is what a subject adds to a call over loopback, found out call by call: one by it and one by the bare base,
@@ -64,6 +66,32 @@ func medianInterval(values []float64) (low, high float64) {
 	return sorted[max(0, int(math.Floor(n/2-half)))], sorted[min(len(sorted)-1, int(math.Ceil(n/2+half)))]
 }
 
+// passing does nothing but pass calls on, and watching has a body of its own as well: less than that no breaker adds
+// that looks at the ends of bodies.
+var (
+	passing = subject{name: "passed on", new: func(base http.RoundTripper) http.RoundTripper {
+		return peer.RoundTripper(func(req *http.Request) (*http.Response, error) { return base.RoundTrip(req) })
+	}}
+	watching = subject{name: "passed on, and its body", new: func(base http.RoundTripper) http.RoundTripper {
+		return peer.RoundTripper(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				resp.Body = &passedBody{ReadCloser: resp.Body}
+			}
+			return resp, err
+		})
+	}}
+)
+
+// passedBody is a body that passes on what it is asked, and counts. It is as large as Fusebox's.
+type passedBody struct {
+	io.ReadCloser
+	reads int
+	_     [40]byte
+}
+
+func (b *passedBody) Read(p []byte) (int, error) { b.reads++; return b.ReadCloser.Read(p) }
+
 // reportPaired writes what is added over HTTP/1.1 and over HTTP/2, and by the base to itself, which should be nothing.
 func (o *options) reportPaired(out io.Writer) error {
 	fmt.Fprint(out, "### paired: a real server on loopback, body read to its end, each and the base call by call\n"+
@@ -81,7 +109,7 @@ func (o *options) reportPaired(out io.Writer) error {
 		}
 		pairs := int(time.Duration(o.rounds) * o.benchtime / (20 * time.Microsecond))
 		base := server.Client().Transport
-		for _, s := range []subject{bare, fusebox("fusebox", "", nil), gobreakerPerHost} {
+		for _, s := range []subject{bare, passing, watching, fusebox("fusebox", "", nil), gobreakerPerHost} {
 			p, err := pairUp(s.new(base), base, server.URL, pairs)
 			if err != nil {
 				server.Close()

@@ -52,7 +52,7 @@ type Observer interface {
 //
 // The lock protocol: word, config, well and standing are read without the lock and written with it, but for word's
 // touched bit, which is a hint, and what a Standing counts. All else is under mu, which is taken by lock: that takes
-// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the timer that the machine
+// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the alarm that the machine
 // wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to be, mu is
 // released by quietly.
 type Circuit struct {
@@ -63,7 +63,7 @@ type Circuit struct {
 
 	mu      sync.Mutex
 	machine machine
-	timer   *time.Timer // nil if it is not set
+	alarm   *alarm // nil if it is not set
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -131,25 +131,27 @@ func (c *Circuit) settle() {
 	}
 	if c.machine.canary.moved {
 		c.machine.canary.moved = false
-		c.setTimer(c.machine.canary.wake)
+		c.setAlarm(c.machine.canary.wake)
 	}
 }
 
-// setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
-func (c *Circuit) setTimer(at moment) {
+// setAlarm has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no alarm, and those that rest have
+// one together, but for bubbles of testing/synctest.
+func (c *Circuit) setAlarm(at moment) {
+	if c.alarm != nil {
+		c.alarm.stop()
+		c.alarm = nil
+	}
 	switch {
-	case c.machine.canary.stepped:
-	case at != 0 && c.timer == nil:
-		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
-	case at != 0:
-		c.timer.Reset(time.Until(at.time()))
-	case c.timer != nil:
-		c.timer.Stop()
-		c.timer = nil
+	case at == 0 || c.machine.canary.stepped:
+	case c.machine.canary.phase == resting && !at.inBubble():
+		resters.add(c, at)
+	default:
+		c.alarm = setAlarm(c, at)
 	}
 }
 
-// timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
+// timeIsUp runs on a timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
 // observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
 	c.lock()
@@ -157,14 +159,21 @@ func (c *Circuit) timeIsUp() {
 	c.machine.wake(time.Now())
 }
 
+// AcquirePlain gives the permit of a call that nobody has to look at, by its generation (Circuit.Permit), if the
+// circuit is closed and nothing is wanted of its calls. It is one read.
+func (c *Circuit) AcquirePlain() (of uint64, ok bool) {
+	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
+	word := c.word.Load()
+	return word >> generation, word&(others|touchedBit) == uint64(policy.Closed)|touchedBit
+}
+
 // AcquireClosed gives a permit if the circuit is closed. It takes no lock and needs no clock, and writes nothing but
 // that the circuit is in use, if that was not known.
 func (c *Circuit) AcquireClosed() (Permit, bool) {
-	word := c.word.Load()
-	const others = stateBits | goneBit | watchBit | canaryBit | failingBit | attendedBit | partsBit
-	if word&(others|touchedBit) == uint64(policy.Closed)|touchedBit {
-		return Permit{circuit: c, generation: word >> generation}, true
+	if of, ok := c.AcquirePlain(); ok {
+		return c.Permit(of), true
 	}
+	word := c.word.Load()
 	if word&stateBits != uint64(policy.Closed) && word&touchedBit != 0 {
 		return Permit{}, false
 	}
@@ -179,10 +188,7 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 	if word&(stateBits|goneBit|watchBit) != uint64(policy.Closed) {
 		return Permit{}, false
 	}
-	permit := Permit{
-		circuit: c, generation: word >> generation,
-		timed: word&failingBit != 0, attended: word&(attendedBit|partsBit) != 0,
-	}
+	permit := Permit{circuit: c, word: word}
 	if word&(touchedBit|canaryBit) == touchedBit|canaryBit {
 		if now.IsZero() {
 			now = time.Now()
@@ -190,7 +196,7 @@ func (c *Circuit) acquireClosed(word uint64, now time.Time) (Permit, bool) {
 		// Not the first call, so that a host that is called once has no timer.
 		c.lock()
 		defer c.unlock()
-		permit.watched = c.machine.takeCanary(now, permit.generation)
+		permit.watched = c.machine.takeCanary(now, permit.generation())
 	}
 	return permit, true
 }
@@ -221,7 +227,7 @@ func (c *Circuit) Acquire(now, deadline time.Time, good Use) (permit Permit, ref
 		c.quietly()
 	}()
 	permit, refusal = c.machine.decide(now, deadline, good)
-	if permit.generation = c.machine.generation; refusal.Reason == policy.NotRefused && !refusal.Gone {
+	if permit.word = c.machine.generation << generation; refusal.Reason == policy.NotRefused && !refusal.Gone {
 		permit.circuit = c
 	}
 	decided = true

@@ -25,7 +25,7 @@ type connections struct {
 
 // reuses takes notice of whether a scout goes over a connection that was there before.
 func (m *machine) reuses(now time.Time, p *Permit, reused bool, since time.Time, most int) {
-	if p.generation != m.generation {
+	if p.generation() != m.generation {
 		return
 	}
 	if place := p.place; place != nil && place.probe && !place.headers {

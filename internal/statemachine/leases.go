@@ -201,7 +201,7 @@ func (m *machine) good(now time.Time, p *place) bool {
 // long that is worth another look; 0 if it is not.
 func (m *machine) bytesCame(now time.Time, p *Permit) (again time.Duration) {
 	place := p.place
-	if m.gone || place == nil || place.index < 0 || !place.headers || p.generation != m.generation {
+	if m.gone || place == nil || place.index < 0 || !place.headers || p.generation() != m.generation {
 		return 0
 	}
 	if age, need := now.Sub(place.headersAt()), m.oldEnough(now, place); age < need {

@@ -6,25 +6,27 @@ import (
 	"github.com/fusebox-go/fusebox/policy"
 )
 
-// Permit is the right to make one call. Its holder gives it back exactly once by Done. The zero value is no permit.
+// Permit is the right to make one call. Its holder gives it back exactly once by Done. The zero value is no permit. It
+// has four fields, since what has more is not kept in registers.
 type Permit struct {
-	circuit    *Circuit
-	generation uint64
-	place      *place   // nil if the circuit was closed
-	watched    *watched // nil if nobody watched it then
-	timed      bool     // the circuit has to know how long the call takes
-	attended   bool     // somebody looks at the call (Config.Attended), or at parts (Circuit.Parted)
+	circuit *Circuit
+	word    uint64   // the circuit's, of which it tells the generation, and whether somebody looks at the call
+	place   *place   // nil if the circuit was closed
+	watched *watched // nil if nobody watched it then
 }
+
+func (p Permit) generation() uint64 { return p.word >> generation }
 
 // Plain returns the generation of a permit that is nothing more: of a closed circuit, and nobody looks at its call.
 // Circuit.Permit makes the permit of it again.
 func (p Permit) Plain() (generation uint64, ok bool) {
-	return p.generation, p.circuit != nil && p.place == nil && p.watched == nil && !p.timed && !p.attended
+	const looked = failingBit | attendedBit | partsBit
+	return p.generation(), p.circuit != nil && p.place == nil && p.watched == nil && p.word&looked == 0
 }
 
 // Permit returns the permit again of which only the generation was kept (Permit.Plain).
-func (c *Circuit) Permit(generation uint64) Permit {
-	return Permit{circuit: c, generation: generation}
+func (c *Circuit) Permit(of uint64) Permit {
+	return Permit{circuit: c, word: of << generation}
 }
 
 // Granted reports whether p is a permit at all.
@@ -32,7 +34,7 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 
 // Watched reports whether the call is one that is timed, because one is now and then and all are after a failure, or
 // counted because an upstream may have fallen silent or behind.
-func (p Permit) Watched() bool { return p.timed || p.watched != nil }
+func (p Permit) Watched() bool { return p.word&failingBit != 0 || p.watched != nil }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
@@ -56,7 +58,7 @@ func (p Permit) Stale() bool {
 
 // Quiet reports whether giving the permit back with a success would change nothing. It takes no lock.
 func (p Permit) Quiet() bool {
-	return p.watched == nil && p.place == nil && p.circuit.Quiet(p.generation)
+	return p.watched == nil && p.place == nil && p.circuit.Quiet(p.generation())
 }
 
 // Quiet is Permit.Quiet of a permit of which only the generation was kept (Permit.Plain).

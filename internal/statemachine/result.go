@@ -24,15 +24,15 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 	well := r.Outcome == policy.Success
 	heard := well || r.Outcome == policy.Failure && r.Cause.Kind != policy.KindTimeout
 	expired := p.place != nil && p.place.expired
-	switch current := p.generation == m.generation; {
+	switch current := p.generation() == m.generation; {
 	case again && (!well || p.place == nil): // what holds a place has not counted
 		r.Outcome = policy.Ignored
 	case !expired && current:
 		r = m.hint(p, now, r)
 	}
-	switch current := p.generation == m.generation; {
+	switch current := p.generation() == m.generation; {
 	case expired:
-		return m.late(now, p.place, p.generation, r)
+		return m.late(now, p.place, p.generation(), r)
 	case !current:
 		m.counts.LateCalls++
 		return false
@@ -67,10 +67,10 @@ func (m *machine) headersCame(now time.Time, p *Permit, part uint64) {
 	case place != nil && place.expired:
 		if r := (policy.Result{Outcome: policy.Success, Elapsed: now.Sub(place.started)}); m.lives(place, r) {
 			m.answered(r)
-			m.late(now, place, p.generation, r)
+			m.late(now, place, p.generation(), r)
 			place.headers, place.opened = true, m.opened
 		}
-	case p.generation != m.generation:
+	case p.generation() != m.generation:
 	case place == nil:
 		m.wentWell(now)
 		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
@@ -92,7 +92,7 @@ func (m *machine) headersCame(now time.Time, p *Permit, part uint64) {
 
 // returned takes back the permit of a call that was not made.
 func (m *machine) returned(now time.Time, p *Permit) {
-	if p.generation != m.generation || m.gone {
+	if p.generation() != m.generation || m.gone {
 		return
 	}
 	place := p.place

@@ -65,7 +65,7 @@ func manyGoroutines(t *testing.T, rules policy.Rules, seen map[[2]policy.State]b
 			out := new(atomic.Int32)
 			if permit.Probing() {
 				probes.Add(1)
-				counter, _ := probing.LoadOrStore(permit.generation, new(atomic.Int32))
+				counter, _ := probing.LoadOrStore(permit.generation(), new(atomic.Int32))
 				out = counter.(*atomic.Int32)
 				if n := out.Add(1); n > 3 {
 					t.Errorf("%d calls in flight, and the limit is 3", n)

@@ -339,10 +339,10 @@ func watchOf(c *Circuit) canary {
 	return c.machine.canary
 }
 
-func timerOf(c *Circuit) *time.Timer {
+func alarmOf(c *Circuit) *alarm {
 	c.lock()
 	defer c.mu.Unlock()
-	return c.timer
+	return c.alarm
 }
 
 var succeeded = policy.Result{Outcome: policy.Success}
@@ -692,10 +692,10 @@ func TestAHostThatIsCalledOnceHasNoTimerOfHold(t *testing.T) {
 		p, _ := c.AcquireClosed()
 		require.False(t, isCanary(p))
 		giveBack(p, succeeded)
-		require.Nil(t, timerOf(c))
+		require.Nil(t, alarmOf(c))
 		p, _ = c.AcquireClosed()
 		require.True(t, isCanary(p))
-		require.NotNil(t, timerOf(c))
+		require.NotNil(t, alarmOf(c))
 	})
 }
 
@@ -708,7 +708,7 @@ func TestWithoutHoldNothingIsWatched(t *testing.T) {
 		w.offer(0, 60*sec, 20*ms)
 		w.runTo(60 * sec)
 		w.requireNoneHeld(0, 60*sec)
-		require.Nil(t, timerOf(w.Circuit))
+		require.Nil(t, alarmOf(w.Circuit))
 		require.Zero(t, w.word.Load()&(canaryBit|watchBit))
 	})
 }

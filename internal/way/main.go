@@ -40,7 +40,7 @@ type way struct {
 
 var ways = []way{
 	{"healthy", 9, func(s *scene) { s.warm() }},
-	{"healthy-body", 18, func(s *scene) { s.body = "hello"; s.warm() }},
+	{"healthy-body", 15, func(s *scene) { s.body = "hello"; s.warm() }},
 	{"refused", 36, func(s *scene) { s.open(); s.call() }},
 	{"probe", 125, func(s *scene) { s.open(); time.Sleep(wait) }},
 }
