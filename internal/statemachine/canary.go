@@ -15,7 +15,7 @@ type canary struct {
 	call  *watched // the canary, while it is out
 	wake  moment   // when machine.wake is to be called; 0 if it is not
 	phase phase
-	moved bool // wake is another one since the alarm was set
+	moved bool // wake is another one since the timer was set
 	// there is no timer, and no clock (Stepped): it is here since eight bytes more are thirty-two for each circuit
 	stepped bool
 }

@@ -52,7 +52,7 @@ type Observer interface {
 //
 // The lock protocol: word, config, well and standing are read without the lock and written with it, but for word's
 // touched bit, which is a hint, and what a Standing counts. All else is under mu, which is taken by lock: that takes
-// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the alarm that the machine
+// the standing refusal back. Whoever releases mu publishes what has changed (publish), sets the timer that the machine
 // wants, and tells the observer what has happened, unless another goroutine is at it; where that is not to be, mu is
 // released by quietly.
 type Circuit struct {
@@ -63,7 +63,7 @@ type Circuit struct {
 
 	mu      sync.Mutex
 	machine machine
-	alarm   *alarm // nil if it is not set
+	timer   *time.Timer // nil if it is not set
 }
 
 // New makes a closed circuit. A nil observer is told nothing; without newPeers it has none.
@@ -131,27 +131,25 @@ func (c *Circuit) settle() {
 	}
 	if c.machine.canary.moved {
 		c.machine.canary.moved = false
-		c.setAlarm(c.machine.canary.wake)
+		c.setTimer(c.machine.canary.wake)
 	}
 }
 
-// setAlarm has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no alarm, and those that rest have
-// one together, but for bubbles of testing/synctest.
-func (c *Circuit) setAlarm(at moment) {
-	if c.alarm != nil {
-		c.alarm.stop()
-		c.alarm = nil
-	}
+// setTimer has timeIsUp run at a time; 0 for never. A circuit that nobody asks has no timer.
+func (c *Circuit) setTimer(at moment) {
 	switch {
-	case at == 0 || c.machine.canary.stepped:
-	case c.machine.canary.phase == resting && !at.inBubble():
-		resters.add(c, at)
-	default:
-		c.alarm = setAlarm(c, at)
+	case c.machine.canary.stepped:
+	case at != 0 && c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(at.time()), c.timeIsUp)
+	case at != 0:
+		c.timer.Reset(time.Until(at.time()))
+	case c.timer != nil:
+		c.timer.Stop()
+		c.timer = nil
 	}
 }
 
-// timeIsUp runs on a timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
+// timeIsUp runs on the timer's goroutine. One that was set anew too late finds that it is not time yet. It tells
 // observers nothing: nobody could catch their panic.
 func (c *Circuit) timeIsUp() {
 	c.lock()

@@ -339,10 +339,10 @@ func watchOf(c *Circuit) canary {
 	return c.machine.canary
 }
 
-func alarmOf(c *Circuit) *alarm {
+func timerOf(c *Circuit) *time.Timer {
 	c.lock()
 	defer c.mu.Unlock()
-	return c.alarm
+	return c.timer
 }
 
 var succeeded = policy.Result{Outcome: policy.Success}
@@ -692,10 +692,10 @@ func TestAHostThatIsCalledOnceHasNoTimerOfHold(t *testing.T) {
 		p, _ := c.AcquireClosed()
 		require.False(t, isCanary(p))
 		giveBack(p, succeeded)
-		require.Nil(t, alarmOf(c))
+		require.Nil(t, timerOf(c))
 		p, _ = c.AcquireClosed()
 		require.True(t, isCanary(p))
-		require.NotNil(t, alarmOf(c))
+		require.NotNil(t, timerOf(c))
 	})
 }
 
@@ -708,7 +708,7 @@ func TestWithoutHoldNothingIsWatched(t *testing.T) {
 		w.offer(0, 60*sec, 20*ms)
 		w.runTo(60 * sec)
 		w.requireNoneHeld(0, 60*sec)
-		require.Nil(t, alarmOf(w.Circuit))
+		require.Nil(t, timerOf(w.Circuit))
 		require.Zero(t, w.word.Load()&(canaryBit|watchBit))
 	})
 }
