@@ -166,9 +166,9 @@ func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
 			return VerdictStay
 		}
 		early := !p.halved && p.failures+p.successes < fewCalls
-		p.halve()
+		below := p.halve()
 		p.halved = !early
-		if p.limit < 1 {
+		if below {
 			return VerdictReopen
 		}
 		return VerdictStay
@@ -208,7 +208,6 @@ func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 	}
 	if p.others += failures; p.others/2 >= p.rule.Reopen {
 		p.halve()
-		p.limit = max(1, p.limit)
 		return
 	}
 	successes = min(successes, p.limit) // slow start doubles, and no more
@@ -226,12 +225,16 @@ func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
 // growing reports whether each success allows more calls.
 func (p *ramp) growing() bool { return !p.halved && p.look == 0 && !p.crowded() }
 
-func (p *ramp) halve() {
+// halve halves the limit, to one at least, so that nobody is kept out for good who does not open the circuit. Below
+// reports that it would be less.
+func (p *ramp) halve() (below bool) {
 	p.endLook()
-	p.limit /= 2
+	below = p.limit <= 1
+	p.limit = max(1, p.limit/2)
 	p.score, p.others, p.halved, p.calm = 0, 0, true, 0
 	p.nextRound()
 	p.counted = p.round
+	return below
 }
 
 func (p *ramp) endRound() {

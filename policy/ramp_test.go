@@ -162,6 +162,10 @@ func TestBelowOneItReopens(t *testing.T) {
 	ramp = started(policy.Ramp{Reopen: 1})
 	require.Equal(t, policy.VerdictStay, fail(ramp, 1))
 	require.Equal(t, policy.VerdictReopen, fail(ramp, 1))
+	for range 3 { // something of the user's died before the circuit was open
+		require.Equal(t, 1, ramp.Limit())
+		require.Equal(t, policy.VerdictReopen, fail(ramp, 1))
+	}
 }
 
 // What the calls that were out when the limit was halved have to say has been heard.

@@ -160,7 +160,10 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 		memory.TimedOut(now, pass, took)
 	}
 	m.notice(now)
-	if m.spell == nil && memory.Forgettable(now) && m.canary.phase != watching {
+	if memory.Forgettable(now) && m.canary.phase != watching {
+		if m.spell != nil { // there is no limit, and the queue is what was watched
+			m.unthrottled(now, policy.ThrottleCalm, "answers come in time again")
+		}
 		m.throttle = nil
 	}
 }
