@@ -29,10 +29,11 @@ import (
 //   - The circuit closes when the score is at -Health, calls queue by neither of these measures, and a round trip
 //     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is
 //     offered more than it can carry keeps a limit that suits it.
-//   - An upstream that fails again in its recovery or soon after may have got too much while it was still warming up,
-//     and would each time. For twice as long as it lasted the limit is no more than half of what was in flight, and so
-//     on from there. If it was not well half as long again for that, the load is not the reason, and the limit is held
-//     no more.
+//   - An upstream that fails again in its recovery, or within ten seconds after it, may have got too much while it was
+//     still warming up, and would each time. For twice as long as it lasted the limit is no more than half of what was
+//     in flight. If it outlives that and then fails, the same limit is held for twice as long again; if it fails sooner
+//     than before, half of it is. If it fails as soon as before, the load is not the reason, and nothing is held again
+//     in that trouble. No limit that is held is below two.
 //   - In a fleet the limit is that of all members together (Joint).
 type Ramp struct {
 	Reopen int           // score of failures at which the limit is halved; 0 means 2
@@ -76,12 +77,14 @@ type ramp struct {
 	queued   float64       // of its caller's time the last success took so much, and more than usual; 0 if not
 	natural  bool          // answers are slow, and it is no queue
 	halved   bool
-	vain     bool // the limit was held before, and the upstream was not well for longer
+	vain     bool // the limit was held before, and the load is not the reason
 
-	most   int           // calls in flight at most, since Start
-	held   int           // the limit is no more until then; 0 if it may be anything
-	until  time.Time     // zero if the limit was not held at Start
-	lasted time.Duration // the recovery before
+	most    int           // calls in flight at most, since Start
+	held    int           // the limit is no more until then; 0 if it may be anything
+	until   time.Time     // zero if the limit was not held at Start
+	limited int           // as held was then
+	holds   time.Duration // from Start on
+	lasted  time.Duration // the recovery before
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
 	least               time.Duration // the least that smooth has been; 0 while it is of too few calls to tell
@@ -101,7 +104,7 @@ const (
 	lookRounds = 16                     // until nothing is left in the mean of what was before
 	mostJoint  = 1 << 20                // the limit grows no further by what others say
 	heldFor    = 2                      // times as long as the recovery before has lasted
-	heldHelps  = 1.5                    // times as long lasts what is held, or it is in vain
+	heldSame   = 1.5                    // times less or more is as long as without
 	mostLasted = time.Minute            // a recovery, as far as that is concerned
 )
 
@@ -120,13 +123,33 @@ func (p *ramp) Start(now time.Time, probe Result) {
 
 // relapsed takes notice that the upstream has failed again, for how long it was well, and in what recovery.
 func (p *ramp) relapsed(now time.Time, before *ramp, lasted time.Duration) {
-	lasted = min(lasted, mostLasted)
-	p.lasted = lasted
-	p.vain = before.vain || !before.until.IsZero() && float64(lasted) < heldHelps*float64(before.lasted)
-	if !p.vain && before.most > 0 {
-		p.held, p.until = max(firstLimit, before.most/2), now.Add(heldFor*lasted)
-		p.limit = min(p.limit, p.held)
+	p.lasted = min(lasted, mostLasted)
+	limit, holds := before.most/2, heldFor*p.lasted
+	if before.holds > 0 {
+		switch {
+		case p.lasted >= before.holds: // it bears that limit, and then got more too soon
+			limit = before.limited
+		case float64(before.lasted)/heldSame <= float64(p.lasted), before.limited <= firstLimit:
+			p.vain = true
+		default:
+			limit, holds = before.limited/2, before.holds
+		}
 	}
+	if p.vain = p.vain || before.vain; p.vain || before.most == 0 {
+		return
+	}
+	p.limited, p.holds, p.until = max(firstLimit, limit), holds, now.Add(holds)
+	p.held = p.limited
+	p.limit = min(p.limit, p.held)
+}
+
+// Held says that the recovery that has just started is held, and why; it is empty if that is not so.
+func (p *ramp) Held() string {
+	if p.held == 0 {
+		return ""
+	}
+	return fmt.Sprintf("it failed again, %v after the recovery before began: %s at a time at most for %v",
+		rounded(p.lasted), counted(p.held, "call"), rounded(p.holds))
 }
 
 // raise raises the limit, as far as it may be.
@@ -153,7 +176,7 @@ func (p *ramp) Admit(inFlight int) (int, bool) {
 func (p *ramp) InVain(n int) { p.asked += n }
 
 func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
-	if left := p.until.Sub(now); left <= 0 || left > heldFor*mostLasted { // if the clock was set back
+	if left := p.until.Sub(now); left <= 0 || left > p.holds { // if the clock was set back
 		p.held = 0
 	}
 	if mark < p.counted {

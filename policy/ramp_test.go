@@ -752,11 +752,49 @@ func TestARelapseHoldsALimitAtHalfForTwiceAsLong(t *testing.T) {
 	fullAt(t, ramp, 20*time.Second)
 	require.Greater(t, ramp.Limit(), 8)
 
-	ramp.Start(epoch.Add(time.Minute), again(30*time.Second)) // it helped: a step further down
+	ramp.Start(epoch.Add(time.Minute), again(30*time.Second)) // it bore that limit
 	for at := time.Duration(0); at < time.Minute; at += time.Second {
 		fullAt(t, ramp, time.Minute+at)
+		require.LessOrEqual(t, ramp.Limit(), 8, at)
 	}
-	require.Equal(t, 4, ramp.Limit(), "half of the eight that went in the end")
+	require.Equal(t, 8, ramp.Limit(), "the same, for longer")
+	fullAt(t, ramp, 2*time.Minute)
+	require.Greater(t, ramp.Limit(), 8)
+}
+
+func TestARelapseUnderALimitThatIsHeldHalvesIt(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 5, time.Millisecond) // up to 32 calls at a time
+	lasted := 16 * time.Second
+	for _, limit := range []int{16, 8, 4, 2} {
+		ramp.Start(epoch, again(lasted))
+		lasted /= 2 // sooner than before
+		for at := time.Duration(0); at < 32*time.Second; at += time.Second {
+			fullAt(t, ramp, at)
+			require.LessOrEqual(t, ramp.Limit(), limit, "for as long as the first: %v", at)
+		}
+		require.Equal(t, limit, ramp.Limit())
+	}
+	ramp.Start(epoch, again(lasted))
+	rounds(t, ramp, 6, time.Millisecond)
+	require.Equal(t, 128, ramp.Limit(), "less than two is no use")
+}
+
+func TestNoLimitIsHeldBelowTwo(t *testing.T) {
+	ramp := started(policy.Ramp{})
+	rounds(t, ramp, 1, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	rounds(t, ramp, 3, time.Millisecond)
+	require.Equal(t, 2, ramp.Limit())
+}
+
+func TestARampThatIsHeldSaysSoAtItsBeginning(t *testing.T) {
+	held := func(ramp policy.Recover) string { return ramp.(interface{ Held() string }).Held() }
+	ramp := started(policy.Ramp{})
+	require.Empty(t, held(ramp))
+	rounds(t, ramp, 4, time.Millisecond)
+	ramp.Start(epoch, again(10*time.Second))
+	require.Equal(t, "it failed again, 10s after the recovery before began: 8 calls at a time at most for 20s", held(ramp))
 }
 
 func TestARelapseOfAnotherTroubleIsNone(t *testing.T) {
@@ -768,24 +806,27 @@ func TestARelapseOfAnotherTroubleIsNone(t *testing.T) {
 }
 
 func TestALimitThatWasHeldInVainIsHeldNoMore(t *testing.T) {
-	for lasted, held := range map[time.Duration]bool{14 * time.Second: false, 16 * time.Second: true} {
+	for lasted, vain := range map[time.Duration]bool{6 * time.Second: false, 7 * time.Second: true, 19 * time.Second: true, 20 * time.Second: false} {
 		ramp := started(policy.Ramp{})
 		rounds(t, ramp, 4, time.Millisecond)
 		ramp.Start(epoch, again(10*time.Second))
 		rounds(t, ramp, 4, time.Millisecond)
-		for range 3 { // and it stays so
-			ramp.Start(epoch, again(lasted))
+		ramp.Start(epoch, again(lasted))
+		rounds(t, ramp, 6, time.Millisecond)
+		require.Equal(t, vain, ramp.Limit() == 128, lasted)
+		if !vain {
+			continue
+		}
+		for range 2 { // and it stays so
+			ramp.Start(epoch, again(time.Second))
 			rounds(t, ramp, 6, time.Millisecond)
-			require.Equal(t, held, ramp.Limit() < 128, lasted)
-			if held {
-				break
-			}
+			require.Equal(t, 128, ramp.Limit())
 		}
 		ramp.Start(epoch, again(0)) // other trouble
 		rounds(t, ramp, 4, time.Millisecond)
 		ramp.Start(epoch, again(10*time.Second))
 		rounds(t, ramp, 6, time.Millisecond)
-		require.Less(t, ramp.Limit(), 32, "what it was in vain for is over")
+		require.Less(t, ramp.Limit(), 32)
 	}
 }
 

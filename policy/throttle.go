@@ -23,7 +23,7 @@ import (
 //     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever
 //     chance, but they may be for something else than the number of calls, such as one of many users: there it takes
 //     twenty answers.
-//   - What it costs: a limit that is for the load costs no good answer, since the upstream serves as many as it can. If
+//   - What it costs: a limit that is for the load costs few good answers, since the upstream serves as many as it can. If
 //     fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in
 //     the same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
 //     there is one for 429s, by twenty of them or for five seconds, and again each minute.
@@ -355,7 +355,7 @@ type worth struct {
 }
 
 // costs reports whether there are so few good answers that the limit must have cost some. One that is for the load
-// costs none, since the upstream serves as many as it can.
+// costs few, since the upstream serves as many as it can.
 func (w *worth) costs(now time.Time) bool {
 	expected := min(w.rate*float64(passed(now, w.since)), w.share*w.asked)
 	if expected < costsAmong {

@@ -18,7 +18,7 @@ type Change struct {
 	Requests            int             // as Refusal.Requests, if To is Open
 	Latest              time.Time       // as Refusal.Latest
 	Samples             []policy.Sample // if To is Open; not to be changed
-	// what the rule saw that opened the circuit; empty if none did, or it does not say
+	// what the rule saw that opened the circuit, or why the recovery that begins is held; empty if it does not say
 	Why     string
 	Trouble time.Time // since when the upstream is in trouble; zero if nothing has failed
 }
@@ -77,6 +77,9 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
 		m.recovery = momentOf(now)
+		if ramp, ok := m.recover.(interface{ Held() string }); ok {
+			change.Why = ramp.Held()
+		}
 	}
 	if to != policy.Closed {
 		if m.trouble == nil {
@@ -150,7 +153,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 }
 
 // relapse is how soon after a recovery trouble is the same.
-const relapse = time.Minute
+const relapse = 10 * time.Second
 
 // lastedUntil is for how long all was well since the last recovery began, if that has now failed or the circuit trips
 // soon after it.

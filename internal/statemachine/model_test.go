@@ -675,7 +675,7 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 	case policy.Open:
 		m.opened++
 		m.lasted = 0
-		again := reason == policy.ChangeRecoveryFailed || reason == policy.ChangeTripped && now.Sub(m.since) < time.Minute
+		again := reason == policy.ChangeRecoveryFailed || reason == policy.ChangeTripped && now.Sub(m.since) < 10*time.Second
 		if again && !m.recovering.IsZero() {
 			m.lasted = now.Sub(m.recovering)
 		}
