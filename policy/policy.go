@@ -83,8 +83,8 @@ type Result struct {
 	// Of the probe that a Recover starts with:
 	Usual time.Duration // what calls took before; 0 if that is not known
 	Asked int           // requests that came while it was out
-	// Lasted is from the beginning of the recovery before until the circuit opened again, by that recovery or within ten
-	// seconds after it; 0 if it had been well for longer.
+	// Lasted is from the beginning of the recovery before until the circuit opened again, by that recovery or within
+	// ten seconds after it; 0 if it had been well for longer.
 	Lasted time.Duration
 }
 

@@ -23,9 +23,9 @@ import (
 //     such answers are not heard for a minute, and twice as long the next time, up to an hour. 429s are hardly ever
 //     chance, but they may be for something else than the number of calls, such as one of many users: there it takes
 //     twenty answers.
-//   - What it costs: a limit that is for the load costs few good answers, since the upstream serves as many as it can. If
-//     fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in
-//     the same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
+//   - What it costs: a limit that is for the load costs few good answers, since the upstream serves as many as it can.
+//     If fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in the
+//     same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
 //     there is one for 429s, by twenty of them or for five seconds, and again each minute.
 //   - So is a limit for late answers off, if answers at half of it take as long as before: the upstream is slow,
 //     whatever is sent.

@@ -54,8 +54,8 @@ type StateChange struct {
 	NextProbe           time.Time    // the earliest time of the next probe, if To is Open and not forced
 	ProbeRequests       int          // as Snapshot.ProbeRequests
 	ProbeLatest         time.Time    // as Snapshot.ProbeLatest
-	// what a rule saw that opened the circuit, and against what bound, or why the recovery that begins is held; empty if
-	// there is nothing of the kind
+	// what a rule saw that opened the circuit, and against what bound, or why the recovery that begins is held; empty
+	// if there is nothing of the kind
 	Why     string
 	Trouble time.Time       // as Snapshot.Trouble
 	Part    bool            // as Snapshot.Part
