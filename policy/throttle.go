@@ -209,7 +209,7 @@ func (t *Throttling) review(now time.Time) {
 	case passed(now, t.sign) > calmAfter, t.anew && passed(now, t.worth.since) > 2*knownIn:
 		t.release()
 	case t.shadow || t.anew:
-	case t.rate && passed(now, t.since) > anew429:
+	case t.rate && t.share > 0 && passed(now, t.since) > anew429: // and not for late answers
 		t.anew, t.score, t.worth = true, 0, worth{since: now}
 		t.deaf = 0 // it has helped for so long
 	case t.worth.costs(now):

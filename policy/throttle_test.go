@@ -432,4 +432,16 @@ func TestAThrottleThatIsNeededNoMoreIsOverWithTheNextMinute(t *testing.T) {
 	offerTo(m, true, 40, 50*time.Second, 100*time.Second, time.Second,
 		func(time.Duration) (time.Duration, bool) { return 5 * time.Millisecond, coin.Float64() < 0.1 })
 	require.Zero(t, m.Limit())
+	_, reason, why := m.Ended(began.Add(100 * time.Second))
+	require.Equal(t, policy.ThrottleCalm, reason)
+	require.Contains(t, why, "few are turned away")
+}
+
+// What is for late answers is not taken off to see how many come without it, whatever was before.
+func TestAThrottleForLateAnswersIsNotMeasuredAnew(t *testing.T) {
+	m := policy.Throttle{}.NewThrottle()
+	offerTo(m, true, 40, 0, 30*time.Second, time.Second, bucket(20, 10))
+	from := 2 * time.Minute
+	o := offer(m, 40, from, from+5*time.Minute, 2*time.Second, queued(50*time.Millisecond, time.Hour))
+	require.Less(t, o.late, o.good/20, "%+v", o)
 }

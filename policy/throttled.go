@@ -142,7 +142,7 @@ func (t *Throttling) Ended(now time.Time) (at time.Time, reason ThrottleReason, 
 		at = t.sign.Add(calmAfter)
 	}
 	if now.Before(at) {
-		at = now
+		return now, ThrottleCalm, "so few are turned away without a limit that there is none"
 	}
 	return at, ThrottleCalm, fmt.Sprintf("none turned away or late for %v", calmAfter)
 }
