@@ -360,7 +360,7 @@ func TestAThrottleLetsBeWhatGetsSlowWhateverIsSent(t *testing.T) {
 // One of ten users is over a limit of each. The other nine are well, and the limit of all must not be for good.
 func TestAThrottleOfALimitOfEachUserIsSoonOff(t *testing.T) {
 	for _, hot := range []float64{15, 20, 30, 50, 100, 200} {
-		for seed := range uint64(10) {
+		for seed := range uint64(4) {
 			coin := rand.New(rand.NewPCG(seed, 1))
 			of, user := bucket(5, 5), hot/(hot+18)
 			o := offerTo(policy.Throttle{}.NewThrottle(), true, hot+18, 0, 5*time.Minute, time.Second,
@@ -370,7 +370,7 @@ func TestAThrottleOfALimitOfEachUserIsSoonOff(t *testing.T) {
 					}
 					return 5 * time.Millisecond, false
 				})
-			require.Less(t, o.refused, (o.sent+o.refused)/5, "%v a second, seed %d: %+v", hot, seed, o)
+			require.Less(t, o.refused, (o.sent+o.refused)/12, "%v a second, seed %d: %+v", hot, seed, o)
 		}
 	}
 }
@@ -387,9 +387,9 @@ func TestAThrottleKeepsItsLimitHoweverManyMoreAsk(t *testing.T) {
 func TestAThrottleOfARateIsKeptHoweverLuckyItsBeginning(t *testing.T) {
 	for _, rate := range []float64{10, 20, 37, 60, 100} {
 		for _, times := range []float64{1.5, 2, 4, 6} {
-			o := offerTo(policy.Throttle{}.NewThrottle(), true, times*rate, 0, 10*time.Minute, 2*time.Second, bucket(rate, 5*rate))
+			o := offerTo(policy.Throttle{}.NewThrottle(), true, times*rate, 0, 4*time.Minute, 2*time.Second, bucket(rate, 5*rate))
 			require.Less(t, o.away, o.sent/4, "%v times %v a second: %+v", times, rate, o)
-			require.Greater(t, float64(o.good), 0.8*rate*600, "%v times %v a second: %+v", times, rate, o)
+			require.Greater(t, float64(o.good), 0.8*rate*240, "%v times %v a second: %+v", times, rate, o)
 		}
 	}
 }
@@ -411,7 +411,7 @@ func TestAThrottleThatHelpedForAMinuteHearsAsSoonAsBefore(t *testing.T) {
 // that, and the limit helps all the same.
 func TestAThrottleOfARateIsKeptIfLittleIsTooMuch(t *testing.T) {
 	for _, rate := range []float64{5, 10, 20} {
-		o := offerTo(policy.Throttle{}.NewThrottle(), true, 1.5*rate, 0, 3*time.Hour, 2*time.Second, bucket(rate, 5*rate))
+		o := offerTo(policy.Throttle{}.NewThrottle(), true, 1.5*rate, 0, time.Hour, 2*time.Second, bucket(rate, 5*rate))
 		require.Less(t, o.away, o.sent/6, "%v a second: %+v", rate, o)
 	}
 }
