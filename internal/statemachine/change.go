@@ -77,7 +77,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 	case policy.HalfOpen:
 		m.recover.Start(now, r)
 		m.recovery = momentOf(now)
-		if ramp, ok := m.recover.(interface{ Held() string }); ok {
+		if ramp, ok := m.recover.(interface{ Held() string }); ok && r.Lasted > 0 {
 			change.Why = ramp.Held()
 		}
 	}
