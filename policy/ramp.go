@@ -77,13 +77,13 @@ type ramp struct {
 	queued   float64       // of its caller's time the last success took so much, and more than usual; 0 if not
 	natural  bool          // answers are slow, and it is no queue
 	halved   bool
-	vain     bool // the limit was held before, and the load is not the reason
+	held     bool // the limit is to be no more than limited
+	vain     bool // it was held before, and the load is not the reason
 
 	most    int           // calls in flight at most, since Start
-	held    int           // the limit is no more until then; 0 if it may be anything
-	until   time.Time     // zero if the limit was not held at Start
-	limited int           // as held was then
-	holds   time.Duration // from Start on
+	limited int           // what the limit may be while it is held
+	holds   time.Duration // for so long, from Start on; 0 if it was not held then
+	until   time.Time     // that is over
 	lasted  time.Duration // the recovery before
 
 	smooth              time.Duration // moving mean of the time that calls took since Start
@@ -138,25 +138,24 @@ func (p *ramp) relapsed(now time.Time, before *ramp, lasted time.Duration) {
 	if p.vain = p.vain || before.vain; p.vain || before.most == 0 {
 		return
 	}
-	p.limited, p.holds, p.until = max(firstLimit, limit), holds, now.Add(holds)
-	p.held = p.limited
-	p.limit = min(p.limit, p.held)
+	p.held, p.limited, p.holds, p.until = true, max(firstLimit, limit), holds, now.Add(holds)
+	p.limit = min(p.limit, p.limited)
 }
 
 // Held says that the recovery that has just started is held, and why; it is empty if that is not so.
 func (p *ramp) Held() string {
-	if p.held == 0 {
+	if !p.held {
 		return ""
 	}
 	return fmt.Sprintf("it failed again, %v after the recovery before began: %s at a time at most for %v",
-		rounded(p.lasted), counted(p.held, "call"), rounded(p.holds))
+		rounded(p.lasted), counted(p.limited, "call"), rounded(p.holds))
 }
 
 // raise raises the limit, as far as it may be.
 func (p *ramp) raise(by int) {
 	p.limit += by
-	if p.held > 0 {
-		p.limit = min(p.limit, p.held)
+	if p.held {
+		p.limit = min(p.limit, p.limited)
 	}
 }
 
@@ -177,7 +176,7 @@ func (p *ramp) InVain(n int) { p.asked += n }
 
 func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
 	if left := p.until.Sub(now); left <= 0 || left > p.holds { // if the clock was set back
-		p.held = 0
+		p.held = false
 	}
 	if mark < p.counted {
 		return VerdictStay
