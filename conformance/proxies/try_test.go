@@ -3,6 +3,7 @@
 package proxies_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -59,8 +60,18 @@ func serve(t *testing.T, address string, handle func(net.Conn)) string {
 // answers reads a request and answers with a text.
 func answers(text string) func(net.Conn) {
 	return func(c net.Conn) {
-		c.Read(make([]byte, 64<<10))
+		readRequest(c)
 		io.WriteString(c, text)
+	}
+}
+
+// readRequest reads a request to the end of its header, which some proxies send piece by piece, or what a client begins
+// TLS with.
+func readRequest(c net.Conn) {
+	r := bufio.NewReaderSize(c, 64<<10)
+	const handshake = 0x16
+	if first, err := r.Peek(1); err == nil && first[0] != handshake {
+		http.ReadRequest(r)
 	}
 }
 
