@@ -175,7 +175,7 @@ func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 	})
 	stop := make(chan struct{})
 	var calling sync.WaitGroup
-	var rounds atomic.Int64
+	var calls, rounds atomic.Int64
 	var fleet []*transport.Transport
 	for range members {
 		tr := transport.New(base, transport.WithFleet(fleetredis.New(s.client(t), fleetredis.Options{})), transport.WithoutLocalTrouble())
@@ -198,6 +198,7 @@ func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 					if resp, err := tr.RoundTrip(req); err == nil {
 						resp.Body.Close()
 					}
+					calls.Add(1)
 					if n++; n%hosts == 0 {
 						rounds.Add(1)
 					}
@@ -209,16 +210,21 @@ func hostsAskLittle(t *testing.T, members, hosts int, trouble bool) {
 	t.Cleanup(func() { close(stop) })
 	c := s.client(t)
 	require.Eventually(t, func() bool { return commands(t, c)["zrevrangebyscore"] >= members && rounds.Load() >= int64(members) }, patience, 10*time.Millisecond)
-	before, start := commands(t, c), time.Now()
-	<-time.After(3 * time.Second)
-	healthy := sum(commands(t, c)) - sum(before)
-	t.Logf("healthy: %d commands in %v", healthy, time.Since(start).Round(time.Millisecond))
-	assert.Zero(t, healthy)
+	// Members join anew whom a busy machine kept from Redis for a second. Once all are there, nobody says anything.
+	healthy := -1
+	for end := time.Now().Add(2 * patience); healthy != 0 && time.Now().Before(end); {
+		before, called := commands(t, c), calls.Load()
+		<-time.After(3 * time.Second)
+		healthy = sum(commands(t, c)) - sum(before)
+		t.Logf("healthy: %d commands and %d calls in 3 s", healthy, calls.Load()-called)
+		require.NotEqual(t, called, calls.Load())
+	}
+	require.Zero(t, healthy)
 	if !trouble {
 		return
 	}
 
-	before, start = commands(t, c), time.Now()
+	before, start := commands(t, c), time.Now()
 	down.Store(true)
 	<-time.After(6 * time.Second)
 	open := 0
