@@ -69,7 +69,8 @@
 // Behind the mean is the interval that nine of ten bootstrap resamples of the draws lie in; a ratio to the best peer
 // is resampled over the same draws of both. The best peer is the one with the least mean over all families, and
 // "there" that of one family. Single draws are compared with the best of three peers that were chosen beforehand
-// (rivals in draws.go): the best of thirty is the best by luck.
+// (rivals in draws.go): the best of thirty is the best by luck. How much luck there is to choose says the line below
+// the means, which has the mean of those peers that turned out to be the best in each family, and in each draw.
 //
 // Peers that limit calls in flight are only here. limit-fits knows what suits the queue that it is before, as nobody
 // does who has not measured it and whose upstream never changes. It, limit-10, vegas and gradient2 are around

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -139,4 +140,20 @@ func (ds *draws) bestRival(r run) int {
 // subject returns the number of the subject of that name, or -1.
 func (ds *draws) subject(name string) int {
 	return slices.IndexFunc(ds.subjects, func(s subject) bool { return s.name == name })
+}
+
+// afterwards returns what the best peer of each draw of a family comes to in the mean: less than any of them has, since
+// nobody can choose so before, and chance is chosen, too.
+func (ds *draws) afterwards(f int) float64 {
+	sum := 0.0
+	for _, r := range ds.runs[f] {
+		least := math.Inf(1)
+		for i, s := range ds.subjects {
+			if s.role == rolePeer {
+				least = min(least, r.measures[i].Regret)
+			}
+		}
+		sum += least
+	}
+	return sum / float64(len(ds.runs[f]))
 }

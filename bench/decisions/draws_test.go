@@ -32,7 +32,7 @@ func TestDrawsArePrintedAndDrawn(t *testing.T) {
 	if err := o.run(t, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2 families, 2 draws of each, of the set to tune", "gobreaker-tuned", "overload 10001:", "of the best peer"} {
+	for _, want := range []string{"2 families, 2 draws of each, of the set to tune", "gobreaker-tuned", "overload 10001:", "of the best peer", "chosen afterwards"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q", want)
 		}
@@ -183,6 +183,18 @@ func TestTheSpreadIsThatOfTheDraws(t *testing.T) {
 	}
 	if best := ds.bestPeer(0); best != 1 {
 		t.Errorf("the best peer is number %d, want the only one", best)
+	}
+	if mean := made(1, 2, 6).afterwards(0); mean != 6 {
+		t.Errorf("the only peer, chosen for each draw, has %v, want its mean", mean)
+	}
+	ds = made(2, 2, 10) // a peer has twice as much
+	ds.subjects = append(ds.subjects, subject{name: "other", role: rolePeer})
+	for i, regret := range []float64{0, 5, 12} {
+		r := &ds.runs[0][i]
+		r.measures = append(r.measures[:2:2], measure{Regret: regret})
+	}
+	if mean := ds.afterwards(0); mean != (0+4+12)/3.0 {
+		t.Errorf("of two peers the better one of each draw has %v in the mean", mean)
 	}
 }
 

@@ -18,6 +18,15 @@ func (ds *draws) report(w io.Writer, write func(grid, io.Writer)) {
 		len(ds.families), len(ds.seeds), ds.set)
 	order := ds.ranking()
 	write(ds.summary(order), w)
+	if ds.bestPeer(-1) >= 0 {
+		ofFamily, ofDraw := 0.0, 0.0
+		for f := range ds.families {
+			ofFamily += ds.family(f, ds.bestPeer(f)).Regret / float64(len(ds.families))
+			ofDraw += ds.afterwards(f) / float64(len(ds.families))
+		}
+		fmt.Fprintf(w, "Of peers that are chosen afterwards, those that do best in each family have %.2f, "+
+			"and in each draw %.2f.\n\n", ofFamily, ofDraw)
+	}
 	fmt.Fprint(w, "Regret by family; columns as numbered above. "+
 		"Wrong is the percent of requests that Fusebox refused though they would have been served.\n\n")
 	write(ds.byFamily(order), w)
@@ -61,27 +70,28 @@ func (ds *draws) byFamily(order []int) grid {
 		header = append(header, fmt.Sprint(n+1))
 	}
 	own := ds.subject("fusebox")
-	g := grid{append(header, "behind", "best peer there", "wrong")}
+	g := grid{append(header, "behind", "best peer there", "of each draw", "wrong")}
 	for f, fam := range ds.families {
 		line := []string{fam.name}
 		for _, i := range order {
 			line = append(line, fmt.Sprintf("%.1f", ds.family(f, i).Regret))
 		}
-		behind, name, wrong := "", "", ""
+		behind, name, afterwards, wrong := "", "", "", ""
 		if best := ds.bestPeer(f); best >= 0 && own >= 0 {
 			behind = fmt.Sprintf("%+.1f", ds.family(f, own).Regret-ds.family(f, best).Regret)
 			name = ds.subjects[best].name
+			afterwards = fmt.Sprintf("%.1f", ds.afterwards(f))
 		}
 		if own >= 0 {
 			wrong = fmt.Sprintf("%.2f", ds.family(f, own).Wrongly)
 		}
-		g.add(append(line, behind, name, wrong)...)
+		g.add(append(line, behind, name, afterwards, wrong)...)
 	}
 	line := []string{"mean"}
 	for _, i := range order {
 		line = append(line, fmt.Sprintf("%.1f", mean(ds.column(i)).Regret))
 	}
-	g.add(append(line, "", "", "")...)
+	g.add(append(line, "", "", "", "")...)
 	return g
 }
 
