@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const patience = 20 * time.Second // with a busy machine
+const patience = time.Minute // with a busy machine
 
 // browser is a tab of a Chromium of its own, with a fresh profile.
 type browser struct {

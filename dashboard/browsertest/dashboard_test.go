@@ -201,7 +201,8 @@ func TestTheDefaultPolicyCountsRequestsToTheNextTry(t *testing.T) {
 	require.Positive(t, c.ProbeRequests)
 	close(quit)
 	caller.Wait()
-	b.await(row(one.url) + `.innerText.match(/next probe from \d\d:\d\d:\d\d on\nwith the first request; none comes now/)`)
+	// The former is past soon, and a busy machine may not have shown it.
+	b.await(row(one.url) + `.innerText.match(/next probe from \d\d:\d\d:\d\d on\nwith the first request; none comes now|next probe is due\nwith the next request/)`)
 	assert.Empty(t, b.complaints())
 }
 
