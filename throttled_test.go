@@ -273,6 +273,54 @@ func TestAThrottleThatIsOfNoUseSaysSo(t *testing.T) {
 	}
 }
 
+// An API of which each client gets so many calls in each half minute, and is told when the next one begins.
+func TestAThrottleComesBackWhenAnAPISays(t *testing.T) {
+	for name, says := range map[string]func(left time.Duration) string{
+		"in seconds": func(left time.Duration) string { return strconv.Itoa(int(left/time.Second) + 1) },
+		"as a date":  func(left time.Duration) string { return time.Now().Add(left + time.Second).UTC().Format(http.TimeFormat) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const each, calls = 30 * time.Second, 300
+			var mu sync.Mutex
+			window, left, turnedAway := int64(-1), 0, 0
+			serve(t, func(rw http.ResponseWriter, _ *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				now := time.Now().UnixNano()
+				if now/int64(each) != window {
+					window, left = now/int64(each), calls
+				}
+				if left--; left < 0 {
+					turnedAway++
+					rw.Header().Set("Retry-After", says(each-time.Duration(now%int64(each))))
+					rw.WriteHeader(http.StatusTooManyRequests)
+				}
+			}, func(t *testing.T, w *watched) {
+				time.Sleep(each - time.Duration(time.Now().UnixNano()%int64(each)))
+				w.offer(t, 2*each-5*time.Second, 50*time.Millisecond, time.Minute) // 600 in each window
+				s := w.circuit(t).Throttle
+				require.NotNil(t, s)
+				require.Equal(t, policy.ThrottledBy429, s.Reason)
+				require.Contains(t, s.Why, "8 calls in a row turned away by 429 (bound 8), the last was told to wait for 1", "of 15 s")
+				next := time.Now().Add(5 * time.Second)
+				require.WithinRange(t, s.Until, next.Add(-time.Second), next.Add(2*time.Second))
+				require.WithinRange(t, time.Now().Add(w.refusal.RetryAfter), next.Add(-time.Second), next.Add(2*time.Second))
+				require.Contains(t, w.text, "and all from "+s.Until.UTC().Format("15:04:05"))
+
+				w.offer(t, 2*each+5*time.Second, 50*time.Millisecond, time.Minute)
+				require.GreaterOrEqual(t, w.good, 4*calls-2*25, "in four windows, of which two begin with a second too late")
+				require.LessOrEqual(t, turnedAway, 4*(8+15+2), "eight in each window, and one a second")
+				for _, e := range w.throttle {
+					if e.Over {
+						require.Equal(t, policy.ThrottleCalm, e.Reason, e.Why)
+						require.Equal(t, "the time is over for which the upstream said to wait", e.Why)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestAThrottleEndsWhenItsCircuitOpensAndGoesOnWhenThatHasRecovered(t *testing.T) {
 	var down sync.Map
 	busy := workers(2, 2, 40*time.Millisecond, 503)

@@ -27,6 +27,9 @@ import (
 //     If fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in the
 //     same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
 //     there is one for 429s, by twenty of them or for five seconds, and again each minute.
+//   - Told when to come back: if eight 429s in a row had a Retry-After of more than a second, and nothing good came in
+//     between, one call a second is sent until the time that the last one names, an hour at most. If one is answered
+//     well before, that is not meant for all: such answers are not heard for a minute, as above.
 //   - So is a limit for late answers off, if answers at half of it take as long as before: the upstream is slow,
 //     whatever is sent.
 //   - Late: five answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
@@ -76,6 +79,7 @@ const (
 	costsFrom   = 0.6             // of them are there at least, or it does
 	deafFor     = time.Minute     // to those turned away, if it did not
 	mostDeaf    = time.Hour       // the same, if it never does
+	mostPause   = time.Hour       // for which an upstream is believed that says when to come back
 	lateShare   = 0.35            // of the time that a caller waits
 	lateRoom    = 0.7             // of it is what may be left to a queue
 	lateAnswers = 5               // in a row are a queue, and the first are as many at least
@@ -119,6 +123,7 @@ type Throttling struct {
 
 	answers answers
 	worth   worth
+	pause   pause
 
 	said *reasoned // why there is a limit or, if there is none, why there was or was none any more; nil if never
 }
@@ -206,6 +211,10 @@ func (t *Throttling) Admit(now, deadline time.Time) (Pass, bool) {
 // without it is found out anew now and then.
 func (t *Throttling) review(now time.Time) {
 	switch {
+	case t.pause.on():
+		if t.pause.left(now) <= 0 {
+			t.comeBack(now)
+		}
 	case passed(now, t.sign) > calmAfter, t.anew && passed(now, t.worth.since) > 2*knownIn:
 		t.release()
 	case t.shadow || t.anew:
@@ -264,13 +273,17 @@ func (t *Throttling) Withdraw() { t.number-- }
 // ahead is how many calls began after the newest that was answered.
 func (t *Throttling) ahead() int { return t.number - t.newest }
 
-func (t *Throttling) release() { t.limit, t.score, t.anew = unlimited, 0, false }
+func (t *Throttling) release() {
+	t.limit, t.score, t.anew = unlimited, 0, false
+	t.pause = pause{}
+}
 
 // set sets the limit. Share is what was turned away before, as far as that is the reason.
 func (t *Throttling) set(limit, share float64) {
 	t.limit = max(limit, t.leastLimit())
 	t.top, t.cut, t.streak, t.anew = t.limit, t.number, 0, false
 	t.tokens, t.counted = 0, 0
+	t.pause = pause{}
 	t.good, t.bad, t.share = 0, 0, share
 }
 
@@ -278,12 +291,15 @@ func (t *Throttling) set(limit, share float64) {
 func (t *Throttling) turnedAway() float64 { return t.bad / max(1, t.good+t.bad) }
 
 // TurnedAway takes a call that the upstream was not willing to serve. Rate says that it was told so by a 429: there are
-// too many calls.
-func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool) {
+// too many calls. Wait is for how long it was told to wait; 0 if it was not.
+func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool, wait time.Duration) {
 	if t.rule.FullOff || t.deaf > 0 && passed(now, t.deafSince) < t.deaf {
 		return
 	}
 	t.sign, t.rate = now, rate
+	if (rate || t.pause.on()) && t.told(now, wait) {
+		return
+	}
 	switch {
 	case t.limit == unlimited || t.anew:
 		if t.score == 0 {
@@ -371,6 +387,7 @@ func (w *worth) costs(now time.Time) bool {
 // Answered takes a call that was answered well, after that time.
 func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 	t.score = max(0, t.score-fullWorth)
+	t.pause.row = 0
 	if t.limit == unlimited || t.anew || p.number > t.cut {
 		t.good++
 	}
@@ -378,6 +395,9 @@ func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
 		return
 	}
 	t.newest = max(t.newest, p.number)
+	if t.pause.on() && p.number > t.cut {
+		t.comeBack(now)
+	}
 	t.worth.good++
 	if t.answers.n == 0 {
 		t.answers.first = max(lateAnswers, t.number-t.answers.after)

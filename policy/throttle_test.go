@@ -36,6 +36,15 @@ func offer(
 func offerTo(
 	t *policy.Throttling, by429 bool, rate float64, from, to, bears time.Duration, upstream func(at time.Duration) (takes time.Duration, away bool),
 ) (o offered) {
+	says := func(time.Duration) time.Duration { return 0 }
+	return offerToWho(t, by429, says, rate, from, to, bears, upstream)
+}
+
+// offerToWho is offerTo to an upstream that says for how long it is to be let be.
+func offerToWho(
+	t *policy.Throttling, by429 bool, says func(at time.Duration) time.Duration, rate float64, from, to, bears time.Duration,
+	upstream func(at time.Duration) (takes time.Duration, away bool),
+) (o offered) {
 	coin := rand.New(rand.NewPCG(1, 2))
 	var out []inFlight
 	back := func(until time.Duration) {
@@ -45,7 +54,7 @@ func offerTo(
 			switch took := c.end - c.began; {
 			case c.away:
 				o.away++
-				t.TurnedAway(began.Add(c.end), c.pass, by429)
+				t.TurnedAway(began.Add(c.end), c.pass, by429, says(c.end))
 			case took >= bears:
 				o.late++
 				t.TimedOut(began.Add(c.end), c.pass, took)
@@ -296,13 +305,13 @@ func TestAThrottleForgetsItsScoreWithARecovery(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	for range 7 {
 		p, _ := m.Admit(began, time.Time{})
-		m.TurnedAway(began, p, false)
+		m.TurnedAway(began, p, false, 0)
 	}
 	m.Resume(began.Add(time.Minute), 4)
 	require.False(t, m.On())
 	for range 7 {
 		p, _ := m.Admit(began.Add(time.Minute), time.Time{})
-		m.TurnedAway(began.Add(time.Minute), p, false)
+		m.TurnedAway(began.Add(time.Minute), p, false, 0)
 	}
 	require.Zero(t, m.Limit())
 }
@@ -338,7 +347,7 @@ func TestAThrottleThatKnowsNoRoundTripLeavesAQuarter(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	var last policy.Pass
 	for range 8 {
-		m.TurnedAway(began, last, false)
+		m.TurnedAway(began, last, false, 0)
 		last, _ = m.Admit(began, time.Time{})
 	}
 	require.GreaterOrEqual(t, m.Limit(), 1.0)

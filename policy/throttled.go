@@ -22,7 +22,7 @@ const (
 
 // Why they are not any more.
 const (
-	ThrottleCalm   ThrottleReason = "calm"           // nothing was turned away or late for half a minute
+	ThrottleCalm   ThrottleReason = "calm"           // nothing was turned away or late for long enough
 	ThrottleNoUse  ThrottleReason = "no use"         // to send less did not help, or has cost good answers
 	ThrottleOpened ThrottleReason = "circuit opened" // and nothing goes
 	ThrottleByHand ThrottleReason = "by hand"        // somebody set the state, the policy or the shadow
@@ -108,6 +108,8 @@ func (t *Throttling) becauseQueue(now time.Time, p Pass) {
 // Until is when calls are not throttled any more, unless another sign comes; zero if they are not.
 func (t *Throttling) Until() time.Time {
 	switch {
+	case t.pause.on():
+		return t.pause.until()
 	case t.limit < unlimited:
 		return t.sign.Add(calmAfter)
 	case t.reason() == ThrottledQueue:
@@ -133,8 +135,11 @@ func (t *Throttling) Throttled() Throttled {
 
 // Ended says, once Until has come or is zero, since when calls are not throttled any more, and why.
 func (t *Throttling) Ended(now time.Time) (at time.Time, reason ThrottleReason, why string) {
+	if t.pause.on() {
+		return t.pause.until(), ThrottleCalm, timeIsOver
+	}
 	switch t.reason() {
-	case ThrottleNoUse, ThrottleByHand:
+	case ThrottleNoUse, ThrottleByHand, ThrottleCalm:
 		return now, t.said.reason, t.said.why
 	case ThrottledQueue:
 		at = t.refused.Add(calmAfter)
@@ -152,6 +157,8 @@ func (t *Throttling) Ended(now time.Time) (at time.Time, reason ThrottleReason, 
 func (t *Throttling) Wait() time.Duration {
 	took := t.answers.took
 	switch {
+	case t.pause.on():
+		return max(1, t.pause.left(t.refused))
 	case took == 0:
 		return leastRound
 	case t.limit < 1 && t.tokens < 1:
@@ -171,7 +178,7 @@ func (t *Throttling) InShadow(is bool) {
 }
 
 // frozen reports whether there is a limit that nothing changes.
-func (t *Throttling) frozen() bool { return t.shadow && t.limit < unlimited }
+func (t *Throttling) frozen() bool { return (t.shadow || t.pause.on()) && t.limit < unlimited }
 
 // rounded is a time as people read it.
 func rounded(d time.Duration) time.Duration {

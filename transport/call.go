@@ -328,7 +328,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	if k.check == nil { // how long a check takes says nothing of other calls
 		result.Elapsed = k.elapsed()
 	}
-	if outcome == policy.Failure && resp != nil {
+	if resp != nil && (outcome == policy.Failure || cause.Status == http.StatusTooManyRequests) {
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
 	}
 	if outcome == policy.Failure || k.c.Parted() {

@@ -153,7 +153,7 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	}
 	switch {
 	case away:
-		memory.TurnedAway(now, pass, r.Cause.Status == http.StatusTooManyRequests)
+		memory.TurnedAway(now, pass, r.Cause.Status == http.StatusTooManyRequests, r.RetryAfter)
 	case r.Outcome == policy.Success:
 		memory.Answered(now, pass, took)
 	case r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout:
