@@ -277,7 +277,9 @@ func TestAThrottleThatIsOfNoUseSaysSo(t *testing.T) {
 func TestAThrottleComesBackWhenAnAPISays(t *testing.T) {
 	for name, says := range map[string]func(left time.Duration) string{
 		"in seconds": func(left time.Duration) string { return strconv.Itoa(int(left/time.Second) + 1) },
-		"as a date":  func(left time.Duration) string { return time.Now().Add(left + time.Second).UTC().Format(http.TimeFormat) },
+		"as a date": func(left time.Duration) string {
+			return time.Now().Add(left + time.Second).UTC().Format(http.TimeFormat)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const each, calls = 30 * time.Second, 300
