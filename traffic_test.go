@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -69,25 +70,27 @@ func (tr *traffic) call(rt http.RoundTripper, method, path string, patience time
 	tr.mu.Lock()
 	tr.sent = append(tr.sent, s)
 	tr.mu.Unlock()
-	tr.calls.Go(func() {
-		ctx := context.Background()
-		if patience > 0 {
-			limited, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			ctx = limited
-		}
-		req, err := http.NewRequestWithContext(ctx, method, "http://upstream.test"+path, nil)
-		require.NoError(tr.t, err)
-		resp, err := rt.RoundTrip(req)
-		if err == nil {
-			_, err = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-		}
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		s.err, s.refused = err, transport.RefusedBecause(resp)
-	})
+	tr.calls.Go(func() { tr.make(s, rt, method, path, patience) })
 	return s
+}
+
+func (tr *traffic) make(s *sent, rt http.RoundTripper, method, path string, patience time.Duration) {
+	ctx := context.Background()
+	if patience > 0 {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		ctx = limited
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://upstream.test"+path, nil)
+	require.NoError(tr.t, err)
+	resp, err := rt.RoundTrip(req)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	s.err, s.refused = err, transport.RefusedBecause(resp)
 }
 
 // offer makes requests, a gap apart, until then.
@@ -229,6 +232,56 @@ func TestAnswersSlowerThanALeaseDoNotKeepAFleetOpen(t *testing.T) {
 				require.Less(t, tr.lastRefused()-end, 6*takes+15*time.Second)
 			})
 		})
+	}
+}
+
+// Workers who poll a queue for twenty seconds at a time, and others who send to it, as to one URL, and an outage of three
+// seconds. When the upstream is well again, polls take the places of the recovery, and those who send need not wait for them.
+func TestLongPollsKeepNobodyOutOfARecovery(t *testing.T) {
+	for _, workers := range []int{2, 6, 12} {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprint(workers, " workers, seed ", seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const from, well, end = 5 * time.Second, 8 * time.Second, 2 * time.Minute
+					tr, coin := newTraffic(t), rand.New(rand.NewPCG(seed, 1))
+					rt := transport.New(tr.takes(func(req *http.Request, at time.Duration) time.Duration {
+						switch {
+						case at >= from && at < well:
+							return -1
+						case req.Method == http.MethodGet:
+							return 20 * time.Second
+						}
+						return 10 * time.Millisecond
+					}))
+					for range workers {
+						jitter := time.Duration(coin.Int64N(int64(time.Second)))
+						tr.calls.Go(func() {
+							time.Sleep(from + jitter)
+							for tr.now() < end {
+								s := &sent{at: tr.now()}
+								if tr.make(s, rt, http.MethodGet, "/", 30*time.Second); tr.now()-s.at < time.Second { // in vain
+									time.Sleep(500*time.Millisecond + jitter)
+								}
+							}
+						})
+					}
+					var sends []*sent
+					for tr.now() < end {
+						sends = append(sends, tr.call(rt, http.MethodPost, "/", 2*time.Second))
+						time.Sleep(400*time.Millisecond + time.Duration(coin.Int64N(int64(200*time.Millisecond))))
+					}
+					tr.calls.Wait()
+					last := time.Duration(0)
+					for _, s := range sends {
+						if s.refused != policy.NotRefused {
+							last = s.at
+						}
+					}
+					require.Greater(t, last, from, "or there was nothing to recover from")
+					require.Less(t, last-well, 30*time.Second, "those who send")
+				})
+			})
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ type Result struct {
 	Usual time.Duration // what calls took before; 0 if that is not known
 	Asked int           // requests that came while it was out
 	// Lasted is from the beginning of the recovery before until the circuit opened again, by that recovery or within
-	// ten seconds after it; 0 if it had been well for longer.
+	// two seconds after it; 0 if it had been well for longer.
 	Lasted time.Duration
 }
 
@@ -197,9 +197,11 @@ type Recover interface {
 	// not asked for by Admit. A mark can come back twice: as failed when a lease ends, and as a success after all; or
 	// well with its headers, and as failed when its body breaks. It can also be one of an earlier recovery.
 	Record(now time.Time, mark int, r Result) Verdict
-	// Lease is how long a call that has not come back keeps its place; after it the call counts as failed, unless it
-	// succeeds later, while the circuit is in the same trouble. Where calls take long, it is twice the longest answer
-	// of the last ten minutes (of which five minutes count).
+	// Lease is how long a call that has not come back keeps its place. Of a recovery without a probe before it
+	// (AfterProbe), the call counts as failed after it, unless it succeeds later, while the circuit is in the same
+	// trouble; where calls take long, it is twice the longest answer of the last ten minutes (of which five minutes
+	// count). Of one after a probe, others have its place after four times what calls usually take, a second at least,
+	// if that is sooner, and it counts when it comes back, or as failed if nothing has come back for a minute.
 	Lease() time.Duration
 	// Limit returns how many calls may be in flight now.
 	Limit() int

@@ -29,17 +29,20 @@ import (
 //   - The circuit closes when the score is at -Health, calls queue by neither of these measures, and a round trip
 //     has needed no more than half of the limit; ten round trips after a halving or such a look. An upstream that is
 //     offered more than it can carry keeps a limit that suits it.
-//   - An upstream that fails again in its recovery, or within ten seconds after it, may have got too much while it was
+//   - An upstream that fails again in its recovery, or within two seconds after it, may have got too much while it was
 //     still warming up, and would each time. For twice as long as it lasted the limit is no more than half of what was
 //     in flight. If it outlives that and then fails, the same limit is held for twice as long again; if it fails sooner
 //     than before, half of it is. If it fails as soon as before, the load is not the reason, and nothing is held again
 //     in that trouble. No limit that is held is below two.
 //   - In a fleet the limit is that of all members together (Joint).
 type Ramp struct {
-	Reopen int           // score of failures at which the limit is halved; 0 means 2
-	Worth  int           // what a success lowers the score by; 0 means 3
-	Health int           // how far below 0 the score has to be for the circuit to close; 0 means 6
-	Lease  time.Duration // as Recover.Lease; 0 means 10 s
+	Reopen int // score of failures at which the limit is halved; 0 means 2
+	Worth  int // what a success lowers the score by; 0 means 3
+	Health int // how far below 0 the score has to be for the circuit to close; 0 means 6
+	// Lease is how long a call that has not come back keeps others from going at most; 0 means 10 s. It does so for four
+	// times as long as calls usually take, and for a second at least. It has failed only when it comes back so, or if
+	// nothing has come back for a minute.
+	Lease time.Duration
 }
 
 // NewRecover makes the memory of a circuit. It panics if a parameter makes no sense.

@@ -137,7 +137,7 @@ func (p *Member) hearRecovering(now time.Time, m fleet.Message) {
 	s.Others = remember(s.Others, m.From, now.Add(OpenedFor))
 	_, _, recover := p.machine.Memories()
 	r := Report{InFlight: max(0, min(m.InFlight, MaxAsked)), Took: max(0, m.Took), Until: now.Add(
-		p.machine.Lengthened(recover.Lease()),
+		p.machine.Term(),
 	)}
 	failures := s.Joint.Take(m.From, r, max(0, m.Failures))
 	s.Joint.CountRequests(now, m.Requests)

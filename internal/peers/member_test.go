@@ -24,21 +24,21 @@ type machine struct {
 	trips, failedProbes int // by the word of others
 }
 
-func (m *machine) State() policy.State                          { return m.state }
-func (m *machine) Forced() bool                                 { return false }
-func (m *machine) Rules() *policy.Rules                         { return &policy.Rules{Recover: policy.Ramp{}} }
-func (m *machine) Random() float64                              { return 0 }
-func (m *machine) RecoversAfterProbe() bool                     { return true }
-func (m *machine) InFlight() int                                { return m.inFlight }
-func (m *machine) FailedProbes() int                            { return m.failedProbes }
-func (m *machine) TroubleSince() time.Time                      { return epoch }
-func (m *machine) Usual() time.Duration                         { return 0 }
-func (m *machine) Shortened(most time.Duration) time.Duration   { return most }
-func (m *machine) Lengthened(least time.Duration) time.Duration { return least }
-func (m *machine) Trip(time.Time)                               { m.trips++ }
-func (m *machine) FailProbe(time.Time)                          { m.failedProbes++ }
-func (m *machine) Hasten()                                      {}
-func (m *machine) Later(f func())                               { f() }
+func (m *machine) State() policy.State                        { return m.state }
+func (m *machine) Forced() bool                               { return false }
+func (m *machine) Rules() *policy.Rules                       { return &policy.Rules{Recover: policy.Ramp{}} }
+func (m *machine) Random() float64                            { return 0 }
+func (m *machine) RecoversAfterProbe() bool                   { return true }
+func (m *machine) InFlight() int                              { return m.inFlight }
+func (m *machine) FailedProbes() int                          { return m.failedProbes }
+func (m *machine) TroubleSince() time.Time                    { return epoch }
+func (m *machine) Usual() time.Duration                       { return 0 }
+func (m *machine) Shortened(most time.Duration) time.Duration { return most }
+func (m *machine) Term() time.Duration                        { return 10 * time.Second }
+func (m *machine) Trip(time.Time)                             { m.trips++ }
+func (m *machine) FailProbe(time.Time)                        { m.failedProbes++ }
+func (m *machine) Hasten()                                    {}
+func (m *machine) Later(f func())                             { f() }
 
 func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
 	return trip{m: m}, probe{}, recovery{m: m}

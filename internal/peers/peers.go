@@ -48,15 +48,15 @@ type Machine interface {
 	Memories() (policy.Trip, policy.Probe, policy.Recover)
 	// RecoversAfterProbe reports whether the recovery that is under way, or was last, began after a probe.
 	RecoversAfterProbe() bool
-	InFlight() int                                // own calls let through while not closed
-	FailedProbes() int                            // since the trip
-	TroubleSince() time.Time                      // while not closed
-	Usual() time.Duration                         // that calls take; 0 if that is not known
-	Shortened(most time.Duration) time.Duration   // a lease, by how long calls usually take
-	Lengthened(least time.Duration) time.Duration // a lease, by the longest call
-	Trip(now time.Time)                           // opens by what others say
-	FailProbe(now time.Time)                      // by what another member's probe found out
-	Hasten()                                      // makes the next request a probe
+	InFlight() int                              // own calls let through while not closed
+	FailedProbes() int                          // since the trip
+	TroubleSince() time.Time                    // while not closed
+	Usual() time.Duration                       // that calls take; 0 if that is not known
+	Shortened(most time.Duration) time.Duration // a lease, by how long calls usually take
+	Term() time.Duration                        // the lease of a half-open call
+	Trip(now time.Time)                         // opens by what others say
+	FailProbe(now time.Time)                    // by what another member's probe found out
+	Hasten()                                    // makes the next request a probe
 	// Later has something done outside the circuit's lock, in order with what the circuit's observer is told.
 	Later(func())
 }

@@ -187,6 +187,5 @@ func (p *pace) shortened(most time.Duration) time.Duration {
 	return min(most, max(leastTerm, 4*p.usual))
 }
 
-// lengthened makes the lease of a call of a recovery longer where calls take long: what has just been answered after a
-// time may be again.
+// lengthened makes a lease longer where calls take long.
 func (p *pace) lengthened(least time.Duration) time.Duration { return max(least, 2*p.longest) }

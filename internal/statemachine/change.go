@@ -85,6 +85,7 @@ func (m *machine) change(to policy.State, now time.Time, reason policy.ChangeRea
 		if m.trouble == nil {
 			m.trouble = &trouble{since: at}
 		}
+		m.trouble.heard = now
 		m.trouble.withheld = time.Time{}
 		if to == policy.Open {
 			m.trouble.lasted = m.lastedUntil(now, reason)
@@ -153,7 +154,7 @@ func (m *machine) close(now time.Time, reason policy.ChangeReason) {
 }
 
 // relapse is how soon after a recovery trouble is the same.
-const relapse = 10 * time.Second
+const relapse = 2 * time.Second
 
 // lastedUntil is for how long all was well since the last recovery began, if that has now failed or the circuit trips
 // soon after it.

@@ -126,9 +126,11 @@ func TestWhatIsToldOfARecovery(t *testing.T) {
 	q.Done(epoch.Add(time.Second), policy.Result{Outcome: policy.Ignored})
 	requireTold(fleet.Message{InFlight: 1, Took: 80 * ms})
 	lookAt(f, epoch.Add(12*time.Second)) // its lease ends
-	requireTold(fleet.Message{Failures: 1, Took: 80 * ms})
+	requireTold(fleet.Message{Took: 80 * ms})
 	r.Done(epoch.Add(12*time.Second), failed)
 	require.Empty(t, f.told.kinds())
+	f.asks(12 * time.Second)
+	requireTold(fleet.Message{Requests: 1, InFlight: 1, Failures: 1, Took: 80 * ms})
 }
 
 func TestWhoHasNotHeardOfAnAnswerHearsOfTheRecovery(t *testing.T) {

@@ -24,6 +24,11 @@ const (
 	// maxProbed is the same of a probe.
 	maxProbed = 10 * time.Second
 
+	// leastPlace is how long a call of a recovery that has not come back keeps others from going, at least.
+	leastPlace = time.Second
+	// silentFor is how long nothing has come back in a recovery until calls whose leases have ended count as failed.
+	silentFor = time.Minute
+
 	forEver = 100 * 365 * 24 * time.Hour
 )
 
@@ -40,28 +45,29 @@ type leases struct {
 // place is what a call let through while open or half-open takes up; and one of a closed circuit whose headers came
 // well, while its body may still break.
 type place struct {
-	index    int // in leases.places; -1 when given back
-	started  time.Time
-	trouble  *trouble // machine.trouble then
-	requests int      // trouble.requests then
-	expiry   time.Time
-	mark     int
-	waits    time.Duration // its caller; 0 for any time
-	withheld time.Time     // trouble.withheld when it got its place
-	probe    bool          // it goes to see how the upstream does
-	overdue  bool          // and waited for a safe call for so long that any could be it
-	hastened bool          // it is a probe for that reason
-	weighed  bool          // the circuit is closed
-	part     uint64        // and the call is for this part of the upstream; 0 if nobody asked
-	headers  bool          // they came well
-	bytes    bool          // and some of the body, when it was oldEnough
-	took     time.Duration // until they did
-	lease    time.Time     // that expiry was at first
-	stale    bool          // connections.stale was set when it was let through
-	reused   bool          // it goes over a connection that may be dead
-	expired  bool          // its lease ended before the call did, and it was settled then
-	opened   uint64        // machine.opened when it expired
-	slow     bool          // the call succeeded, and too slowly for a rule; set as it is given back, by who does that
+	index     int // in leases.places; -1 when given back
+	started   time.Time
+	trouble   *trouble // machine.trouble then
+	requests  int      // trouble.requests then
+	expiry    time.Time
+	mark      int
+	waits     time.Duration // its caller; 0 for any time
+	withheld  time.Time     // trouble.withheld when it got its place
+	probe     bool          // it goes to see how the upstream does
+	overdue   bool          // and waited for a safe call for so long that any could be it
+	hastened  bool          // it is a probe for that reason
+	weighed   bool          // the circuit is closed
+	part      uint64        // and the call is for this part of the upstream; 0 if nobody asked
+	headers   bool          // they came well
+	bytes     bool          // and some of the body, when it was oldEnough
+	took      time.Duration // until they did
+	lease     time.Time     // that expiry was at first
+	stale     bool          // connections.stale was set when it was let through
+	reused    bool          // it goes over a connection that may be dead
+	expired   bool          // its lease ended before the call did, and it was settled then
+	unsettled bool          // but for that
+	opened    uint64        // machine.opened when it expired
+	slow      bool          // the call succeeded, and too slowly for a rule; set as it is given back, by who does that
 }
 
 func (l *leases) take(p *place) {
@@ -127,7 +133,7 @@ func (m *machine) free(p *place) {
 }
 
 // expire settles the calls whose leases have ended, in the order in which they ended: well if their headers came
-// well, as failed otherwise.
+// well, as failed otherwise, unless they may still come.
 func (m *machine) expire(now time.Time) {
 	for p := m.leases.over(now); p != nil; p = m.leases.over(now) {
 		p.expired, p.opened = true, m.opened
@@ -137,6 +143,8 @@ func (m *machine) expire(now time.Time) {
 			m.record(now, policy.Result{Outcome: policy.Success, Part: p.part})
 		case m.good(now, p):
 			m.settle(now, p, policy.Result{Outcome: policy.Success, Elapsed: p.took})
+		case m.mayCome(now):
+			p.unsettled = true
 		default:
 			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindLease}}
 			m.failed(now, r)
@@ -145,6 +153,13 @@ func (m *machine) expire(now time.Time) {
 			}
 		}
 	}
+}
+
+// mayCome reports whether a call whose lease has ended is none that has failed: it may be meant to take long, as a long
+// poll is, and its place is for others meanwhile. In a trial every call is a probe, and has to show how it ends.
+func (m *machine) mayCome(now time.Time) bool {
+	return m.state == policy.HalfOpen && m.recoverOf.Rules.Recover.AfterProbe() &&
+		now.Sub(m.trouble.heard) < silentFor
 }
 
 // weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or
@@ -163,21 +178,23 @@ func (m *machine) weigh(now time.Time, part uint64) *place {
 	return p
 }
 
-// late takes the result of a call that its lease has settled already. Two things can be new in it: that the body broke
-// after the headers came well, which is one more failure unless the circuit has opened since; and that the call
-// succeeded after all, which says that the upstream lives, if it is the trouble still in which the call was let
-// through.
+// late takes the result of a call whose lease has ended. Two things can be new in it if that has settled the call: that
+// the body broke after the headers came well, which is one more failure unless the circuit has opened since; and that
+// the call succeeded after all, which says that the upstream lives, if it is the trouble still in which the call was
+// let through.
 func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Result) (opened bool) {
 	lives := m.lives(p, r)
 	broke := p.headers && r.Outcome == policy.Failure && p.opened == m.opened
 	if p.headers {
 		m.stalledLate(now, p, r)
 	}
-	switch {
+	switch current := generation == m.generation; {
 	case broke && m.state == policy.Closed:
 		return m.record(now, r)
-	case broke && m.state == policy.HalfOpen, lives && generation == m.generation:
+	case broke && m.state == policy.HalfOpen, lives && current:
 		return m.settle(now, p, r)
+	case p.unsettled && current && r.Outcome == policy.Failure:
+		return !m.cameToNothing(p, r) && m.settle(now, p, r)
 	case lives && m.state == policy.Open:
 		return m.wakeUp(now, m.learn(now, p, r))
 	// the probes of a trial are alike, and one of an earlier trial will do

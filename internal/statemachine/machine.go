@@ -96,6 +96,7 @@ type trouble struct {
 	requests int       // that have come
 	// from the beginning of the recovery before until the circuit opened; 0 if that was no relapse
 	lasted time.Duration
+	heard  time.Time // the recovery began, or one of its calls came back
 
 	real  bool         // something has failed; what somebody does by hand is no trouble
 	cause policy.Cause // of the last failure in it, or of what opened the circuit
@@ -237,7 +238,7 @@ func (m *machine) decideHalfOpen(now, deadline time.Time, good Use) (Permit, Ref
 	if !trial {
 		m.peers.Admitted(now)
 	}
-	return m.admit(now, deadline, m.Lengthened(m.recover.Lease()), mark, trial), Refusal{}
+	return m.admit(now, deadline, m.Term(), mark, trial), Refusal{}
 }
 
 // withholds reports whether a probe that is due is not for this call, and takes down since when it waits for a safe

@@ -41,6 +41,7 @@ type model struct {
 	requests     int       // that came since the last was
 	hollow       time.Time // until then headers alone say nothing
 	solid        time.Duration
+	heard        time.Time // in the trouble: a recovery began, or one of its calls came back
 	asked        time.Time
 	withheld     time.Time // a probe waits for a call that is safe
 	cause        policy.Cause
@@ -146,6 +147,7 @@ type modelCall struct {
 	back       bool // Done or Return was called
 	settled    bool // by Done, or because its lease ended
 	expired    bool // settled because its lease ended
+	unsettled  bool // but for that
 	headers    bool
 	bytes      bool // some of the body came after them
 	headersAt  time.Time
@@ -209,7 +211,7 @@ func (m *model) ask(now time.Time, by Use) (*modelCall, string) {
 		if !ok {
 			return nil, m.refuse(now, policy.RefusedRamp)
 		}
-		call.mark, call.expiry = mark, now.Add(max(m.recover.Lease(), 2*m.longest))
+		call.mark, call.expiry = mark, now.Add(m.halfOpenLease())
 	}
 	if m.state != policy.Closed {
 		m.counts.Probes++
@@ -320,12 +322,26 @@ func (m *model) expire(now time.Time) {
 			m.closedCallEnded(now, policy.Result{Outcome: policy.Success})
 		} else if call.headers && (call.bytes || !now.Before(m.hollow)) {
 			m.probeEnded(now, call, policy.Result{Outcome: policy.Success, Elapsed: call.took})
+		} else if m.state == policy.HalfOpen && m.recoverOf.probeFirst && now.Sub(m.heard) < time.Minute {
+			call.unsettled = true // it may come yet
 		} else {
 			r := policy.Result{Outcome: policy.Failure, Cause: policy.Cause{Kind: policy.KindLease}}
 			m.failed(now, r)
 			m.probeEnded(now, call, r)
 		}
 	}
+}
+
+// halfOpenLease is how long a half-open call may keep others from going.
+func (m *model) halfOpenLease() time.Duration {
+	lease := m.recover.Lease()
+	switch {
+	case !m.recoverOf.probeFirst:
+		return max(lease, 2*m.longest)
+	case m.usual == 0:
+		return lease
+	}
+	return min(lease, max(time.Second, 4*m.usual))
 }
 
 func (m *model) gotHeaders(now time.Time, call *modelCall) {
@@ -412,7 +428,7 @@ func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 	switch {
 	case broke && m.state == policy.Closed:
 		return m.closedCallEnded(now, r)
-	case broke && m.state == policy.HalfOpen, lives && current:
+	case broke && m.state == policy.HalfOpen, lives && current, call.unsettled && r.Outcome == policy.Failure && current:
 		return m.probeEnded(now, call, r)
 	case lives && m.state == policy.Open:
 		return m.answers(now, m.learn(now, call, r))
@@ -540,6 +556,9 @@ func (m *model) closedCallEnded(now time.Time, r policy.Result) string {
 }
 
 func (m *model) probeEnded(now time.Time, call *modelCall, r policy.Result) string {
+	if r.Cause.Kind != policy.KindLease {
+		m.heard = now
+	}
 	switch r.Outcome {
 	case policy.Ignored:
 		return ""
@@ -650,6 +669,9 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 	c.Failures, c.Successes = m.inView()
 	m.forced, m.hastened, m.hints, m.failing, m.withheld = reason == policy.ChangeForced, false, 0, false, time.Time{}
 	m.well = time.Time{}
+	if to != policy.Closed {
+		m.heard = now
+	}
 	if m.recoverOf != m.rules {
 		m.recover, m.recoverOf = m.rules.recover(), m.rules
 	}
@@ -675,7 +697,7 @@ func (m *model) change(to policy.State, now time.Time, reason policy.ChangeReaso
 	case policy.Open:
 		m.opened++
 		m.lasted = 0
-		again := reason == policy.ChangeRecoveryFailed || reason == policy.ChangeTripped && now.Sub(m.since) < 10*time.Second
+		again := reason == policy.ChangeRecoveryFailed || reason == policy.ChangeTripped && now.Sub(m.since) < 2*time.Second
 		if again && !m.recovering.IsZero() {
 			m.lasted = now.Sub(m.recovering)
 		}

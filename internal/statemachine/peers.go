@@ -18,8 +18,17 @@ func (m *machine) FailedProbes() int        { return m.failedProbes }
 func (m *machine) TroubleSince() time.Time  { return m.trouble.since }
 func (m *machine) Usual() time.Duration     { return m.canary.usual }
 
-func (m *machine) Shortened(most time.Duration) time.Duration   { return m.canary.shortened(most) }
-func (m *machine) Lengthened(least time.Duration) time.Duration { return m.canary.lengthened(least) }
+func (m *machine) Shortened(most time.Duration) time.Duration { return m.canary.shortened(most) }
+
+// Term is the lease of a half-open call. One of a trial that is still out counts as failed, and what has just been
+// answered after a time may be again; one of a recovery after a probe only keeps others from going.
+func (m *machine) Term() time.Duration {
+	lease := m.recover.Lease()
+	if m.recoverOf.Rules.Recover.AfterProbe() {
+		return max(min(lease, leastPlace), m.canary.shortened(lease))
+	}
+	return m.canary.lengthened(lease)
+}
 
 func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
 	return m.seenTrip(), m.probe, m.recover

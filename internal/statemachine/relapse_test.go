@@ -43,8 +43,8 @@ func TestARecoveryIsToldHowLongTheOneBeforeHasLasted(t *testing.T) {
 		want  time.Duration
 	}{
 		{"it failed", [][]step{{{17 * s, "ask a", ""}, {17 * s, "fail a", ""}}}, 30 * s, 5 * s},
-		{"the circuit closed and trips ten seconds later at most", [][]step{closes, trips(25*s - 1)}, 40 * s, 13*s - 1},
-		{"and after that", [][]step{closes, trips(25 * s)}, 40 * s, 0},
+		{"the circuit closed and trips two seconds later at most", [][]step{closes, trips(17*s - 1)}, 40 * s, 5*s - 1},
+		{"and after that", [][]step{closes, trips(17 * s)}, 40 * s, 0},
 		{"somebody opens it", [][]step{closes, {{20 * s, "set open", ""}}}, 40 * s, 0},
 		{"somebody has closed it", [][]step{{{14 * s, "set closed", ""}}, trips(16 * s)}, 40 * s, 0},
 		{"somebody has reset it", [][]step{closes, {{16 * s, "reset", ""}}, trips(17 * s)}, 40 * s, 0},

@@ -27,7 +27,7 @@ func (m *machine) ended(now time.Time, p *Permit, r policy.Result, again bool) (
 	switch current := p.generation() == m.generation; {
 	case again && (!well || p.place == nil): // what holds a place has not counted
 		r.Outcome = policy.Ignored
-	case !expired && current:
+	case (!expired || p.place.unsettled) && current:
 		r = m.hint(p, now, r)
 	}
 	switch current := p.generation() == m.generation; {
@@ -175,6 +175,9 @@ func (m *machine) record(now time.Time, r policy.Result) (opened bool) {
 
 // settle takes the result of a call that was let through while the circuit was open or half-open.
 func (m *machine) settle(now time.Time, p *place, r policy.Result) (opened bool) {
+	if r.Cause.Kind != policy.KindLease {
+		m.trouble.heard = now
+	}
 	switch r.Outcome {
 	case policy.Ignored:
 		m.connections.stale = m.connections.stale || p.stale
