@@ -200,8 +200,8 @@ type Recover interface {
 	// Lease is how long a call that has not come back keeps its place. Of a recovery without a probe before it
 	// (AfterProbe), the call counts as failed after it, unless it succeeds later, while the circuit is in the same
 	// trouble; where calls take long, it is twice the longest answer of the last ten minutes (of which five minutes
-	// count). Of one after a probe, others have its place after four times what calls usually take, a second at least,
-	// if that is sooner, and it counts when it comes back, or as failed if nothing has come back for a minute.
+	// count). Of one after a probe, others have its place after four times what calls usually take, but not less than
+	// a second, if that is sooner; it counts when it comes back, or as failed if nothing has come back for a minute.
 	Lease() time.Duration
 	// Limit returns how many calls may be in flight now.
 	Limit() int

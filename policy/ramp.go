@@ -39,9 +39,9 @@ type Ramp struct {
 	Reopen int // score of failures at which the limit is halved; 0 means 2
 	Worth  int // what a success lowers the score by; 0 means 3
 	Health int // how far below 0 the score has to be for the circuit to close; 0 means 6
-	// Lease is how long a call that has not come back keeps others from going at most; 0 means 10 s. It does so for four
-	// times as long as calls usually take, and for a second at least. It has failed only when it comes back so, or if
-	// nothing has come back for a minute.
+	// Lease is how long a call that has not come back keeps others from going; 0 means 10 s. Four times what calls
+	// usually take is enough if that is less, but not less than a second, and twice the longest answer of the last ten
+	// minutes is allowed if that is more. It has failed when it comes back so, or if nothing comes back for a minute.
 	Lease time.Duration
 }
 

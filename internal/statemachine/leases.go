@@ -188,12 +188,15 @@ func (m *machine) late(now time.Time, p *place, generation uint64, r policy.Resu
 	if p.headers {
 		m.stalledLate(now, p, r)
 	}
-	switch current := generation == m.generation; {
+	current := generation == m.generation
+	unsettled := p.unsettled && current
+	p.unsettled = false
+	switch {
 	case broke && m.state == policy.Closed:
 		return m.record(now, r)
 	case broke && m.state == policy.HalfOpen, lives && current:
 		return m.settle(now, p, r)
-	case p.unsettled && current && r.Outcome == policy.Failure:
+	case unsettled:
 		return !m.cameToNothing(p, r) && m.settle(now, p, r)
 	case lives && m.state == policy.Open:
 		return m.wakeUp(now, m.learn(now, p, r))

@@ -334,14 +334,11 @@ func (m *model) expire(now time.Time) {
 
 // halfOpenLease is how long a half-open call may keep others from going.
 func (m *model) halfOpenLease() time.Duration {
-	lease := m.recover.Lease()
-	switch {
-	case !m.recoverOf.probeFirst:
-		return max(lease, 2*m.longest)
-	case m.usual == 0:
-		return lease
+	lease := max(m.recover.Lease(), 2*m.longest)
+	if m.recoverOf.probeFirst && m.usual > 0 {
+		lease = min(lease, max(min(m.recover.Lease(), time.Second), 4*m.usual))
 	}
-	return min(lease, max(time.Second, 4*m.usual))
+	return lease
 }
 
 func (m *model) gotHeaders(now time.Time, call *modelCall) {
@@ -425,10 +422,12 @@ func (m *model) late(now time.Time, call *modelCall, r policy.Result) string {
 		m.stalledLate(now, call, r)
 	}
 	current, lives := call.generation == m.generation, m.lives(call, r)
+	unsettled := call.unsettled && current
+	call.unsettled = false
 	switch {
 	case broke && m.state == policy.Closed:
 		return m.closedCallEnded(now, r)
-	case broke && m.state == policy.HalfOpen, lives && current, call.unsettled && r.Outcome == policy.Failure && current:
+	case broke && m.state == policy.HalfOpen, lives && current, unsettled:
 		return m.probeEnded(now, call, r)
 	case lives && m.state == policy.Open:
 		return m.answers(now, m.learn(now, call, r))
@@ -491,6 +490,9 @@ func (m *model) done(now time.Time, call *modelCall, r policy.Result) string {
 		m.expire(now)
 	}
 	if call.expired {
+		if call.unsettled && call.generation == m.generation {
+			r = m.hint(now, r)
+		}
 		return m.late(now, call, r)
 	}
 	call.settled = true
@@ -1158,7 +1160,7 @@ func (d *duel) step(o operation) {
 
 // wouldEndAtOnce reports whether a lease that begins now may end when another does.
 func (d *duel) wouldEndAtOnce() bool {
-	leases := []time.Duration{time.Second}
+	leases := []time.Duration{time.Second, d.model.halfOpenLease()}
 	for _, c := range d.configs {
 		leases = append(leases, c.model.probe().Lease(), c.model.recover().Lease())
 	}

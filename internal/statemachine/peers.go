@@ -20,14 +20,15 @@ func (m *machine) Usual() time.Duration     { return m.canary.usual }
 
 func (m *machine) Shortened(most time.Duration) time.Duration { return m.canary.shortened(most) }
 
-// Term is the lease of a half-open call. One of a trial that is still out counts as failed, and what has just been
-// answered after a time may be again; one of a recovery after a probe only keeps others from going.
+// Term is the lease of a half-open call. What has just been answered after a time may be again; but a call that takes
+// longer than usual, of a recovery after a probe, has not failed, and keeps others from going.
 func (m *machine) Term() time.Duration {
 	lease := m.recover.Lease()
-	if m.recoverOf.Rules.Recover.AfterProbe() {
-		return max(min(lease, leastPlace), m.canary.shortened(lease))
+	most := m.canary.lengthened(lease)
+	if usual := m.canary.usual; usual > 0 && m.recoverOf.Rules.Recover.AfterProbe() {
+		return min(most, max(min(lease, leastPlace), 4*usual))
 	}
-	return m.canary.lengthened(lease)
+	return most
 }
 
 func (m *machine) Memories() (policy.Trip, policy.Probe, policy.Recover) {
