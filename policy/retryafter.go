@@ -27,8 +27,8 @@ func ParseRetryAfter(value string, now time.Time) time.Duration {
 }
 
 // UpstreamTime returns what the clock of an upstream shows now, by the Date (RFC 9110, section 6.6.1) of a response
-// whose headers came at that time, zero being now, and by its Age if a cache kept it. It is right to the second, as Date
-// is, and now if there is no Date that can be read.
+// whose headers came at that time, zero being now, and by its Age if a cache kept it. It is right to the second, as
+// Date is, and now if there is no Date that can be read.
 func UpstreamTime(headers http.Header, came, now time.Time) time.Time {
 	there, err := http.ParseTime(headers.Get("Date"))
 	if err != nil {
