@@ -734,6 +734,25 @@ func TestRetryAfterHoldsTheCircuitOpenUpToItsCap(t *testing.T) {
 	}
 }
 
+func TestRetryAfterOfAnUpstreamWhoseClockIsWrongIsByItsOwn(t *testing.T) {
+	for name, off := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour, "right": 0} {
+		for _, status := range []int{503, 429} {
+			synctest.Test(t, func(t *testing.T) {
+				rt := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+					resp, err := answer(status, "")(req)
+					there := time.Now().Add(off)
+					resp.Header.Set("Date", there.Format(http.TimeFormat))
+					resp.Header.Set("Retry-After", there.Add(2*time.Minute).Format(http.TimeFormat))
+					return resp, err
+				}), transport.WithPolicy(policy.Classic{Failures: 1}), transport.WithClassifier(policy.OnStatus(policy.Failure, 429)))
+				request(t, rt, t.Context())
+				c, _ := rt.Circuit(here)
+				require.Equal(t, 2*time.Minute, time.Until(c.NextProbe), "%s, %d", name, status)
+			})
+		}
+	}
+}
+
 func TestPoliciesAndCircuitsByKey(t *testing.T) {
 	rt := transport.New(answer(500, ""), classic,
 		transport.WithKey(transport.PerRoute("GET /users/{id}", "POST /pay")),

@@ -47,6 +47,7 @@ func TestRequestsAtFaultAreTheirCallersWhateverTheBase(t *testing.T) {
 		"scheme":            func(r *http.Request) { r.URL.Scheme = "gopher" },
 		"plain scheme":      func(r *http.Request) { r.URL.Scheme = "http" },
 		"Host header":       func(r *http.Request) { r.Host = "a\nb" },
+		"port":              func(r *http.Request) { r.URL.Host = "127.0.0.1:99999" },
 		"path":              func(r *http.Request) { r.URL.Opaque = "nowhere" },
 		"Upgrade":           func(r *http.Request) { r.Header.Set("Upgrade", "a, b") },
 		"Connection":        func(r *http.Request) { r.Header.Set("Connection", "whatever") },

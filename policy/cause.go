@@ -299,8 +299,8 @@ func refusedCertificate(err error) bool {
 		errors.As(err, &invalid)
 }
 
-// atFault reports whether the call failed by what it asked: something that net/http finds before it sends anything,
-// a body of the wrong length, or one that could not be read.
+// atFault reports whether the call failed by what it asked: something that net/http finds before it sends anything, an
+// address that can be none, a body of the wrong length, or one that could not be read.
 func atFault(c *Call) bool {
 	var file *fs.PathError // of a body that is a file: a network never answers with one
 	if errors.As(c.Err, &file) {
@@ -311,7 +311,22 @@ func atFault(c *Call) bool {
 	if errors.Is(c.Err, net.ErrClosed) && !canBeSent(c.Request) {
 		return true
 	}
-	return complains(c.Err)
+	return complains(c.Err) || noAddress(c.Err)
+}
+
+// noAddress reports whether net says that what it was to dial is no address, whatever it is that listens anywhere. Of
+// one that is, but not of the kind that the base dials ("no suitable address found"), the upstream can be to blame: it
+// is what its name stands for.
+func noAddress(err error) bool {
+	var network net.UnknownNetworkError
+	var address *net.AddrError
+	return errors.As(err, &network) || errors.As(err, &address) && slices.Contains(noAddresses, address.Err)
+}
+
+// noAddresses is what net says of the ports and hosts that it takes apart.
+var noAddresses = []string{
+	"invalid port", "missing port in address", "too many colons in address", "missing ']' in address",
+	"unexpected '[' in address", "unexpected ']' in address", "unknown network",
 }
 
 // complains reports whether an error begins as one of the complaints, or one that it wraps does. What comes later in a
@@ -347,13 +362,15 @@ func canBeSent(req *http.Request) bool {
 	return head.WriteProxy(io.Discard) == nil
 }
 
-// complaints is how net/http, golang.org/x/net/http2 and quic-go's http3 begin when they say why they cannot send a
-// request. They have no types for it.
+// complaints is how net/http, its SOCKS client, golang.org/x/net/http2 and quic-go's http3 begin when they say why they
+// cannot send a request. They have no types for it.
 var complaints = []string{
 	"http: nil Request.URL", "http: nil Request.Header", "http: no Host in request URL", "unsupported protocol scheme",
 	"net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ", "http: invalid Host header",
 	"net/http: can't write control character in Request.URL", "http: ContentLength=", "http: Request.ContentLength=",
 	"invalid Trailer key ",
+
+	"port number out of range ",
 
 	"http2: unsupported scheme", "http2: unencrypted HTTP/2 not enabled", "http2: Request.URL is nil",
 	"http2: invalid Host header", "http2: invalid HTTP header ", "http2: invalid HTTP trailer ",

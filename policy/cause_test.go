@@ -238,6 +238,21 @@ func TestCausesOfRealCalls(t *testing.T) {
 			return req
 		}
 	}
+	toHost := func(host string) func(*scene) *http.Request { // as it stands, where url.Parse would not have it
+		return func(s *scene) *http.Request {
+			req := get(s.t, somewhere)
+			req.URL.Host = host
+			return req
+		}
+	}
+	dialing := func(network, address string) func(*scene) *http.Request {
+		return func(s *scene) *http.Request {
+			s.base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			return get(s.t, somewhere)
+		}
+	}
 	saying := func(handle func(net.Conn)) func(*scene) *http.Request {
 		return func(s *scene) *http.Request { return get(s.t, s.serve(handle)) }
 	}
@@ -469,6 +484,28 @@ func TestCausesOfRealCalls(t *testing.T) {
 		{"unknown scheme", toServer(func(r *http.Request) { r.URL.Scheme = "gopher" }), cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"bad method", toServer(func(r *http.Request) { r.Method = "B@D\n" }), cause{Kind: policy.KindBadRequest}, ignored, false},
 		{"missing host", toServer(func(r *http.Request) { r.URL.Host = "" }), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"port that can be none", toHost("127.0.0.1:99999"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"port that can be none, of a name", toHost("localhost:65536"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"port that can be none, over TLS", func(s *scene) *http.Request { return get(s.t, "https://127.0.0.1:99999") },
+			cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"port that can be none, of a forward proxy", func(s *scene) *http.Request {
+			s.proxy("http://127.0.0.1:99999")
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
+		{"port that can be none, of a SOCKS proxy", func(s *scene) *http.Request {
+			s.proxy("socks5://127.0.0.1:99999")
+			return get(s.t, somewhere)
+		}, cause{Phase: policy.PhaseConnect, Kind: policy.KindLocal}, ignored, false},
+		{"port that can be none, by a SOCKS proxy", func(s *scene) *http.Request {
+			s.proxy("socks5" + strings.TrimPrefix(s.serve(socks("\x05\x00", "")), "http"))
+			return toHost("127.0.0.1:99999")(s)
+		}, cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"bracket too few", toHost("[::1"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"bracket too many", toHost("[::1]]:80"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"address of which the base's own dial makes none", dialing("tcp", "127.0.0.1"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"address with too many colons", dialing("tcp", "::1:80"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"network that there is none of", dialing("tpc", "127.0.0.1:80"), cause{Kind: policy.KindBadRequest}, ignored, false},
+		{"address of another kind than the base dials", dialing("tcp4", "[::1]:80"), cause{Phase: policy.PhaseConnect, Kind: policy.KindOther}, failure, false},
 		{"bad Host header to a proxy", func(s *scene) *http.Request {
 			s.proxy(s.serve(hangs(""))) // one that closes the connection would race with what net/http says
 			req := get(s.t, somewhere)

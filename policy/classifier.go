@@ -73,10 +73,10 @@ type Classifier func(*Call) Outcome
 
 // DefaultClassifier is the classifier that decides where no other did; it is never Undecided. A response of 5xx, a
 // timeout and any error of DNS, connection, TLS, headers or body is a Failure. Ignored is what says nothing of the
-// upstream: a call that its caller canceled, a request that is itself at fault (no scheme, a bad header, a body that
-// fails to read), and trouble of this machine (no file descriptors, ports or route left, a resolver that cannot be
-// asked, a forward proxy that fails or refuses; one that cannot reach the upstream is a Failure of that). All else is a
-// Success. For the proxy of an *http.Transport see transport.ProxyErrors.
+// upstream: a call that its caller canceled, a request that is itself at fault (no scheme, a port that can be none, a
+// bad header, a body that fails to read), and trouble of this machine (no file descriptors, ports or route left, a
+// resolver that cannot be asked, a forward proxy that fails or refuses; one that cannot reach the upstream is a Failure
+// of that). All else is a Success. For the proxy of an *http.Transport see transport.ProxyErrors.
 func DefaultClassifier(c *Call) Outcome { return CauseOf(c).Outcome() }
 
 // FirstOf returns a classifier that asks others in order; the first that is not Undecided decides.

@@ -17,9 +17,9 @@ const (
 	retryInfoHeader = "Google-Rpc-Retryinfo"
 )
 
-// delayOf returns the longest time for which what came with a code asks to leave its server alone.
-func delayOf(with http.Header) time.Duration {
-	longest := ParseRetryAfter(with.Get("Retry-After"), time.Now())
+// delayOf returns the longest time for which what came with the code of a call asks to leave its server alone.
+func delayOf(c *Call, with http.Header) time.Duration {
+	longest := ParseRetryAfter(with.Get("Retry-After"), UpstreamTime(c.Response.Header, c.Ended, time.Now()))
 	// of a negative one it says nothing
 	if ms, err := strconv.ParseInt(with.Get("Grpc-Retry-Pushback-Ms"), 10, 64); err == nil {
 		longest = max(longest, atMost(ms, time.Millisecond))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -76,6 +77,23 @@ func TestForHowLongAGRPCServerAsksToBeLeftAlone(t *testing.T) {
 				require.Equal(t, c.want, call.RetryAfter)
 				require.Equal(t, "grpc code unavailable", call.Reason)
 			}
+		})
+	}
+}
+
+// Its Date is of the headers, and the trailers can come an hour later.
+func TestATimeInTrailersIsByTheClockOfTheServer(t *testing.T) {
+	for _, off := range []time.Duration{0, time.Hour, -24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			there := func() time.Time { return time.Now().Add(off).UTC() }
+			resp := responseOf(200, "Content-Type", "application/grpc", "Date", there().Format(http.TimeFormat))
+			call := &policy.Call{Request: httptest.NewRequest("POST", "/", nil), Response: resp, Ended: time.Now()}
+			time.Sleep(time.Hour)
+			again := there().Add(time.Minute).Format(http.TimeFormat)
+			resp.Trailer = http.Header{"Grpc-Status": {"14"}, "Retry-After": {again}}
+			call.AtEnd = true
+			require.Equal(t, policy.Failure, policy.GRPC()(call))
+			require.Equal(t, time.Minute, call.RetryAfter)
 		})
 	}
 }

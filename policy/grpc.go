@@ -136,7 +136,7 @@ func (codes *codes) of(c *Call, code string, with http.Header) Outcome {
 	default:
 		c.Reason = codes.protocol + " code " + name
 	}
-	c.RetryAfter = delayOf(with)
+	c.RetryAfter = delayOf(c, with)
 	return Failure
 }
 

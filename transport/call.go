@@ -329,7 +329,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 		result.Elapsed = k.elapsed()
 	}
 	if resp != nil && (outcome == policy.Failure || cause.Status == http.StatusTooManyRequests) {
-		result.RetryAfter = max(k.wait, retryAfter(resp.Header, now))
+		result.RetryAfter = max(k.wait, retryAfter(resp.Header, k.ended.time(), now))
 	}
 	if outcome == policy.Failure || k.c.Parted() {
 		result.Part = k.number()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -97,4 +98,24 @@ func TestAClassifierCanSayForHowLongTheUpstreamAsksToBeLeftAlone(t *testing.T) {
 			require.Equal(t, c.want, is.NextProbe.Sub(is.Since))
 		})
 	}
+}
+
+func TestATimeInHeadersIsCountedFromWhenTheyCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := base(func(req *http.Request) (*http.Response, error) {
+			resp, err := answer(200, "body").RoundTrip(req)
+			there := time.Now().Add(time.Hour)
+			resp.Header = http.Header{
+				"Date": {there.UTC().Format(http.TimeFormat)}, "Retry-After": {there.Add(time.Minute).UTC().Format(http.TimeFormat)},
+			}
+			return resp, err
+		})
+		failed := policy.AtEnd(0, func(*policy.Call) policy.Outcome { return policy.Failure })
+		rt := transport.New(answers, transport.WithClassifier(failed), transport.WithPolicy(policy.Classic{Failures: 1, OpenFor: time.Second}))
+		resp, err := call(t, rt)
+		require.NoError(t, err)
+		time.Sleep(20 * time.Second)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 40*time.Second, time.Until(circuit(t, rt, here).NextProbe))
+	})
 }

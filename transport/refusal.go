@@ -127,6 +127,10 @@ func (e *RefusedError) Is(target error) bool {
 // asks an error whether to.
 func (e *RefusedError) RetryableError() bool { return false }
 
+// NonRetriable does nothing. By having a method of this name, an error tells the Azure SDK for Go that it is final: see
+// the interface of that name in github.com/Azure/azure-sdk-for-go/sdk/internal/errorinfo.
+func (e *RefusedError) NonRetriable() {}
+
 // header returns RetryAfter as the header of that name has it: in whole seconds, rounded up and never 0. It is empty if
 // nobody knows when to try again, since somebody has forced the circuit.
 func (e *RefusedError) header() string {
@@ -284,6 +288,7 @@ func (e *refusedAtOnce) As(target any) bool {
 
 func (e *refusedAtOnce) Is(target error) bool { return target == ErrOpen } // of a limit, the circuit says nothing
 func (*refusedAtOnce) RetryableError() bool   { return false }
+func (*refusedAtOnce) NonRetriable()          {}
 
 func (e *refusedWithFacts) Error() string { return e.facts.Error() }
 
@@ -297,6 +302,7 @@ func (e *refusedWithFacts) As(target any) bool {
 
 func (e *refusedWithFacts) Is(target error) bool { return e.facts.Is(target) }
 func (*refusedWithFacts) RetryableError() bool   { return false }
+func (*refusedWithFacts) NonRetriable()          {}
 
 // refuseBy has facts of its own, so that only a RefusalFunc costs the memory for them.
 func refuseBy(refusal RefusalFunc, req *http.Request, facts RefusedError) (*http.Response, error) {

@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"sync"
@@ -105,6 +106,17 @@ func TestEachRefusalSaysWhy(t *testing.T) {
 				require.Equal(t, reason, open.Reason)
 				require.Equal(t, reason == policy.RefusedLimit, errorsIs(err, transport.ErrLimit))
 				require.Equal(t, reason != policy.RefusedLimit, errorsIs(err, transport.ErrOpen))
+				for _, err := range []error{fmt.Errorf("send request: %w", err), open} {
+					var amazons interface{ RetryableError() bool }
+					require.ErrorAs(t, err, &amazons)
+					require.False(t, amazons.RetryableError())
+					var azures interface {
+						error
+						NonRetriable()
+					}
+					require.ErrorAs(t, err, &azures)
+					azures.NonRetriable()
+				}
 			})
 			synctest.Test(t, func(t *testing.T) {
 				rt := make(t, transport.WithRefusal(transport.Response(429, nil, "busy")))

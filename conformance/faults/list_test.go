@@ -350,6 +350,7 @@ var faults = []fault{
 	{"the request's body fails to read", ours, and(unanswered, posts(func(context.Context) io.Reader { return iotest.ErrReader(errBody) }, 0))},
 	{"the request's body is shorter than its length", ours, and(unanswered, posts(func(context.Context) io.Reader { return strings.NewReader("short") }, 100), deaf)},
 	{"the request's body is longer than its length", ours, and(unanswered, posts(func(context.Context) io.Reader { return strings.NewReader("long") }, 2), deaf)},
+	{"the request is for a port that can be none", ours, func(s *scene) { s.address = "upstream.test:99999"; s.url = "http://upstream.test:99999/" }},
 	{"the request has a malformed header", ours, func(s *scene) { s.answers(ok); s.header = http.Header{"Bad Name": {"x"}} }},
 
 	// HTTP/2

@@ -171,6 +171,7 @@ func TestARequestAtFaultIsItsCallersFault(t *testing.T) {
 		"bad method":               func(r *http.Request) { r.Method = "B@D\n" },
 		"unknown scheme":           func(r *http.Request) { r.URL.Scheme = "gopher" },
 		"plain scheme":             func(r *http.Request) { r.URL.Scheme = "http" },
+		"port that can be none":    func(r *http.Request) { r.URL.Host = "127.0.0.1:99999" },
 		"no host":                  func(r *http.Request) { r.URL.Host = "" },
 		"no header":                func(r *http.Request) { r.Header = nil },
 		"body that fails to read":  func(r *http.Request) { r.Method, r.Body = "POST", io.NopCloser(iotest.ErrReader(errDisk)) },

@@ -5,7 +5,13 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/elastic/go-elasticsearch/v9"
+	"github.com/hashicorp/go-retryablehttp"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
 
 	"github.com/fusebox-go/fusebox/transport"
 )
@@ -63,6 +69,50 @@ func TestBaseThatLooksUpDefaultTransportComesBackToTheBreaker(t *testing.T) {
 	require.Equal(t, 10, depth)
 	_, ok := http.DefaultTransport.(*http.Transport)
 	require.False(t, ok)
+}
+
+// What the page warns of: who clones the default transport, and who has connections of its own.
+func TestNotAllLibrariesGoByDefaultTransport(t *testing.T) {
+	server := newTextUpstream(t)
+	original := http.DefaultTransport
+	t.Cleanup(func() { http.DefaultTransport = original })
+	calls := 0
+	breaker := transport.New(original, transport.WithObserver(transport.Observer{OnCall: func(transport.CallStart) { calls++ }}))
+	t.Cleanup(breaker.CloseIdleConnections)
+	http.DefaultTransport = breaker
+
+	_, err := elasticsearch.New(elasticsearch.WithAddresses(server.URL))
+	require.ErrorContains(t, err, "cannot clone http.DefaultTransport")
+	_, err = elasticsearch.New(elasticsearch.WithAddresses(server.URL), elasticsearch.WithTransportOptions(elastictransport.WithTransport(breaker)))
+	require.NoError(t, err)
+
+	encrypted, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	require.NoError(t, err)
+	for name, client := range map[string]interface {
+		Do(*http.Request) (*http.Response, error)
+	}{
+		"net/http": new(http.Client), "AWS": awshttp.NewBuildableClient(), "go-retryablehttp": retryablehttp.NewClient().StandardClient(),
+		"client-go with TLS": encrypted, "azcore": azure{},
+	} {
+		req, err := http.NewRequest(http.MethodGet, server.URL, nil)
+		require.NoError(t, err)
+		calls = 0
+		resp, err := client.Do(req)
+		require.NoError(t, err, name)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, name == "net/http", calls > 0, name)
+	}
+}
+
+// azure is azcore's client without settings.
+type azure struct{}
+
+func (azure) Do(r *http.Request) (*http.Response, error) {
+	req, err := runtime.NewRequest(r.Context(), r.Method, r.URL.String())
+	if err != nil {
+		return nil, err
+	}
+	return runtime.NewPipeline("recipes", "v1.0.0", runtime.PipelineOptions{}, nil).Do(req)
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -21,16 +21,20 @@ type upstream struct {
 
 func newUpstream(t *testing.T, well, ill http.HandlerFunc) *upstream {
 	u := new(upstream)
-	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	u.Server = httptest.NewServer(u.serve(well, ill))
+	t.Cleanup(u.Close)
+	return u
+}
+
+func (u *upstream) serve(well, ill http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		u.arrived.Add(1)
 		if u.down.Load() {
 			ill(w, r)
 			return
 		}
 		well(w, r)
-	}))
-	t.Cleanup(u.Close)
-	return u
+	}
 }
 
 func answer(status int, contentType, body string) http.HandlerFunc {
