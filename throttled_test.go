@@ -273,6 +273,56 @@ func TestAThrottleThatIsOfNoUseSaysSo(t *testing.T) {
 	}
 }
 
+// One endpoint of an API is over its quota, and says so by 429; the others are well, and never called less for it. If all are
+// over the quota, they are, and so is one that is called alone.
+func TestAQuotaOfOneEndpointThrottlesNoOther(t *testing.T) {
+	for name, over := range map[string]string{"search alone": "/search", "all": "/", "there is no other": "/s"} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			n := 0
+			bubble.Serve(t, nil, func(rw http.ResponseWriter, r *http.Request) {
+				time.Sleep(30 * time.Millisecond)
+				mu.Lock()
+				defer mu.Unlock()
+				if n++; strings.HasPrefix(r.URL.Path, over) && n%3 != 0 { // a quota that is nearly used up
+					rw.Header().Set("Retry-After", "45")
+					rw.WriteHeader(http.StatusTooManyRequests)
+				}
+			}, func(t *testing.T, base *http.Transport) {
+				rt := transport.New(base)
+				refused := map[string]int{}
+				call := func(path string) {
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://upstream.test"+path, nil)
+					require.NoError(t, err)
+					resp, err := rt.RoundTrip(req)
+					require.NoError(t, err)
+					resp.Body.Close()
+					if transport.Refused(resp) {
+						refused[path]++
+					}
+				}
+				for range 200 { // 3 a second to one and 2 to the other, for 80 s
+					for _, path := range []string{"/search", "/core", "/search", "/core", "/search"} {
+						if over == "/s" {
+							path = "/search"
+						}
+						call(path)
+						time.Sleep(50 * time.Millisecond)
+					}
+				}
+				switch over {
+				case "/search":
+					require.Empty(t, refused)
+				case "/":
+					require.NotZero(t, refused["/core"])
+				case "/s":
+					require.NotZero(t, refused["/search"])
+				}
+			})
+		})
+	}
+}
+
 // An API of which each client gets so many calls in each half minute, and is told when the next one begins.
 func TestAThrottleComesBackWhenAnAPISays(t *testing.T) {
 	for name, says := range map[string]func(left time.Duration) string{

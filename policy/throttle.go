@@ -27,6 +27,8 @@ import (
 //     If fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in the
 //     same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
 //     there is one for 429s, by twenty of them or for five seconds, and again each minute.
+//   - If 429s are all of one part of the upstream (Contrast), and so many calls of the rest came back well that chance
+//     would not have spared them, it has a limit of its own, and they are not heard in the same way.
 //   - Told when to come back: if eight 429s in a row had a Retry-After of more than a second, and nothing good came in
 //     between, one call a second is sent until the time that the last one names, an hour at most. If one is answered
 //     well before, that is not meant for all: such answers are not heard for a minute, as above.
@@ -124,6 +126,7 @@ type Throttling struct {
 	answers answers
 	worth   worth
 	pause   pause
+	rest    rest
 
 	said *reasoned // why there is a limit or, if there is none, why there was or was none any more; nil if never
 }
@@ -291,8 +294,8 @@ func (t *Throttling) set(limit, share float64) {
 func (t *Throttling) turnedAway() float64 { return t.bad / max(1, t.good+t.bad) }
 
 // TurnedAway takes a call that the upstream was not willing to serve. Rate says that it was told so by a 429: there are
-// too many calls. Wait is for how long it was told to wait; 0 if it was not.
-func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool, wait time.Duration) {
+// too many calls. Wait is for how long it was told to wait; 0 if it was not. Part is as in Result.
+func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool, wait time.Duration, part uint64) {
 	if t.rule.FullOff || t.deaf > 0 && passed(now, t.deafSince) < t.deaf {
 		return
 	}
@@ -303,8 +306,9 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool, wait time.Dura
 	switch {
 	case t.limit == unlimited || t.anew:
 		if t.score == 0 {
-			t.good, t.bad, t.since = 0, 0, now
+			t.good, t.bad, t.since, t.rest = 0, 0, now, rest{than: part}
 		}
+		t.rest.turnedAway(part)
 		t.bad++
 		t.score = min(t.score+1, fullScore)
 		if over := passed(now, t.since); t.score == fullScore && (!rate || t.good >= known429 || over >= knownIn) {
@@ -322,6 +326,11 @@ func (t *Throttling) TurnedAway(now time.Time, p Pass, rate bool, wait time.Dura
 
 // engage sets the first limit, since calls have been turned away for that long.
 func (t *Throttling) engage(now time.Time, over time.Duration) {
+	if t.rate && t.rest.isWell(t.turnedAway()) {
+		t.giveUp(now, "one part of the upstream alone is turned away, and %d calls of the rest were answered well",
+			t.rest.good)
+		return
+	}
 	pace, had := 1/float64(max(1, over)), max(1, float64(t.ahead()))
 	if t.answers.took > 0 {
 		had = min(had, (t.good+t.bad)*pace*float64(t.answers.took))
@@ -384,8 +393,9 @@ func (w *worth) costs(now time.Time) bool {
 	return false
 }
 
-// Answered takes a call that was answered well, after that time.
-func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration) {
+// Answered takes a call that was answered well, after that time. Part is as in Result.
+func (t *Throttling) Answered(now time.Time, p Pass, took time.Duration, part uint64) {
+	t.rest.well(part)
 	t.score = max(0, t.score-fullWorth)
 	t.pause.row = 0
 	if t.limit == unlimited || t.anew || p.number > t.cut {

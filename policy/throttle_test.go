@@ -54,13 +54,13 @@ func offerToWho(
 			switch took := c.end - c.began; {
 			case c.away:
 				o.away++
-				t.TurnedAway(began.Add(c.end), c.pass, by429, says(c.end))
+				t.TurnedAway(began.Add(c.end), c.pass, by429, says(c.end), 0)
 			case took >= bears:
 				o.late++
 				t.TimedOut(began.Add(c.end), c.pass, took)
 			default:
 				o.good++
-				t.Answered(began.Add(c.end), c.pass, took)
+				t.Answered(began.Add(c.end), c.pass, took, 0)
 			}
 		}
 	}
@@ -273,14 +273,14 @@ func TestAThrottleThatLimitsCutsAtTheFirstLateAnswer(t *testing.T) {
 	m := throttled(t, policy.Throttle{})
 	m.Resume(began.Add(10*time.Second), 30)
 	p, _ := m.Admit(began.Add(10*time.Second), time.Time{})
-	m.Answered(began.Add(10*time.Second+time.Millisecond), p, time.Millisecond)
+	m.Answered(began.Add(10*time.Second+time.Millisecond), p, time.Millisecond, 0)
 	late(m, began.Add(11*time.Second))
 	require.Less(t, m.Limit(), 2.0, "what was out, and seven tenths of it")
 
 	m = policy.Throttle{}.NewThrottle()
 	m.Measure()
 	p, _ = m.Admit(began, time.Time{})
-	m.Answered(began.Add(time.Millisecond), p, time.Millisecond)
+	m.Answered(began.Add(time.Millisecond), p, time.Millisecond, 0)
 	for n := range 4 {
 		late(m, began.Add(time.Duration(n+1)*2*time.Second))
 		require.Zero(t, m.Limit())
@@ -305,13 +305,13 @@ func TestAThrottleForgetsItsScoreWithARecovery(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	for range 7 {
 		p, _ := m.Admit(began, time.Time{})
-		m.TurnedAway(began, p, false, 0)
+		m.TurnedAway(began, p, false, 0, 0)
 	}
 	m.Resume(began.Add(time.Minute), 4)
 	require.False(t, m.On())
 	for range 7 {
 		p, _ := m.Admit(began.Add(time.Minute), time.Time{})
-		m.TurnedAway(began.Add(time.Minute), p, false, 0)
+		m.TurnedAway(began.Add(time.Minute), p, false, 0, 0)
 	}
 	require.Zero(t, m.Limit())
 }
@@ -328,7 +328,7 @@ func TestAThrottleKeepsNobodyOutOfAQueueThatSaysNothing(t *testing.T) {
 			out = append(out, p)
 		}
 		if n%4 == 3 {
-			m.Answered(at, out[n/4], time.Duration(n-n/4)*time.Second/4)
+			m.Answered(at, out[n/4], time.Duration(n-n/4)*time.Second/4, 0)
 		}
 	}
 	last := began.Add(39 * time.Second / 4)
@@ -347,7 +347,7 @@ func TestAThrottleThatKnowsNoRoundTripLeavesAQuarter(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	var last policy.Pass
 	for range 8 {
-		m.TurnedAway(began, last, false, 0)
+		m.TurnedAway(began, last, false, 0, 0)
 		last, _ = m.Admit(began, time.Time{})
 	}
 	require.GreaterOrEqual(t, m.Limit(), 1.0)

@@ -136,9 +136,9 @@ func TestAThrottleIsToldByNothingElse(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	for n := range 100 { // seven in a row
 		if n%8 == 7 {
-			m.Answered(began, policy.Pass{}, time.Millisecond)
+			m.Answered(began, policy.Pass{}, time.Millisecond, 0)
 		} else {
-			m.TurnedAway(began, policy.Pass{}, true, time.Minute)
+			m.TurnedAway(began, policy.Pass{}, true, time.Minute, 0)
 		}
 	}
 	require.Empty(t, m.Throttled().Why)
@@ -147,7 +147,7 @@ func TestAThrottleIsToldByNothingElse(t *testing.T) {
 func TestAThrottleThatIsToldBearsAClockThatIsSetBack(t *testing.T) {
 	m := policy.Throttle{}.NewThrottle()
 	for range 8 {
-		m.TurnedAway(began, policy.Pass{}, true, 1000*time.Hour)
+		m.TurnedAway(began, policy.Pass{}, true, 1000*time.Hour, 0)
 	}
 	require.Equal(t, began.Add(time.Hour), m.Until(), "nobody is believed for longer")
 	m.Admit(began, time.Time{})
@@ -164,16 +164,16 @@ func TestAThrottleThatIsToldGoesByThatAlone(t *testing.T) {
 	offer(m, 50, 0, time.Second, 10*time.Second, func(time.Duration) (time.Duration, bool) { return 5 * time.Millisecond, false })
 	now := began.Add(time.Minute)
 	for range 8 {
-		m.TurnedAway(now, policy.Pass{}, true, time.Hour)
+		m.TurnedAway(now, policy.Pass{}, true, time.Hour, 0)
 	}
 	until := m.Until()
 	require.Equal(t, now.Add(time.Hour), until)
 	pass, ok := m.Admit(now, now.Add(10*time.Second))
 	require.True(t, ok)
-	m.TurnedAway(now.Add(time.Second), pass, true, 0)
+	m.TurnedAway(now.Add(time.Second), pass, true, 0, 0)
 	m.TimedOut(now.Add(9*time.Second), pass, 9*time.Second)
 	require.Equal(t, until, m.Until())
-	m.TurnedAway(now.Add(10*time.Second), pass, true, time.Minute)
+	m.TurnedAway(now.Add(10*time.Second), pass, true, time.Minute, 0)
 	require.Equal(t, now.Add(70*time.Second), m.Until(), "the last word counts")
 
 	m.Resume(now, 20) // the circuit was open in between

@@ -73,7 +73,7 @@ func (m *machine) headersCame(now time.Time, p *Permit, part uint64) {
 	case p.generation() != m.generation:
 	case place == nil:
 		m.wentWell(now)
-		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success})
+		m.weighLoad(now, p.watched, policy.Result{Outcome: policy.Success, Part: part})
 		m.canary.headersCame(now, p.watched, m.config.hold())
 		p.place = m.weigh(now, part)
 	case place.index >= 0 && !place.weighed:

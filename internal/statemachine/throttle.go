@@ -153,9 +153,9 @@ func (m *machine) weighLoad(now time.Time, call *watched, r policy.Result) {
 	}
 	switch {
 	case away:
-		memory.TurnedAway(now, pass, r.Cause.Status == http.StatusTooManyRequests, r.RetryAfter)
+		memory.TurnedAway(now, pass, r.Cause.Status == http.StatusTooManyRequests, r.RetryAfter, r.Part)
 	case r.Outcome == policy.Success:
-		memory.Answered(now, pass, took)
+		memory.Answered(now, pass, took, r.Part)
 	case r.Outcome == policy.Failure && r.Cause.Kind == policy.KindTimeout:
 		memory.TimedOut(now, pass, took)
 	}
