@@ -15,7 +15,8 @@ import (
 //   - Where answers take long by nature, doubling would take minutes: a quarter of a second and more, and no more than
 //     three times what calls took before the trouble. There the limit begins at the square root of the requests that
 //     came while the probe was out, which are as many as full traffic has in flight (Little's law), and gets to what is
-//     asked for within one round trip more.
+//     asked for within one round trip more. So it does where calls come in bursts, a quarter of a second and more
+//     apart: a burst is a round trip, and after one of which two calls went well, all of the next one may go.
 //   - The limit stops growing while latency, smoothed, is beyond three times its least since the probe, and past six
 //     times it shrinks by one a round trip (Brakmo and Peterson, TCP Vegas, 1995): a queue is seen before it overflows.
 //     So it does past 35 % and past 70 % of the time that the caller waits, as with a Throttle, if an answer took a
@@ -70,18 +71,22 @@ type ramp struct {
 	slow    int // crowded rounds in a row
 	alone   int // the same at a limit of one
 
-	look     int           // rounds to go at a limit of one, to see what makes calls slow
-	before   int           // the limit then
-	patience int           // rounds until the next look
-	peak     int           // calls in flight, in this round
-	asked    int           // requests since Start
-	stride   int           // by which each success raises the limit
-	usual    time.Duration // calls took before the trouble, or since it was found that there is no queue
-	queued   float64       // of its caller's time the last success took so much, and more than usual; 0 if not
-	natural  bool          // answers are slow, and it is no queue
-	halved   bool
-	held     bool // the limit is to be no more than limited
-	vain     bool // it was held before, and the load is not the reason
+	look      int           // rounds to go at a limit of one, to see what makes calls slow
+	before    int           // the limit then
+	patience  int           // rounds until the next look
+	peak      int           // calls in flight, in this round
+	asked     int           // requests since Start
+	stride    int           // by which each success raises the limit
+	ended     time.Time     // a call last succeeded, that of the probe at first
+	askedThen int           // asked then
+	burst     int           // the mark of its calls, if what comes is in bursts
+	joint     bool          // others call as well, and their pauses are not known
+	usual     time.Duration // calls took before the trouble, or since it was found that there is no queue
+	queued    float64       // of its caller's time the last success took so much, and more than usual; 0 if not
+	natural   bool          // answers are slow, and it is no queue
+	halved    bool
+	held      bool // the limit is to be no more than limited
+	vain      bool // it was held before, and the load is not the reason
 
 	most    int           // calls in flight at most, since Start
 	limited int           // what the limit may be while it is held
@@ -102,7 +107,7 @@ const (
 	fewCalls   = 12 // say nothing yet of how much the upstream carries
 	growBelow  = 3  // times the least latency
 	shrinkFrom = 6
-	slowAnswer = 250 * time.Millisecond // from which on doubling takes too long
+	slowAnswer = 250 * time.Millisecond // from which on doubling takes too long, and so it does if so long nothing goes
 	firstLook  = 128                    // slow rounds before the first look; each later one takes twice as many
 	lookRounds = 16                     // until nothing is left in the mean of what was before
 	mostJoint  = 1 << 20                // the limit grows no further by what others say
@@ -113,7 +118,7 @@ const (
 
 func (p *ramp) Start(now time.Time, probe Result) {
 	before := *p
-	*p = ramp{rule: p.rule, limit: firstLimit, patience: firstLook, stride: 1, usual: probe.Usual}
+	*p = ramp{rule: p.rule, limit: firstLimit, ended: now, patience: firstLook, stride: 1, usual: probe.Usual}
 	p.natural = probe.Elapsed >= slowAnswer && (probe.Usual == 0 || probe.Elapsed <= growBelow*probe.Usual)
 	if p.natural {
 		p.limit = max(firstLimit, ceilSqrt(float64(probe.Asked)))
@@ -205,9 +210,18 @@ func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
 	}
 	p.score -= min(p.rule.Worth, p.score+p.rule.Health)
 	p.latency(r.Elapsed)
-	if p.round == 0 && mark == 0 && p.natural {
-		p.stride = max(1, (p.asked+p.limit-1)/p.limit-1)
+	switch quiet := now.Add(-r.Elapsed).Sub(p.ended); {
+	case p.natural:
+		if p.round == 0 && mark == 0 {
+			p.strideTo(p.asked)
+		}
+	case quiet >= slowAnswer && r.Elapsed > 0 && !p.joint:
+		p.burst = mark
+		p.strideTo(p.asked - p.askedThen)
+	case mark != p.burst:
+		p.stride = 1
 	}
+	p.ended, p.askedThen = now, p.asked
 	if p.growing() {
 		p.raise(p.stride)
 	}
@@ -227,6 +241,7 @@ func (p *ramp) Record(now time.Time, mark int, r Result) Verdict {
 // Others makes p a Joint. What others say counts as own calls do where the limit grows, by half where it is halved, and
 // not where the circuit closes or opens.
 func (p *ramp) Others(inFlight, successes, failures int, took time.Duration) {
+	p.joint = true
 	p.peak, p.most = max(p.peak, inFlight), max(p.most, inFlight)
 	if p.halved && p.counted == p.round {
 		return // those calls may have started before the halving
@@ -298,6 +313,9 @@ func (p *ramp) endRound() {
 	}
 	p.nextRound()
 }
+
+// strideTo has the successes of a round raise the limit to so many calls.
+func (p *ramp) strideTo(calls int) { p.stride = max(1, (calls+p.limit-1)/p.limit-1) }
 
 // asUsual takes it that calls take so long now, since it is no queue of ours.
 func (p *ramp) asUsual() {

@@ -879,3 +879,73 @@ func TestOthersDoNotRaiseALimitThatIsHeld(t *testing.T) {
 	rounds(t, ramp, 6, time.Millisecond)
 	require.Equal(t, 10, ramp.Limit(), "theirs are in flight, too")
 }
+
+// A batch of forty once a minute, all at once: one goes as the probe, two in the next batch, and then all.
+func TestARecoveryOfWhatComesInBurstsTakesThreeOfThem(t *testing.T) {
+	for _, c := range []struct {
+		gap  time.Duration
+		want []int
+	}{
+		{time.Minute, []int{2, 40, 40}},
+		{200 * time.Millisecond, []int{2, 4, 8}}, // that is a round trip
+	} {
+		m := policy.Ramp{}.NewRecover()
+		now := began
+		m.Start(now, policy.Result{Outcome: policy.Success, Elapsed: 50 * time.Millisecond, Asked: 39})
+		for batch, want := range c.want {
+			now = now.Add(c.gap)
+			var marks []int
+			for range 40 {
+				if mark, ok := m.Admit(len(marks)); ok {
+					marks = append(marks, mark)
+				}
+			}
+			require.Len(t, marks, want, "batch %d, %v apart", batch, c.gap)
+			now = now.Add(50 * time.Millisecond)
+			for _, mark := range marks {
+				m.Record(now, mark, policy.Result{Outcome: policy.Success, Elapsed: 50 * time.Millisecond})
+			}
+		}
+	}
+}
+
+// A burst of which a call failed is no reason to send more at once.
+func TestARecoveryThatWasHalvedDoesNotGoByBursts(t *testing.T) {
+	m := policy.Ramp{}.NewRecover()
+	now := began
+	m.Start(now, policy.Result{Outcome: policy.Success, Elapsed: 50 * time.Millisecond})
+	for _, failures := range []int{0, 0, 30, 0, 0} {
+		now = now.Add(time.Minute)
+		var marks []int
+		for range 40 {
+			if mark, ok := m.Admit(len(marks)); ok {
+				marks = append(marks, mark)
+			}
+		}
+		for i, mark := range marks {
+			r := policy.Result{Outcome: policy.Success, Elapsed: 50 * time.Millisecond}
+			if i < failures {
+				r.Outcome = policy.Failure
+			}
+			m.Record(now.Add(50*time.Millisecond), mark, r)
+		}
+	}
+	require.Less(t, m.Limit(), 45, "half of twice forty, and one for each burst")
+}
+
+// What goes on after a burst began doubles the limit in a round trip, and no more.
+func TestARecoveryDoublesWithinABurst(t *testing.T) {
+	m := policy.Ramp{}.NewRecover()
+	ok := policy.Result{Outcome: policy.Success, Elapsed: 50 * time.Millisecond}
+	now := began
+	m.Start(now, ok)
+	now = now.Add(time.Minute)
+	for range 20 {
+		m.Admit(0)
+	}
+	for _, at := range []time.Duration{0, 0, 50 * time.Millisecond, 100 * time.Millisecond} {
+		mark, _ := m.Admit(1)
+		m.Record(now.Add(at+50*time.Millisecond), mark, ok)
+	}
+	require.Less(t, m.Limit(), 30)
+}

@@ -174,7 +174,7 @@ func (p *pace) learn(now time.Time, took time.Duration) {
 
 func (p *pace) remember(now time.Time, took time.Duration) {
 	took = min(took, maxTaken)
-	if took >= p.longest || momentOf(now) > p.slowest+moment(mindful) {
+	if took >= p.longest || momentOf(now)-p.slowest > moment(mindful) {
 		p.longest, p.slowest = took, momentOf(now)
 	}
 }
