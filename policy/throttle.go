@@ -27,13 +27,13 @@ import (
 //     If fewer than six tenths of those come that came before, of a hundred, by time and by requests, it is off in the
 //     same way: the upstream limits one of many users, perhaps. How many come without a limit is found out before
 //     there is one for 429s, by twenty of them or for five seconds, and again each minute.
-//   - If 429s are all of one part of the upstream (Contrast), and so many calls of the rest came back well that chance
-//     would not have spared them, it has a limit of its own, and they are not heard in the same way.
-//   - Told when to come back: if eight 429s in a row had a Retry-After of more than a second, and nothing good came in
-//     between, one call a second is sent until the time that the last one names, an hour at most. If one is answered
-//     well before, that is not meant for all: such answers are not heard for a minute, as above.
 //   - So is a limit for late answers off, if answers at half of it take as long as before: the upstream is slow,
 //     whatever is sent.
+//   - Whose limit it is: if 429s are all of one part of the upstream (Contrast), and so many calls of the rest came
+//     back well that chance would not have spared them, there is no limit, and they are not heard for a minute.
+//   - Told when to come back: if eight 429s in a row had a Retry-After of more than a second, and nothing good came in
+//     between, one call a second is sent until the time that the last one names, an hour at most. If one is answered
+//     well before, it is not meant for all, and such answers are not heard for a minute, as above.
 //   - Late: five answers in a row have taken more than 35 % of the time that their callers wait by the deadlines of
 //     their contexts, and a quarter more than the slowest of the first round trip. (CoDel; Nichols and Jacobson,
 //     Controlling Queue Delay, 2012: the least of many is the queue, and the rest chance.) The limit is then what takes

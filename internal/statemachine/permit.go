@@ -36,6 +36,9 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 // counted because an upstream may have fallen silent or behind.
 func (p Permit) Watched() bool { return p.word&failingBit != 0 || p.watched != nil }
 
+// Counted reports whether the call is a canary, or one of those that a throttle counts.
+func (p Permit) Counted() bool { return p.watched != nil }
+
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
 
