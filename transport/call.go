@@ -331,7 +331,7 @@ func (k *call) giveBack(outcome policy.Outcome, cause policy.Cause, resp *http.R
 	if resp != nil && (outcome == policy.Failure || cause.Status == http.StatusTooManyRequests) {
 		result.RetryAfter = max(k.wait, retryAfter(resp.Header, k.ended.time(), now))
 	}
-	if outcome == policy.Failure || cause.Status == http.StatusTooManyRequests || k.permit.Counted() || k.c.Parted() {
+	if outcome == policy.Failure || cause.Status == http.StatusTooManyRequests || k.permit.WantsPart() {
 		result.Part = k.number()
 	}
 	give := statemachine.Permit.Done

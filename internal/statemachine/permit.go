@@ -36,8 +36,9 @@ func (p Permit) Granted() bool { return p.circuit != nil }
 // counted because an upstream may have fallen silent or behind.
 func (p Permit) Watched() bool { return p.word&failingBit != 0 || p.watched != nil }
 
-// Counted reports whether the call is a canary, or one of those that a throttle counts.
-func (p Permit) Counted() bool { return p.watched != nil }
+// WantsPart reports whether it matters what part of the upstream a call that succeeds is for: a throttle counts it, or
+// parts are in trouble.
+func (p Permit) WantsPart() bool { return p.watched != nil || p.circuit.word.Load()&partsBit != 0 }
 
 // Probing reports whether the call is one of those that decide about an open or half-open circuit.
 func (p Permit) Probing() bool { return p.place != nil && !p.place.weighed }
