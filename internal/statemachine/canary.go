@@ -150,7 +150,7 @@ func (c *canary) lost(r policy.Result) {
 func (c *canary) reuses(now, since time.Time, most int) {
 	if v := c.vigil(); !since.After(v.since) && int(v.nothing) < most {
 		v.trusted = false
-		v.next = earlier(v.next, now.Add(halved(c.shortened(holdStep), v.nothing)))
+		v.next = earlier(v.next, now.Add(halved(c.shortened(holdStep, leastTerm), v.nothing)))
 		v.nothing++
 	}
 }
@@ -179,12 +179,12 @@ func (p *pace) remember(now time.Time, took time.Duration) {
 	}
 }
 
-// shortened shortens a lease where it is known how long calls usually take.
-func (p *pace) shortened(most time.Duration) time.Duration {
+// shortened shortens a lease where it is known how long calls usually take, but not to less than that.
+func (p *pace) shortened(most, least time.Duration) time.Duration {
 	if p.usual == 0 {
 		return most
 	}
-	return min(most, max(leastTerm, 4*p.usual))
+	return min(most, max(least, 4*p.usual))
 }
 
 // lengthened makes a lease longer where calls take long.

@@ -158,8 +158,7 @@ func (m *machine) expire(now time.Time) {
 // mayCome reports whether a call whose lease has ended is none that has failed: it may be meant to take long, as a long
 // poll is, and its place is for others meanwhile. In a trial every call is a probe, and has to show how it ends.
 func (m *machine) mayCome(now time.Time) bool {
-	return m.state == policy.HalfOpen && m.recoverOf.Rules.Recover.AfterProbe() &&
-		now.Sub(m.trouble.heard) < silentFor
+	return m.state == policy.HalfOpen && m.RecoversAfterProbe() && now.Sub(m.trouble.heard) < silentFor
 }
 
 // weigh lets the success of a closed circuit's call count a while after its headers came, unless its body ends or

@@ -18,15 +18,17 @@ func (m *machine) FailedProbes() int        { return m.failedProbes }
 func (m *machine) TroubleSince() time.Time  { return m.trouble.since }
 func (m *machine) Usual() time.Duration     { return m.canary.usual }
 
-func (m *machine) Shortened(most time.Duration) time.Duration { return m.canary.shortened(most) }
+func (m *machine) Shortened(most time.Duration) time.Duration {
+	return m.canary.shortened(most, leastTerm)
+}
 
-// Term is the lease of a half-open call. What has just been answered after a time may be again; but a call that takes
-// longer than usual, of a recovery after a probe, has not failed, and keeps others from going.
+// Term is the lease of a half-open call. What has just been answered after a time may be again. A call of a recovery
+// after a probe has not failed when its lease ends (mayCome), so that it need not keep others from going for as long.
 func (m *machine) Term() time.Duration {
 	lease := m.recover.Lease()
 	most := m.canary.lengthened(lease)
-	if usual := m.canary.usual; usual > 0 && m.recoverOf.Rules.Recover.AfterProbe() {
-		return min(most, max(min(lease, leastPlace), 4*usual))
+	if m.RecoversAfterProbe() {
+		return m.canary.shortened(most, min(lease, leastPlace))
 	}
 	return most
 }
